@@ -1,0 +1,56 @@
+# `make demo` on a fresh machine needs Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test test-fast check format schemas requirements clean
+
+help:  ## say what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/ready  ## train small networks on digits, upload them to a directory, show what comes of it
+	$(BIN)/layerscope demo
+
+up: $(VENV)/ready  ## run the real stack here: MinIO, Kafka, Redis, Milvus Lite, every function, the data plane
+	$(BIN)/layerscope up
+
+down: $(VENV)/ready  ## stop it
+	$(BIN)/layerscope down
+
+test: $(VENV)/ready  ## every test, real services included
+	$(BIN)/pytest -q
+
+test-fast: $(VENV)/ready  ## the tests that need no service, under a minute
+	$(BIN)/pytest -q -m "not services and not slow and not benchmark"
+
+check: $(VENV)/ready  ## lint, types, imports, schemas
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas --check
+
+format: $(VENV)/ready  ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schemas: $(VENV)/ready  ## write the JSON Schemas anew
+	$(BIN)/python -m schemas
+
+requirements: $(VENV)/ready  ## pin every dependency anew
+	$(UV) pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 --all-extras \
+	  pyproject.toml -o requirements/all.txt
+
+clean:  ## remove what the other targets made here
+	rm -rf $(VENV) .layerscope .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/ready: requirements/all.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/installer.txt
+	$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/all.txt
+	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@

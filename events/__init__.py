@@ -1,0 +1,1 @@
+"""How it travels: CloudEvents, storage notifications, and the log that carries both."""

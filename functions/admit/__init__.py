@@ -1,0 +1,1 @@
+"""Reads each upload once, executing nothing in it, and stores the model in the safe form."""

@@ -1,0 +1,138 @@
+"""Admit: an upload is read once, in the worker, and stored in the safe form; no other function touches an upload."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from events.cloudevent import CloudEvent, compose, read
+from functions import uploads
+from functions.admit.reading import to_safe_form
+from functions.computation import software
+from functions.errors import Changed, Ignored, NotFound, Refused
+from functions.handler import EventFunction, WorkingFunction
+from functions.object_store import ObjectStore
+from functions.single_flight import SingleFlight
+from functions.uploads import Upload
+from schemas import keys
+from schemas.events import ModelAdmitted, ModelRefused, ModelUploaded
+from schemas.files import DATA_TYPE
+from schemas.identity import KeyRefused, identify
+from schemas.manifests import Refusal, RefusedKey, UploadRecord
+
+UPLOAD_LIMIT = 1024**3
+
+
+class Admit(WorkingFunction):
+    """Answers `model.uploaded` with `model.admitted` or `model.refused`, reading each upload once."""
+
+    def __init__(self) -> None:
+        super().__init__("admit", runs_models=True)
+        self._joined: SingleFlight[UploadRecord] = SingleFlight()
+
+    async def respond(self, event: CloudEvent) -> CloudEvent:
+        """Answer with what the current upload of the event's model came to."""
+        data = read(event, ModelUploaded)
+        try:
+            identity = identify(data.key).identity
+        except KeyRefused as refused:
+            refusal = await asyncio.to_thread(self._refuse_key, data.key, refused)
+            return self._told(ModelRefused(key=data.key, refusal=refusal), event)
+        upload = await asyncio.to_thread(uploads.current, self.services.store, identity)
+        if upload is None:
+            raise Ignored(f"{identity.subject} is gone")
+        record = await self._joined.run(upload.record_key, lambda: self._record(upload, event))
+        if record.refusal is not None:
+            return self._told(ModelRefused(key=upload.key, etag=upload.etag, refusal=record.refusal), event)
+        return self._told(
+            ModelAdmitted(
+                dataset=identity.dataset,
+                model=identity.model,
+                version=identity.version,
+                key=upload.key,
+                etag=upload.etag,
+                content=record.content or "",
+            ),
+            event,
+        )
+
+    async def _record(self, upload: Upload, event: CloudEvent) -> UploadRecord:
+        found = await asyncio.to_thread(uploads.record, self.services.store, upload)
+        return found or await self._read(upload, event)
+
+    async def _read(self, upload: Upload, event: CloudEvent) -> UploadRecord:
+        store, start = self.services.store, time.perf_counter()
+        self.services.scratch.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="admit-", dir=self.services.scratch))
+        try:
+            path = folder / "upload"
+            await asyncio.to_thread(_download, store, upload, path)
+            safe = await self._worker.run(to_safe_form, path)
+            await asyncio.to_thread(
+                store.put, keys.PRODUCTS, keys.blob(safe.sha256), safe.path, only_if_absent=True
+            )
+            outcome: Mapping[str, object] = {"state": "admitted", "content": safe.sha256, "content_size": safe.size}
+        except Refused as refused:
+            refusal = Refusal(code=refused.code, message=refused.message, hint=refused.hint)
+            outcome = {"state": "refused", "refusal": refusal}
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        seconds = round(time.perf_counter() - start, 3)
+        return await asyncio.to_thread(_settle, store, upload, outcome, event, seconds)
+
+    def _refuse_key(self, key: str, refused: KeyRefused) -> Refusal:
+        refusal = Refusal(code=refused.code, message=str(refused), hint=refused.hint)
+        place, content = keys.refused_key(key), RefusedKey(key=key, refusal=refusal).to_bytes()
+        self.services.store.put(keys.PRODUCTS, place, content, media_type=DATA_TYPE, only_if_absent=True)
+        return refusal
+
+    def _told(self, data: ModelAdmitted | ModelRefused, event: CloudEvent) -> CloudEvent:
+        return compose(data, source="/functions/admit", subject=event.subject, cause=event)
+
+
+def _download(store: ObjectStore, upload: Upload, path: Path) -> None:
+    if upload.size > UPLOAD_LIMIT:
+        raise Refused(
+            "too-large",
+            f"The upload has {upload.size:,} bytes; a model may have {UPLOAD_LIMIT:,}.",
+            "store the weights as float32 without optimizer state, or ask the operator to run it elsewhere",
+        )
+    try:
+        store.download(keys.MODELS, upload.key, path, etag=upload.etag, limit=UPLOAD_LIMIT)
+    except (Changed, NotFound) as error:
+        raise Ignored(f"{upload.key} was superseded while it was read") from error
+
+
+def _settle(
+    store: ObjectStore, upload: Upload, outcome: Mapping[str, object], event: CloudEvent, seconds: float
+) -> UploadRecord:
+    """Store what the upload came to, unless somebody has, and return what is stored."""
+    identity = upload.identity
+    record = UploadRecord.model_validate(
+        {
+            "dataset": identity.dataset,
+            "model": identity.model,
+            "version": identity.version,
+            "recipe": UploadRecord.RECIPE,
+            "etag": upload.etag,
+            "sidecars": upload.sidecars,
+            "size": upload.size,
+            "software": software(),
+            "seconds": seconds,
+            "event": event.id,
+            "traceparent": event.extensions.get("traceparent"),
+            **outcome,
+        }
+    )
+    if store.put(keys.PRODUCTS, upload.record_key, record.to_bytes(), media_type=DATA_TYPE, only_if_absent=True):
+        return record
+    return UploadRecord.from_bytes(store.get(keys.PRODUCTS, upload.record_key))
+
+
+def new() -> EventFunction:
+    """Return the function, as `func` expects it."""
+    return Admit()

@@ -1,0 +1,1 @@
+"""Turns the storage's notifications into events."""

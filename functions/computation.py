@@ -1,0 +1,69 @@
+"""What runs in the worker: load the model and the dataset of one product, and call its `compute`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from functions import datasets
+from schemas.datasets import DatasetDescription
+from schemas.products import Product
+
+
+@dataclass(frozen=True, slots=True)
+class Computation:
+    """All that one call of `compute` needs, by local paths; it passes to the worker as it stands."""
+
+    compute: Callable[..., Product]
+    inputs: Mapping[str, Product]
+    model: Path | None
+    description: DatasetDescription | None
+    parts: Mapping[str, Path]
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A product, the device it was computed on, and the seconds it took without loading."""
+
+    product: Product
+    device: str
+    seconds: float
+
+
+def perform(computation: Computation) -> Computed:
+    """Load what the computation names and compute the product."""
+    arguments: dict[str, Any] = dict(computation.inputs)
+    if computation.description is not None and computation.parts:
+        arguments["dataset"] = datasets.read(computation.description, computation.parts)
+    device = "cpu"
+    if computation.model is not None:
+        from functions import models  # torch: only in the workers of functions that run models
+
+        device = models.choose_device(computation.device)
+        arguments |= {"model": models.load(computation.model, device), "device": device}
+    start = time.perf_counter()
+    product = computation.compute(**arguments)
+    return Computed(product, device, time.perf_counter() - start)
+
+
+def warm(runs_models: bool) -> None:
+    """Import what the first computation will need."""
+    if runs_models:
+        from functions import models  # noqa: F401  torch takes seconds to import
+
+
+def software() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    installed = {"python": platform.python_version()}
+    for name in ("layerscope", "numpy", "torch", "pillow"):
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed

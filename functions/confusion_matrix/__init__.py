@@ -1,0 +1,1 @@
+"""Tells which classes a model takes for which, from its stored predictions."""

@@ -1,0 +1,33 @@
+"""Confusion matrix: how often each true class (row) is predicted as each class (column), as numbers and a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from functions.confusion_matrix.heatmap import FULL, draw
+from functions.confusion_matrix.matrix import condensed, confusion_counts, most_confused, row_rates
+from functions.datasets import Dataset
+from functions.handler import ProductFunction
+from functions.outputs import predicted_classes
+from schemas.products import ConfusionMatrix, Predictions
+
+WORST = 20
+
+
+def compute(predictions: Predictions, dataset: Dataset) -> ConfusionMatrix:
+    """Count the test images of each class by what they were predicted as."""
+    names = dataset.description.classes
+    counts = confusion_counts(dataset.part("test").labels, predicted_classes(predictions.outputs), len(names))
+    return ConfusionMatrix(
+        classes=names,
+        counts=tuple(map(tuple, counts.tolist())),
+        rates=tuple(tuple(None if np.isnan(rate) else rate for rate in row) for row in row_rates(counts).tolist()),
+        left_out=predictions.non_finite,
+        most_confused=most_confused(counts, names, WORST),
+        heatmap=draw(*condensed(counts, names, FULL)),
+    )
+
+
+def new() -> ProductFunction:
+    """Return the function, as `func` expects it."""
+    return ProductFunction(ConfusionMatrix, compute)

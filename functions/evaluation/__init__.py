@@ -1,0 +1,1 @@
+"""Tells how right and how sure a model is, from its stored predictions."""

@@ -1,0 +1,265 @@
+"""Event in, product out: the path of every event through a function, and the ASGI shell around it.
+
+The shell covers what a bare server leaves open: a cap on the body, one answer for every request, an error-to-status
+table, health that answers while work is under way, and a drain on SIGTERM. It is plain ASGI, so that the same object
+runs under `func`, uvicorn, and in one process with the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from events import http
+from events.cloudevent import CloudEvent, InvalidCloudEvent, InvalidEventData, compose
+from functions import product_store, uploads
+from functions.computation import Computation, perform, software, warm
+from functions.datasets import fetch
+from functions.errors import Busy, Ignored, InvalidEvent, Refused, Unavailable, WorkFailed
+from functions.product_store import Making
+from functions.services import Services, connect
+from functions.settings import Settings
+from functions.single_flight import SingleFlight
+from functions.worker import Worker
+from schemas import keys
+from schemas.addresses import Facts, address_of
+from schemas.events import EventData, ProductRefused, ProductWritten
+from schemas.identity import Identity
+from schemas.manifests import Manifest
+from schemas.products import Product
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+BODY_LIMIT = 1024 * 1024
+BODY_SECONDS = 15.0
+QUEUE_LIMIT = 256
+
+_log = logging.getLogger(__name__)
+
+
+class EventFunction(ABC):
+    """A function that is given events over HTTP and may answer each with one; `respond` is what it does."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.services: Services
+        self._under_way = 0
+        self._draining = False
+
+    @abstractmethod
+    async def respond(self, event: CloudEvent) -> CloudEvent | None:
+        """Do what the event asks for; None: done, with nothing to tell."""
+
+    async def start(self, cfg: Mapping[str, str]) -> None:
+        """Connect to the services that the environment names."""
+        self.attach(connect(Settings.read(cfg)))
+
+    def attach(self, services: Services) -> None:
+        """Use these services."""
+        self.services = services
+
+    async def stop(self) -> None:
+        """Take nothing new, and let what is under way end."""
+        self._draining = True
+        while self._under_way:
+            await asyncio.sleep(0.05)
+
+    def alive(self) -> tuple[bool, str]:
+        """Tell that the event loop turns; dependencies are no reason to be restarted."""
+        return True, "alive"
+
+    def ready(self) -> tuple[bool, str]:
+        """Tell whether events may be sent."""
+        return (False, "draining") if self._draining else (True, "ready")
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request: 200 with an event, 204, or an error whose body gives the reason."""
+        self._under_way += 1
+        try:
+            status, headers, body = await self._answer(scope, receive)
+        finally:
+            self._under_way -= 1
+        length = (b"content-length", str(len(body)).encode())
+        encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": [*encoded, length]})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, str], bytes]:
+        """Be the one error boundary: whatever happens below becomes exactly one status."""
+        try:
+            if scope["method"] != "POST":
+                return _problem(405, "MethodNotAllowed", "events are sent by POST")
+            if self._draining or self._under_way > QUEUE_LIMIT:
+                raise Busy("this replica is draining" if self._draining else "too many events are under way here")
+            event = http.from_request(scope["headers"], await _body(scope, receive))
+            answer = await self.respond(event)
+        except Ignored as reason:
+            _log.info("ignored: %s", reason)
+            return 204, {}, b""
+        except _BodyRefused as error:
+            return _problem(error.status, "BodyRefused", str(error))
+        except InvalidCloudEvent as error:
+            return _problem(400, "InvalidCloudEvent", str(error))
+        except InvalidEventData as error:
+            return _problem(422, "InvalidEventData", str(error))
+        except InvalidEvent as error:
+            return _problem(error.status, "InvalidEvent", str(error))
+        except Busy as error:
+            return _problem(429, "Busy", str(error))
+        except Unavailable as error:
+            _log.warning("a dependency is down: %s", error)
+            return _problem(503, "Unavailable", str(error))
+        except WorkFailed as error:
+            _log.error("an attempt failed: %s", error)
+            return _problem(500, "WorkFailed", str(error))
+        except Exception as error:
+            _log.exception("a bug, while an event was answered")
+            return _problem(500, type(error).__name__, f"internal error: {type(error).__name__}; see the function's log")
+        if answer is None:
+            return 204, {}, b""
+        return 200, *http.to_binary(answer)
+
+
+class WorkingFunction(EventFunction):
+    """A function that computes in a worker, started with it; `runs_models`: the worker imports torch at once."""
+
+    def __init__(self, name: str, *, runs_models: bool) -> None:
+        super().__init__(name)
+        self._runs_models = runs_models
+        self._worker: Worker
+        self._warming: asyncio.Task[None]
+
+    def attach(self, services: Services) -> None:
+        """Use these services, and start the worker."""
+        super().attach(services)
+        self._worker = Worker(services.limits.seconds, services.limits.memory_mb)
+        self._warming = asyncio.get_running_loop().create_task(self._worker.run(warm, self._runs_models))
+
+    async def stop(self) -> None:
+        """Let what is under way end, then the worker."""
+        await super().stop()
+        self._warming.cancel()
+        self._worker.stop()
+
+
+class ProductFunction(WorkingFunction):
+    """A function that makes one product: `compute` is its maths, and everything else is here."""
+
+    def __init__(self, product: type[Product], compute: Callable[..., Product]) -> None:
+        super().__init__(product.declared.name, runs_models=product.declared.reads_model)
+        self.product = product
+        self.compute = compute
+        self._joined: SingleFlight[CloudEvent] = SingleFlight()
+
+    async def respond(self, event: CloudEvent) -> CloudEvent:
+        """Make the product of the event's model, unless it is there; answer with what is there now."""
+        facts = await asyncio.to_thread(self._facts, event)
+        place = f"{facts.identity.subject} {address_of(self.product, facts)}"
+        return await self._joined.run(place, lambda: self._make(facts, event))
+
+    async def _make(self, facts: Facts, event: CloudEvent) -> CloudEvent:
+        found = await asyncio.to_thread(product_store.manifest, self.services.store, self.product, facts)
+        if found is None:
+            found = await self._outcome(facts, event)
+        return self._told(found, event)
+
+    async def _outcome(self, facts: Facts, event: CloudEvent) -> Manifest:
+        """Compute the product and store it; a refusal is stored in its place."""
+        store = self.services.store
+        making = Making(software=software(), event=event.id, traceparent=event.extensions.get("traceparent"))
+        try:
+            computation = await asyncio.to_thread(self._computation, facts)
+            done = await self._worker.run(perform, computation)
+        except Refused as refused:
+            return await asyncio.to_thread(product_store.refuse, store, self.product, facts, refused, making)
+        made = Making(making.software, done.device, round(done.seconds, 3), making.event, making.traceparent)
+        return await asyncio.to_thread(product_store.write, store, done.product, facts, made)
+
+    def _facts(self, event: CloudEvent) -> Facts:
+        """Find out what the event's model is now: an event only says whose product to look at."""
+        try:
+            identity = Identity.parse(event.subject)
+        except ValueError as error:
+            raise InvalidEvent(f"the subject is not DATASET/MODEL/VERSION: {error}") from error
+        upload = uploads.current(self.services.store, identity)
+        if upload is None:
+            raise Ignored(f"{event.subject} is gone")
+        record = uploads.record(self.services.store, upload)
+        if record is None or record.content is None:
+            raise Ignored(f"{event.subject} is not admitted")
+        return uploads.facts(self.services.store, record)
+
+    def _computation(self, facts: Facts) -> Computation:
+        declared, store = self.product.declared, self.services.store
+        if declared.parts and facts.dataset is None:
+            raise Refused(
+                "no-dataset",
+                f"There is no dataset {facts.identity.dataset!r}, so this model cannot be run on its images.",
+                f"layerscope datasets add {facts.identity.dataset} --test test.npz --classes a,b,c",
+            )
+        inputs = {one.declared.name: self._input(one, facts) for one in declared.inputs}
+        model = None
+        if declared.reads_model:
+            model = self.services.scratch / "models" / facts.content
+            if not model.exists():
+                store.download(keys.PRODUCTS, keys.blob(facts.content), model)
+        parts = fetch(store, facts.dataset, declared.parts, self.services.scratch / "datasets") if facts.dataset else {}
+        return Computation(self.compute, inputs, model, facts.dataset, parts, self.services.limits.device)
+
+    def _input(self, product: type[Product], facts: Facts) -> Product:
+        found = product_store.manifest(self.services.store, product, facts)
+        if found is None:
+            raise Ignored(f"{product.declared.name} is not there yet; its event will bring this one back")
+        if found.state == "refused":
+            raise Ignored(f"{product.declared.name} is refused, and so is what stands on it")
+        return product_store.load(self.services.store, product, found)
+
+    def _told(self, manifest: Manifest, event: CloudEvent) -> CloudEvent:
+        who = manifest.model_dump(include={"dataset", "model", "version", "content", "product", "address"})
+        data: EventData
+        if manifest.refusal is not None:
+            data = ProductRefused(**who, refusal=manifest.refusal)
+        else:
+            data = ProductWritten(**who, headline=manifest.headline)
+        return compose(data, source=f"/functions/{self.name}", subject=manifest.identity.subject, cause=event)
+
+
+class _BodyRefused(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    """Read the body, refusing early what is announced as too large."""
+    too_large = _BodyRefused(413, f"an event has at most {BODY_LIMIT} bytes")
+    announced = dict(scope["headers"]).get(b"content-length", b"0")
+    if announced.isdigit() and int(announced) > BODY_LIMIT:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _BodyRefused(400, "the sender went away")
+                size += len(message.get("body", b""))
+                if size > BODY_LIMIT:
+                    raise too_large
+                chunks.append(message.get("body", b""))
+                if not message.get("more_body"):
+                    return b"".join(chunks)
+    except TimeoutError as error:
+        raise _BodyRefused(408, f"the body did not arrive within {BODY_SECONDS:g} s") from error
+
+
+def _problem(status: int, kind: str, message: str) -> tuple[int, dict[str, str], bytes]:
+    # The genuine dispatcher never commits past an answer with a second hyphen after `kne-`; it keeps 1,024 bytes of body.
+    headers = {"content-type": "text/plain; charset=utf-8", "kne-errorclass": kind}
+    return status, headers, message.encode()[:1024]

@@ -1,0 +1,104 @@
+"""Pictures: numbers to colours, text on them, and PNG bytes, with Pillow and the font that it carries.
+
+Equal pictures give equal bytes: no font, clock or setting of the machine goes in.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Colour = tuple[int, int, int]
+
+WHITE: Final = (255, 255, 255)
+INK: Final = (33, 37, 41)
+MUTED: Final = (92, 99, 106)
+ABSENT: Final = (233, 236, 239)
+
+# Viridis (Smith & van der Walt 2015) at tenths: even steps in lightness, told apart by colour-blind readers and in grey.
+_VIRIDIS: Final = np.array(
+    [
+        (68, 1, 84),
+        (72, 36, 117),
+        (65, 68, 135),
+        (53, 95, 141),
+        (42, 120, 142),
+        (33, 145, 140),
+        (34, 168, 132),
+        (68, 191, 112),
+        (122, 209, 81),
+        (189, 223, 38),
+        (253, 231, 37),
+    ],
+    dtype=np.float64,
+)
+
+
+def viridis(values: ArrayLike) -> NDArray[np.uint8]:
+    """Return the colours (..., 3) of values between 0 and 1; what lies outside takes the colour of the nearer end."""
+    place = np.clip(np.asarray(values, np.float64), 0, 1) * (len(_VIRIDIS) - 1)
+    below = np.minimum(place.astype(int), len(_VIRIDIS) - 2)
+    share = (place - below)[..., None]
+    mixed = _VIRIDIS[below] * (1 - share) + _VIRIDIS[below + 1] * share
+    return np.rint(mixed).astype(np.uint8)
+
+
+def luminance(colour: Colour) -> float:
+    """Return the relative luminance of an sRGB colour, 0..1 (WCAG 2)."""
+    channels = np.array(colour) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def ink_on(colour: Colour) -> Colour:
+    """Return black or white, whichever stands out more; the contrast is above 4.5 on any colour."""
+    return (0, 0, 0) if luminance(colour) > 0.179 else WHITE
+
+
+@lru_cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Return Pillow's own font at this size in pixels."""
+    found = ImageFont.load_default(size)
+    if not isinstance(found, ImageFont.FreeTypeFont):
+        raise TypeError("Pillow was built without FreeType, which drawing text needs")
+    return found
+
+
+def text_width(text: str, size: int) -> int:
+    """Return how many pixels wide a line of text is."""
+    return int(np.ceil(font(size).getlength(text)))
+
+
+def shortened(text: str, size: int, width: int) -> str:
+    """Return the text, cut and ended by dots where it is wider than that many pixels."""
+    if text_width(text, size) <= width:
+        return text
+    while text and text_width(text + "…", size) > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def write(canvas: Image.Image, place: tuple[int, int], text: str, size: int, colour: Colour, anchor: str) -> None:
+    """Write a line of text at (x, y); the anchor is Pillow's: `mm` its middle, `rm` its right end, `lm` its left end."""
+    ImageDraw.Draw(canvas).text(place, text, fill=colour, font=font(size), anchor=anchor)
+
+
+def write_upwards(canvas: Image.Image, place: tuple[int, int], text: str, size: int, colour: Colour) -> None:
+    """Write a line of text that reads from bottom to top; (x, y) is the middle of its lower end."""
+    length, height = text_width(text, size), size * 3 // 2
+    line = Image.new("L", (length, height), 0)
+    ImageDraw.Draw(line).text((0, height // 2), text, fill=255, font=font(size), anchor="lm")
+    turned = line.rotate(90, expand=True)
+    canvas.paste(colour, (place[0] - height // 2, place[1] - length), turned)
+
+
+def png(canvas: Image.Image) -> bytes:
+    """Return the picture as PNG, without a time or other metadata."""
+    stream = BytesIO()
+    canvas.save(stream, "PNG", optimize=True)
+    return stream.getvalue()

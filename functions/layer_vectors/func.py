@@ -1,0 +1,68 @@
+"""Layer vectors: what makes the layers of different models comparable, from one forward pass over the probe set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from functions.datasets import Dataset
+from functions.errors import Refused
+from functions.handler import ProductFunction
+from functions.layer_vectors.layers import References, compare, stacked
+from functions.layer_vectors.vectors import FEWEST_IMAGES, label_gram, packed
+from schemas.products import Layer, LayerVectors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def compute(model: nn.Module, dataset: Dataset, device: str) -> LayerVectors:
+    """Compare each layer's responses to any two images of the probe part, and pack them as vectors.
+
+    Raises:
+        Refused: the model does not fit the dataset, or the probe part is too small to compare anything on.
+    """
+    # torch is imported in the worker only
+    from functions.inference import fit, inference
+    from functions.layer_vectors.grams import gram
+    from functions.layer_vectors.responses import responses
+
+    probe = dataset.part("probe")
+    images, n = probe.images, len(probe.images)
+    if n < FEWEST_IMAGES:
+        raise Refused(
+            "probe-too-small",
+            f"The probe set of {dataset.description.name} has {n} images; layers are compared on {FEWEST_IMAGES} at "
+            "least, and on 100 for scores that mean something.",
+            "Add the dataset again with a larger probe part: `layerscope datasets add NAME --probe probe.npz …`.",
+        )
+    classifier = fit(model, images, dataset.description, device)
+    with inference():
+        input_gram = gram(classifier.inputs(images).flatten(1))
+    references = References(
+        inputs=packed(input_gram.centred),
+        labels=packed(label_gram(probe.labels)),
+        input_like_below=LayerVectors.declared.parameters["input_like_below"],
+    )
+    types = {name: type(module).__name__ for name, module in model.named_modules()}
+    compared = [
+        compare(
+            Layer(name=one.call.layer, call=one.call.index, type=types[one.call.layer], shape=one.shape),
+            one.gram,
+            references,
+        )
+        for one in responses(classifier, images)
+    ]
+    pairs = n * (n - 1) // 2
+    return LayerVectors(
+        probe=dataset.description.part_digest("probe") or "",
+        images=n,
+        layers=tuple(one.layer for one in compared),
+        grams=stacked([one.gram for one in compared], pairs + n),
+        cka=stacked([one.cka for one in compared], pairs),
+        deconfounded=stacked([one.deconfounded for one in compared], pairs),
+    )
+
+
+def new() -> ProductFunction:
+    """Return the function, as `func` expects it."""
+    return ProductFunction(LayerVectors, compute)

@@ -1,0 +1,259 @@
+"""The safe model form: a safetensors file whose metadata holds the architecture as JSON. Written, read, rebuilt here.
+
+`pack` runs in the user's process; `read` and `build` are how every function gets at a model, and execute nothing that
+the file names. The SHA-256 of the canonical bytes is the model's `content`.
+
+    safetensors_file   the container         graph_spec, graph_nodes   the architecture, checked
+    vocabulary         what is allowed       operators, graph_module   from names to a torch module
+    live_module, tracing                     from a torch module to the architecture
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import torch
+from torch import Tensor, nn
+
+from functions import file_kinds
+from functions.errors import Refused
+from functions.graph_module import SafeModel, assemble
+from functions.graph_nodes import Node, refuse
+from functions.graph_spec import FORMAT, Graph, from_json
+from functions.safetensors_file import ITEM_SIZES, PACK_COMMAND, Header, Stored, read_header, shown, to_bytes
+from functions.tracing import trace
+
+__all__ = ["FORMAT", "KEY", "ModelFile", "SafeModel", "Trial", "build", "canonical", "choose_device", "load", "pack"]
+__all__ += ["read", "try_out"]
+
+KEY: Final = "layerscope"
+"""The metadata entry that holds the architecture."""
+
+MAX_ACTIVATION: Final = 2**28
+"""Elements in one intermediate value, for two images: 1 GiB in float32."""
+
+_DTYPES: Final[Mapping[str, torch.dtype]] = {
+    "F64": torch.float64,
+    "I64": torch.int64,
+    "F32": torch.float32,
+    "I32": torch.int32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMES: Final[Mapping[torch.dtype, str]] = {dtype: name for name, dtype in _DTYPES.items()}
+_RUN_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file in the safe form, checked so far that `build` cannot fail; its tensors are still where they were."""
+
+    graph: Graph
+    header: Header
+    source: Path | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a model makes of an input: the shape of its output for one image, and the elements of all values between."""
+
+    output: tuple[int, ...]
+    activations: int
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def pack(module: nn.Module) -> bytes:
+    """Return `module` in the safe form; it is traced in eval mode and stays as it was.
+
+    Equal models give equal bytes.
+
+    Raises:
+        Refused: what stands in the way, as of `tracing.trace` and `read`.
+    """
+    graph, tensors = trace(module)
+    stored = {name: _to_stored(name, tensor) for name, tensor in tensors.items()}
+    packed = to_bytes(stored, {KEY: graph.to_json().decode()})
+    read(packed)
+    return packed
+
+
+def canonical(source: Path | bytes) -> bytes:
+    """Return the one canonical form of a file: equal models have equal bytes, whoever wrote them.
+
+    Raises:
+        Refused: as of `read`.
+    """
+    file = read(source)
+    with _opened(file.source) as stream:
+        stored = {
+            name: (entry.dtype, entry.shape, bytes(_content(stream, file.header, entry)))
+            for name, entry in file.header.tensors.items()
+        }
+    return to_bytes(stored, {KEY: file.graph.to_json().decode()})
+
+
+def _to_stored(name: str, tensor: Tensor) -> tuple[str, tuple[int, ...], bytes]:
+    if tensor.dtype not in _NAMES or tensor.layout != torch.strided or tensor.is_meta:
+        raise Refused(
+            "unknown-dtype",
+            f"Tensor {shown(name)} ({tensor.dtype}, {tensor.layout}, on {tensor.device}) cannot be stored.",
+            "Convert the model first, for example model.to('cpu').float()",
+        )
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return _NAMES[tensor.dtype], tuple(tensor.shape), flat.view(torch.uint8).numpy().tobytes()
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def read(source: Path | bytes) -> ModelFile:
+    """Read and check a file, by path or by content, without its tensors' values.
+
+    Everything is parsed by code that knows its bounds; names are looked up, never called up.
+
+    Raises:
+        Refused: the file is in another format, as of `file_kinds.refusal`; or broken, beyond a limit or not to be
+            rebuilt, as of `read_header`, `graph_spec.from_json` and `graph_module.assemble`.
+    """
+    kind = file_kinds.sniff(source)
+    if kind != file_kinds.OURS:
+        raise file_kinds.refusal(kind)
+    with _opened(source) as stream:
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        header = read_header(stream, size)
+    if KEY not in header.metadata:
+        raise file_kinds.refusal("safetensors-plain")
+    graph = from_json(header.metadata[KEY].encode("utf-8", "replace"))
+    _check_tensors(graph, header.tensors)
+    assemble(graph, lambda name: _placeholder(header.tensors[name]))
+    return ModelFile(graph, header, source)
+
+
+def _check_tensors(graph: Graph, stored: Mapping[str, Stored]) -> None:
+    wanted = {weight.name: weight for weight in graph.weights if weight.same_as is None}
+    if missing := sorted(set(wanted) - set(stored)):
+        raise refuse("missing-tensor", f"The file lacks the tensor {shown(missing[0])}.")
+    if unexpected := sorted(set(stored) - set(wanted)):
+        raise refuse("unexpected-tensor", f"The file has a tensor {shown(unexpected[0])} that the model does not.")
+    for name, weight in wanted.items():
+        if weight.requires_grad and not _DTYPES[stored[name].dtype].is_floating_point:
+            raise refuse("dtype-mismatch", f"Parameter {shown(name)} cannot have gradients as {stored[name].dtype}.")
+
+
+def _placeholder(entry: Stored) -> Tensor:
+    return torch.empty(entry.shape, dtype=_DTYPES[entry.dtype], device="meta")
+
+
+def _opened(source: Path | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+def _content(stream: BinaryIO, header: Header, entry: Stored) -> bytearray:
+    stream.seek(header.data_start + entry.begin)
+    content = bytearray(entry.end - entry.begin)
+    if stream.readinto(content) != len(content):  # type: ignore[attr-defined]
+        raise refuse("bad-offsets", "The file became shorter while it was read.")
+    return content
+
+
+# Building ------------------------------------------------------------------------------------------------------------
+
+
+def build(file: ModelFile, device: str = "cpu") -> SafeModel:
+    """Return the model of `file` on `device`: eval mode, float32, the same layer names; hooks and gradients work.
+
+    Raises:
+        Refused: `bad-value`, a tensor of booleans that holds anything else.
+    """
+    with _opened(file.source) as stream:
+
+        def tensor_of(name: str) -> Tensor:
+            entry = file.header.tensors[name]
+            return _to_tensor(name, entry, _content(stream, file.header, entry)).to(device)
+
+        return assemble(file.graph, tensor_of)
+
+
+def load(path: Path, device: str = "cpu") -> SafeModel:
+    """Read and build the model at `path`.
+
+    Raises:
+        Refused: as of `read` and `build`.
+    """
+    return build(read(path), device)
+
+
+def _to_tensor(name: str, entry: Stored, content: bytearray) -> Tensor:
+    dtype = _DTYPES[entry.dtype]
+    if not content:
+        return torch.empty(entry.shape, dtype=dtype)
+    if dtype == torch.bool and max(content) > 1:
+        raise refuse("bad-value", f"Tensor {shown(name)} holds booleans that are neither 0 nor 1.")
+    tensor = torch.frombuffer(content, dtype=dtype).reshape(entry.shape)
+    return tensor.float() if dtype.is_floating_point else tensor
+
+
+def choose_device(wanted: str) -> str:
+    """Return the device to compute on: `auto` is CUDA where there is some, else the CPU."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted
+
+
+# Trying --------------------------------------------------------------------------------------------------------------
+
+
+def try_out(file: ModelFile, shape: tuple[int, ...]) -> Trial:
+    """Run the model on shapes alone, without data or memory, for images of `shape` (channels, height, width).
+
+    Raises:
+        Refused: `does-not-run` (the shapes do not fit), `too-much-memory` (an intermediate value is too large).
+    """
+    model = assemble(file.graph, lambda name: _placeholder_float(file.header.tensors[name]))
+    images = 2
+    counted = 0
+    current: Node | None = None
+
+    def watch(node: Node, value: Any) -> None:
+        nonlocal counted, current
+        current = node
+        elements = value.numel() if isinstance(value, Tensor) else 0
+        counted += elements
+        if elements > MAX_ACTIVATION:
+            raise Refused(
+                "too-much-memory",
+                f"The {node.operation} {shown(node.target)} makes {elements} numbers of {images} images.",
+                "Use a model with smaller feature maps",
+            )
+
+    try:
+        with torch.no_grad():
+            output = model.walk(torch.empty((images, *shape), device="meta"), watch)
+    except _RUN_ERRORS as error:
+        place = f" after the {current.operation} {shown(current.target)}" if current else ""
+        raise Refused(
+            "does-not-run",
+            f"The model does not take images of shape {shown(shape)}{place}: {shown(str(error))}.",
+            f"Train it for images of this shape, or upload it for another dataset; then: {PACK_COMMAND}",
+        ) from error
+    return Trial(tuple(output.shape[1:]), math.ceil(counted / images))

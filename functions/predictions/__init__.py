@@ -1,0 +1,1 @@
+"""Runs each model over its test images and stores the outputs."""

@@ -1,0 +1,1 @@
+"""Asks again for what is missing, and records what failed for good."""

@@ -1,0 +1,90 @@
+"""Replay: asks again for what is missing (the timer's event), and records what failed for good (a dead letter).
+
+Repair, reprocessing and redrive are this one mechanism. What it asks travels on a lane of its own, at a bounded rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+
+from events.cloudevent import CloudEvent, compose
+from events.log import LogUnavailable
+from functions.errors import Ignored, Unavailable
+from functions.handler import EventFunction
+from functions.replay.failures import read_dead_letter, record_failure
+from functions.replay.missing import Ask, Known, missing
+from functions.replay.queued import queued
+from functions.services import Services, publish
+from schemas.events import REPLAY_LANE, EventData, ReplayFinished, ReplayStarted
+
+PING = "dev.knative.sources.ping"
+SOURCE = "/functions/replay"
+ASKS_A_SECOND = 100
+
+_log = logging.getLogger(__name__)
+
+
+class Replay(EventFunction):
+    """Answers the timer with a round of *missing*, and each dead letter with a recorded failure."""
+
+    def __init__(self) -> None:
+        super().__init__("replay")
+        self._known = Known()
+        self._round = asyncio.Lock()
+
+    async def respond(self, event: CloudEvent) -> None:
+        """Do one round, or record one failure; what it has to say it publishes itself, as its sources discard answers."""
+        letter = read_dead_letter(event)
+        if letter is not None:
+            if not letter.is_final:
+                raise Ignored(f"a dead letter of status {letter.status} is asked for again when it is missing")
+            failed = await asyncio.to_thread(record_failure, self.services.store, letter)
+            if failed is not None:
+                await publish(self.services, compose(failed, source=SOURCE, subject=event.subject, cause=event))
+        elif event.type == PING:
+            if self._round.locked():
+                raise Ignored("a round is under way")
+            async with self._round:
+                await self.ask(await asyncio.to_thread(plan, self.services, self._known))
+        else:
+            raise Ignored(f"{event.type} is neither a timer's event nor a dead letter")
+
+    async def ask(self, asks: Sequence[Ask]) -> None:
+        """Publish the requests of a plan on the replay lane, at a bounded rate."""
+        if not asks:
+            return
+        replay = uuid.uuid4().hex
+        counted = dict(sorted(Counter(one.function for one in asks).items()))
+        _log.info("replay %s asks for what is missing: %s", replay, counted)
+        await self._say(ReplayStarted(replay=replay, selector="missing", asks=counted), f"replay/{replay}", replay)
+        for one in asks:
+            await self._say(one.data, one.subject, replay)
+            await asyncio.sleep(1 / ASKS_A_SECOND)
+        await self._say(ReplayFinished(replay=replay, selector="missing", asked=len(asks)), f"replay/{replay}", replay)
+
+    async def _say(self, data: EventData, subject: str, replay: str) -> None:
+        event = compose(data, source=SOURCE, subject=subject, lane=REPLAY_LANE, replayid=replay)
+        await publish(self.services, event)
+
+
+def plan(services: Services, known: Known, *, ask_failed: bool = False) -> list[Ask]:
+    """Return what is missing and not queued for its function.
+
+    Raises:
+        Unavailable: the log, the index or the object store does not answer.
+    """
+    asks = list(missing(services.store, services.vectors, known, ask_failed=ask_failed))
+    try:
+        waiting = {name: queued(services.log, name, services.namespace) for name in {one.function for one in asks}}
+    except LogUnavailable as error:
+        raise Unavailable(str(error)) from error
+    return [one for one in asks if one.subject not in waiting[one.function]]
+
+
+def new() -> EventFunction:
+    """Return the function, as `func` expects it."""
+    return Replay()

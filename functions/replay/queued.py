@@ -1,0 +1,66 @@
+"""What still waits for a function, or is under way in it: the events that its consumer groups have not committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from events.cloudevent import CloudEvent, InvalidCloudEvent
+from events.kafka import from_record
+from events.log import EventLog
+from events.notification import InvalidNotification, read_notification
+from events.topics import EVENTS, S3_RAW, source_group, trigger_group
+from schemas.events import ModelAdmitted, ModelUploaded, ProductRefused, ProductRequested, ProductWritten
+from schemas.identity import subject_of_key
+from schemas.products import Product, product_named
+
+
+def queued(log: EventLog, function: str, namespace: str) -> set[str]:
+    """Return the subjects of the events that wait for `function`.
+
+    Raises:
+        LogUnavailable: the log does not answer.
+    """
+    subjects = {event.subject for event in _waiting(log, function, namespace) if wakes(function, event)}
+    if function == "admit":
+        subjects |= set(_unannounced(log, namespace))
+    return subjects
+
+
+def wakes(function: str, event: CloudEvent) -> bool:
+    """Tell whether an event makes `function` look; the Triggers in knative/ say the same, and a test compares them."""
+    if event.type == ProductRequested.type:
+        return event.extensions.get("product") == function
+    if function == "admit":
+        return event.type == ModelUploaded.type
+    if function == "index":
+        return False  # told of nearly everything; only an explicit request says that its rows are looked at
+    return _wakes_product(product_named(function), event)
+
+
+def _wakes_product(product: type[Product], event: CloudEvent) -> bool:
+    if not product.declared.inputs:
+        return event.type == ModelAdmitted.type
+    made = event.type in (ProductWritten.type, ProductRefused.type)
+    return made and event.extensions.get("product") in {one.declared.name for one in product.declared.inputs}
+
+
+def _waiting(log: EventLog, function: str, namespace: str) -> Iterator[CloudEvent]:
+    lanes = ("",) if function == "index" else ("", "-replay")
+    for lane in lanes:
+        group = trigger_group(namespace, function.replace("_", "-") + lane)
+        for one in log.backlog(EVENTS, group, start="latest"):
+            try:
+                event = from_record(one)
+            except InvalidCloudEvent:
+                continue  # the Broker passes over it as well
+            if event is not None and (event.extensions.get("lane") == "replay") == (lane == "-replay"):
+                yield event
+
+
+def _unannounced(log: EventLog, namespace: str) -> Iterator[str]:
+    for one in log.backlog(S3_RAW, source_group(namespace, "announce"), start="earliest"):
+        try:
+            told = read_notification(one.value or b"")
+        except InvalidNotification:
+            continue
+        yield from (subject_of_key(data.key) for data in told)

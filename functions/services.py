@@ -1,0 +1,80 @@
+"""The outside things that functions use, made once at start: the real ones, or their adapters over a directory."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from events.cloudevent import CloudEvent
+from events.kafka import to_record
+from events.kafka_log import KafkaLog
+from events.log import EventLog, LogUnavailable
+from events.memory import MemoryLog
+from events.topics import EVENTS
+from functions.cache import Cache, MemoryCache, RedisCache
+from functions.errors import Unavailable
+from functions.directory_store import DirectoryStore
+from functions.object_store import ObjectStore
+from functions.s3_store import S3Store
+from functions.settings import Settings
+from functions.vector_store import MilvusStore, VectorStore
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one computation may use, and where."""
+
+    seconds: float = 120
+    memory_mb: int = 8_192
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a function may use. All of it connects on first use, so that a function starts while a service is down."""
+
+    store: ObjectStore
+    vectors: VectorStore
+    cache: Cache
+    log: EventLog
+    scratch: Path
+    limits: Limits = Limits()
+    namespace: str = "layerscope"
+
+
+def connect(settings: Settings) -> Services:
+    """Return the real services that the settings name."""
+    secret = settings.aws_secret_access_key.get_secret_value()
+    return Services(
+        store=S3Store(settings.s3_endpoint, settings.aws_access_key_id, secret),
+        vectors=MilvusStore(settings.milvus_uri, settings.milvus_token.get_secret_value()),
+        cache=RedisCache(settings.redis_url.get_secret_value()),
+        log=KafkaLog(settings.kafka_bootstrap_servers),
+        scratch=settings.layerscope_scratch,
+        limits=Limits(settings.layerscope_limit_seconds, settings.layerscope_limit_memory_mb, settings.layerscope_device),
+        namespace=settings.layerscope_namespace,
+    )
+
+
+def embedded(directory: Path) -> Services:
+    """Return the services of a system that is one directory: buckets, an index in a file, an in-memory log and cache."""
+    return Services(
+        store=DirectoryStore(directory),
+        vectors=MilvusStore(str(directory / "index.db"), ""),
+        cache=MemoryCache(),
+        log=MemoryLog(),
+        scratch=directory / ".scratch",
+    )
+
+
+async def publish(services: Services, event: CloudEvent) -> None:
+    """Put an event into the log, and return once it is there: for functions whose source discards answers.
+
+    Raises:
+        Unavailable: the log does not answer.
+    """
+    try:
+        await asyncio.to_thread(services.log.publish, EVENTS, to_record(event))
+    except LogUnavailable as error:
+        raise Unavailable(str(error)) from error

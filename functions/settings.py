@@ -1,0 +1,53 @@
+"""Where things are: the environment, read once at start. What is computed is never a setting, but a constant in `schemas/`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from functions.errors import LayerscopeError
+
+
+class InvalidSettings(LayerscopeError):
+    """The environment lacks a variable or holds a value that cannot be used; the message names it."""
+
+
+class Settings(BaseModel):
+    """The environment variables that the functions read; `README.md` lists them, and a test keeps that list true."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    s3_endpoint: str = Field(description="URL of the object store, such as http://127.0.0.1:9000")
+    aws_access_key_id: str = Field(description="the functions' access key")
+    aws_secret_access_key: SecretStr = Field(description="its secret")
+    kafka_bootstrap_servers: str = Field(default="127.0.0.1:9092", description="brokers, comma-separated")
+    milvus_uri: str = Field(default="http://127.0.0.1:19530", description="Milvus server, or the path of a Milvus Lite file")
+    milvus_token: SecretStr = Field(default=SecretStr(""), description="Milvus' token, if it asks for one")
+    redis_url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"), description="the cache of query")
+    layerscope_device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where models run; auto: CUDA where there is one"
+    )
+    layerscope_limit_seconds: float = Field(default=120, gt=0, description="time limit of one computation")
+    layerscope_limit_memory_mb: int = Field(default=8_192, gt=0, description="memory limit of the computing process")
+    layerscope_namespace: str = Field(default="layerscope", description="Kubernetes namespace, part of the consumer groups")
+    layerscope_scratch: Path = Field(
+        default=Path(tempfile.gettempdir()) / "layerscope", description="local folder for models and datasets in use"
+    )
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        """Read the settings from environment variables.
+
+        Raises:
+            InvalidSettings: a variable is missing or unusable; its value is not shown, as it may be a secret.
+        """
+        given = {name: environment[name.upper()] for name in cls.model_fields if environment.get(name.upper())}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            faults = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+            raise InvalidSettings(f"the environment cannot be used: {faults}") from None

@@ -1,0 +1,317 @@
+"""From a live torch module to the graph of its calls, by `torch.fx`: runs where the model's own code may run.
+
+That is the user's process. Whatever stands in the way is a `Refused` that names the module and the line of code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+from torch.nn import functional
+
+from functions import live_module
+from functions.errors import Refused
+from functions.graph_module import SafeModel
+from functions.graph_nodes import DType, Node, Ref
+from functions.graph_spec import Graph, Weight
+from functions.operators import DTYPES, function_name, layer_name
+from functions.safetensors_file import PACK_COMMAND, shown
+from functions.vocabulary import ATTRIBUTES, METHODS
+
+_DROPOUTS: Final = frozenset(
+    {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "stochastic_depth"}
+)
+_CHECKS: Final = frozenset({"_assert", "_assert_is_none"})
+_TORCH: Final = str(Path(torch.__file__).parent)
+_TRACE_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def trace(module: nn.Module) -> tuple[Graph, dict[str, Tensor]]:
+    """Return the graph of the model in eval mode, and its tensors by the names that the graph gives them.
+
+    The model stays as it was. No input is needed, so its sizes are not fixed.
+
+    Raises:
+        Refused: `not-a-module`, `not-traceable`, `unknown-module`, `unknown-function`, `unknown-method`,
+            `unknown-attribute`, `unregistered-module`, `random-in-eval`, `bad-argument`, `several-inputs`,
+            `several-outputs`, and those of `live_module.check`.
+    """
+    if not isinstance(module, nn.Module):
+        raise Refused(
+            "not-a-module",
+            f"A {type(module).__name__} is no torch.nn.Module.",
+            "Give the model itself, not its state_dict: layerscope.pack(model)",
+        )
+    root = live_module.unwrap(module)
+    if isinstance(root, SafeModel):
+        return _again(root)
+    live_module.check(root)
+    with live_module.borrowed(root):
+        calls = _calls(root)
+        encoder = _Encoder(root)
+        nodes = tuple(encoder.encode(calls))
+    modules, weights, tensors = live_module.tree(root)
+    weights += [Weight(name, "constant") for name in encoder.constants]
+    return Graph(tuple(modules), tuple(weights), nodes), tensors | encoder.constants
+
+
+def _again(model: SafeModel) -> tuple[Graph, dict[str, Tensor]]:
+    _, weights, _ = live_module.tree(model)
+    learns = {weight.name: weight.requires_grad for weight in weights}
+    graph = model.safe_graph
+    kept = tuple(
+        weight if weight.same_as else dataclasses.replace(weight, requires_grad=learns[weight.name])
+        for weight in graph.weights
+    )
+    tensors = {weight.name: _tensor_at(model, weight.name) for weight in kept if weight.same_as is None}
+    return dataclasses.replace(graph, weights=kept), tensors
+
+
+def _tensor_at(root: nn.Module, name: str) -> Any:
+    owner, _, leaf = name.rpartition(".")
+    return getattr(root.get_submodule(owner), leaf)
+
+
+# Tracing -------------------------------------------------------------------------------------------------------------
+
+
+class _Tracer(torch.fx.Tracer):
+    """Traces down to known layers and functions, and stops at the first thing that is not known."""
+
+    trace_asserts = True
+
+    def __init__(self) -> None:
+        super().__init__(param_shapes_constant=True)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if layer_name(m) is not None:
+            return True
+        if type(m).__module__.startswith("torch.") and not isinstance(m, nn.Sequential):
+            raise Refused(
+                "unknown-module",
+                f"Layer {shown(module_qualified_name)} is a {type(m).__name__}, which the safe form does not know.",
+                "Put a known torch.nn layer in its place, or write it as a module of your own whose forward uses them",
+            )
+        return False
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        try:
+            return super().path_of_module(mod)
+        except NameError as error:
+            raise self._refused(
+                "unregistered-module",
+                f"A {type(mod).__name__} is called that is not part of the model",
+                "Create it in __init__ as self.NAME = …, or keep several in a torch.nn.ModuleList",
+            ) from error
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
+        if kind == "call_function":
+            if target.__name__ in _DROPOUTS:
+                return self._without_dropout(target, args, kwargs)
+            if kwargs.get("training") or kwargs.get("dropout_p"):
+                raise self._random(target)
+            if target is not getattr and target.__name__ not in _CHECKS and function_name(target) is None:
+                raise self._unknown("function", f"{target.__module__}.{target.__name__}")
+        if kind == "call_method" and target not in METHODS:
+            raise self._unknown("method", target)
+        if target is getattr and args[1] not in ATTRIBUTES:
+            raise self._unknown("attribute", args[1])
+        return super().create_proxy(kind, target, args, kwargs, *rest, **options)
+
+    def _without_dropout(self, target: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        bound = inspect.signature(target).bind(*args, **kwargs)
+        bound.apply_defaults()
+        if bound.arguments["training"]:
+            raise self._random(target)
+        return args[0]
+
+    def _random(self, target: Callable[..., Any]) -> Refused:
+        return self._refused(
+            "random-in-eval",
+            f"{target.__name__} stays on in eval mode, so the model has no fixed answer",
+            f"Pass training=self.training to it, then: {PACK_COMMAND}",
+        )
+
+    def _unknown(self, what: str, name: str) -> Refused:
+        return self._refused(
+            f"unknown-{what}",
+            f"The {what} {shown(name)} is used, which the safe form does not know",
+            f"Write that step with one of those in functions/vocabulary.py, then: {PACK_COMMAND}",
+        )
+
+    def _refused(self, code: str, what: str, hint: str) -> Refused:
+        return Refused(code, f"{what}{self.place(traceback.extract_stack())}.", hint)
+
+    def place(self, frames: Iterable[traceback.FrameSummary]) -> str:
+        """Return, for a message, the module that is being traced and the user's line of code."""
+        inside = next(reversed(self.module_stack.values()), ("", None))[0]
+        text = f", in module {shown(inside)}" if inside else ""
+        for frame in reversed(list(frames)):
+            if frame.filename == __file__ and frame.name == _calls.__name__:
+                break
+            if frame.filename != __file__ and not frame.filename.startswith((_TORCH, "<")):
+                return f"{text}, at {Path(frame.filename).name}:{frame.lineno}: {(frame.line or '')[:80]}"
+        return text
+
+
+def _calls(root: nn.Module) -> torch.fx.Graph:
+    tracer = _Tracer()
+    try:
+        return tracer.trace(root, _defaults(root))
+    except _TRACE_ERRORS as error:
+        place = tracer.place(traceback.extract_tb(error.__traceback__))
+        raise Refused(
+            "not-traceable",
+            f"The forward pass cannot be written as a graph ({shown(str(error))}){place}.",
+            "Let forward neither branch nor loop on values or sizes of its input, and build no tensors from its sizes; "
+            f"then: {PACK_COMMAND}",
+        ) from error
+
+
+def _defaults(root: nn.Module) -> dict[str, Any]:
+    """Return the plain default of each parameter of forward after the first: packing keeps what they choose."""
+    parameters = list(inspect.signature(type(root).forward).parameters.values())[2:]
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.default is None or type(parameter.default) in (bool, int, float, str)
+    }
+
+
+# Encoding ------------------------------------------------------------------------------------------------------------
+
+
+class _Encoder:
+    """Writes a traced graph as nodes; tensors that belong to no module get names of their own in `constants`."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self.constants: dict[str, Tensor] = {}
+        self._root = root
+        self._registered = {id(value): name for name, value in (*root.named_buffers(), *root.named_parameters())}
+        self._taken = {name for name, _ in (*root.named_modules(), *root.named_buffers(), *root.named_parameters())}
+        self._numbers: dict[torch.fx.Node, int] = {}
+
+    def encode(self, calls: torch.fx.Graph) -> list[Node]:
+        nodes = []
+        for call in _live(calls):
+            nodes.append(self._node(call))
+            self._numbers[call] = len(self._numbers)
+        return nodes
+
+    def _node(self, call: torch.fx.Node) -> Node:
+        if call.op == "placeholder":
+            return Node("input")
+        if call.op == "get_attr":
+            return Node("tensor", self._tensor(str(call.target)))
+        if call.op == "output":
+            return Node("output", args=(self._output(call.args[0]),))
+        args = tuple(self._value(value) for value in call.args)
+        # These choose a memory layout or the depth of a warning; results do not depend on them.
+        named = {name: value for name, value in call.kwargs.items() if name not in ("memory_format", "_stacklevel")}
+        kwargs = {name: self._value(value) for name, value in named.items()}
+        if call.op == "call_module":
+            return Node("layer", str(call.target), args, kwargs)
+        if call.op == "call_method":
+            return Node("method", str(call.target), args, kwargs)
+        if call.target is getattr:
+            return Node("attribute", str(call.args[1]), args[:1])
+        return Node("function", str(function_name(call.target)), args, kwargs)  # type: ignore[arg-type]
+
+    def _tensor(self, target: str) -> str:
+        value: Any = self._root
+        for name in target.split("."):
+            value = getattr(value, name)
+        if id(value) in self._registered:
+            return self._registered[id(value)]
+        if not isinstance(value, Tensor):
+            raise Refused("bad-argument", f"The model uses {shown(target)}, which is no tensor.", "Make it a tensor")
+        number = 0
+        while (name := f"_constant{number}") in self._taken:
+            number += 1
+        self._taken.add(name)
+        self._registered[id(value)] = name
+        self.constants[name] = value
+        return name
+
+    def _output(self, value: Any) -> Ref:
+        if not isinstance(value, torch.fx.Node):
+            raise Refused(
+                "several-outputs",
+                f"The model returns a {type(value).__name__}, not one tensor.",
+                "Let forward return the class scores alone in eval mode: return logits",
+            )
+        return Ref(self._numbers[value])
+
+    def _value(self, value: Any) -> Any:
+        match value:
+            case torch.fx.Node():
+                return Ref(self._numbers[value])
+            case None | str():
+                return value
+            case tuple():
+                return tuple(self._value(item) for item in value)
+            case list():
+                return [self._value(item) for item in value]
+            case slice(start=start, stop=stop, step=step):
+                return slice(self._value(start), self._value(stop), self._value(step))
+            case torch.dtype() if value in DTYPES.values():
+                return DType(str(value).removeprefix("torch."))
+        return value if value is ... else self._number(value)
+
+    def _number(self, value: Any) -> Any:
+        try:
+            number = live_module.number(value)
+        except TypeError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise Refused(
+                "bad-argument",
+                f"The forward pass uses the value {shown(str(value))}, which cannot be written down.",
+                f"Use finite numbers, sizes and the input's own device and dtype instead, then: {PACK_COMMAND}",
+            )
+        return number
+
+
+def _live(calls: torch.fx.Graph) -> list[torch.fx.Node]:
+    """Return the calls that matter: the input, layers, what changes a tensor in place, and what those and the output use.
+
+    What is left out are checks of the input, and values that nobody uses.
+    """
+    kept: dict[torch.fx.Node, None] = {}
+    for call in reversed(calls.nodes):
+        if _acts(call) or any(user in kept for user in call.users):
+            kept[call] = None
+    inputs = [call for call in calls.nodes if call.op == "placeholder"]
+    if not inputs or any(call in kept for call in inputs[1:]):
+        raise Refused(
+            "several-inputs",
+            "The model's forward does not take exactly one tensor.",
+            "Give every parameter of forward after the first a default of None, a number or a string",
+        )
+    kept[inputs[0]] = None
+    return [call for call in calls.nodes if call in kept]
+
+
+def _acts(call: torch.fx.Node) -> bool:
+    in_place = call.op == "call_method" and str(call.target).endswith("_")
+    return call.op in ("call_module", "output") or in_place or bool(call.kwargs.get("inplace"))
+
+

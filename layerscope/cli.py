@@ -1,0 +1,301 @@
+"""The command line. Every command prints for people, or with `--json` for programs; errors say what to do.
+
+Exit status: 0 done, 1 it failed or was refused, 2 the command was not understood, 3 there is no such system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console, RenderableType
+
+from functions.errors import LayerscopeError, Refused
+from layerscope import client, systems, tables
+from layerscope.servers import ServerError
+from layerscope.supervisor import AlreadyRunning, StartError
+from layerscope.systems import Embedded, Located, NoSystem, Stack
+from schemas.identity import Identity, KeyRefused, identify
+from schemas.queries import ModelAnswer, ModelList, SimilarAnswer
+
+T = TypeVar("T")
+At = Annotated[str | None, typer.Option("--at", metavar="URL|DIR", help="which system; by default the one made last")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Name = Annotated[str, typer.Argument(metavar="DATASET/MODEL/VERSION")]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+replay_app = typer.Typer(no_args_is_help=True, help="Ask again for what is missing.")
+datasets_app = typer.Typer(no_args_is_help=True, help="The datasets that models are analysed on.")
+app.add_typer(replay_app, name="replay")
+app.add_typer(datasets_app, name="datasets")
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """Tell of progress, apart from what the command prints."""
+    err.print(line, style="dim", markup=False)
+
+
+@app.command()
+def demo(data: Annotated[Path, typer.Option(help="where it leaves its system")] = systems.DEMO_DIRECTORY) -> None:
+    """Train small networks on digits, upload them, and show what comes of it; no server, one process."""
+    from layerscope.showcase import Showcase  # torch
+
+    system = systems.make_embedded(data)
+    systems.remember(system)
+    if not asyncio.run(Showcase(system.directory, out).run()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def up(
+    data: Annotated[Path, typer.Option(help="where its data lies")] = systems.STACK_DIRECTORY,
+    detach: Annotated[bool, typer.Option("--detach", help="return once it is ready")] = False,
+) -> None:
+    """Run the real stack here: MinIO, Kafka, Redis, Milvus Lite, every function and the data plane."""
+    from layerscope import stack
+
+    made = systems.make_stack(data)
+    systems.remember(made)
+    (stack.start if detach else stack.run)(made, say)
+
+
+@app.command()
+def down(data: Annotated[Path, typer.Option(help="where its data lies")] = systems.STACK_DIRECTORY) -> None:
+    """Stop the real stack; its data stays."""
+    from layerscope import stack
+
+    say("stopped" if stack.stop(data.resolve(), say) else f"no stack runs in {data}")
+
+
+@app.command()
+def init(at: At = None) -> None:
+    """Make what is missing of buckets, notifications, topics and the dataset digits.
+
+    Without --at, the services are those that the environment names, as in the Job on a cluster.
+    """
+    from functions.services import connect, embedded
+    from functions.settings import Settings
+    from layerscope.initialise import initialise
+
+    if at is None:
+        import os
+
+        initialise(connect(Settings.read(os.environ)), say)
+    else:
+        system = systems.make_embedded(Path(at))
+        initialise(embedded(system.directory), say)
+        systems.remember(system)
+
+
+@app.command()
+def env(at: At = None, as_json: Json = False) -> None:
+    """Print what an S3 client needs: `eval "$(layerscope env)"`. It holds the secret key."""
+    environment = _stack(at).client_environment()
+    if as_json:
+        print_json(environment)
+    else:
+        for name, value in environment.items():
+            typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def status(at: At = None, as_json: Json = False) -> None:
+    """Tell which processes of the stack run, and how many models there are."""
+    from layerscope.report import status_of
+
+    _print(*asyncio.run(status_of(systems.locate(at))), as_json)
+
+
+@app.command()
+def doctor(at: At = None, as_json: Json = False) -> None:
+    """Check this machine and the system, and say what to do about what is wrong."""
+    from layerscope.report import examine
+
+    findings = asyncio.run(examine(at))
+    if as_json:
+        print_json([{"check": one.check, "ok": one.ok, "found": one.found, "advice": one.advice} for one in findings])
+    else:
+        for one in findings:
+            out.print(f"{'ok  ' if one.ok else 'FAIL'} {one.check}: {one.found}", style=None if one.ok else "red", markup=False)
+            if not one.ok:
+                out.print(f"     {one.advice}", style="cyan", markup=False)
+    if not all(one.ok for one in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def upload(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    name: Name,
+    at: At = None,
+    wait: Annotated[float, typer.Option(help="seconds to wait for its products; 0: do not wait")] = 600,
+    as_json: Json = False,
+) -> None:
+    """Put a model file into the bucket, wait for its analysis, and show it."""
+    system, identity = systems.locate(at), Identity.parse(name)
+    identify(f"{identity.subject}{file.suffix}")
+    asyncio.run(client.upload(system, identity, file, file.suffix, say))
+    if wait:
+        answer = asyncio.run(_outcome(system, identity, wait))
+        _print(answer, tables.model(answer), as_json)
+        if answer.state != "complete":
+            raise typer.Exit(1)
+
+
+@app.command()
+def pack(
+    target: Annotated[str, typer.Argument(metavar="MODULE:OBJECT", help="your module, or a function that returns it")],
+    to: Annotated[Path, typer.Option("--out", help="file to write")] = Path("model.safetensors"),
+) -> None:
+    """Write a model of your own code in the safe form. This imports your module, in this process."""
+    from layerscope.pack import load_object
+    from layerscope.pack import pack as packed
+
+    sys.path.insert(0, str(Path.cwd()))
+    content = packed(load_object(target))
+    to.write_bytes(content)
+    say(f"wrote {to} ({len(content):,} bytes)")
+
+
+@app.command()
+def show(name: Annotated[str | None, typer.Argument(metavar="[DATASET/MODEL/VERSION]")] = None, at: At = None, as_json: Json = False) -> None:
+    """Show one model version, or a list of all."""
+    system = systems.locate(at)
+    if name is None:
+        listed = ModelList.model_validate(asyncio.run(_get(system, "/models")))
+        _print(listed, tables.models(listed.models), as_json)
+    else:
+        answer = ModelAnswer.model_validate(asyncio.run(_get(system, client.model_path(Identity.parse(name)))))
+        _print(answer, tables.model(answer), as_json)
+
+
+@app.command()
+def similar(
+    name: Name,
+    layer: Annotated[str, typer.Argument(help="as in named_modules()")],
+    at: At = None,
+    k: Annotated[int, typer.Option(min=1, max=100, help="how many")] = 10,
+    metric: Annotated[str, typer.Option(help="deconfounded or cka")] = "deconfounded",
+    min_accuracy: Annotated[float | None, typer.Option(help="only models at least this accurate, 0..1")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the layers of other models that are most like one layer of this model."""
+    path = client.model_path(Identity.parse(name), "layers", layer, "similar")
+    told = asyncio.run(_get(systems.locate(at), path, k=k, metric=metric, min_accuracy=min_accuracy))
+    answer = SimilarAnswer.model_validate(told)
+    _print(answer, tables.similar(answer), as_json)
+
+
+@replay_app.command("plan")
+def replay_plan(at: At = None, failed: Annotated[bool, typer.Option("--failed", help="also what failed")] = False, as_json: Json = False) -> None:
+    """Say what is missing and not queued, and ask for nothing."""
+    from layerscope.reprocessing import planned
+
+    counted = planned(systems.locate(at), ask_failed=failed)
+    _print(counted, _counted(counted), as_json)
+
+
+@replay_app.command("run")
+def replay_run(at: At = None, failed: Annotated[bool, typer.Option("--failed", help="also what failed")] = False, as_json: Json = False) -> None:
+    """Ask for what is missing and not queued."""
+    from layerscope.reprocessing import asked
+
+    counted = asyncio.run(asked(systems.locate(at), ask_failed=failed, say=say))
+    _print(counted, _counted(counted), as_json)
+
+
+@datasets_app.command("list")
+def datasets_list(at: At = None, as_json: Json = False) -> None:
+    """List the datasets."""
+    from layerscope.report import datasets_of
+
+    _print(*datasets_of(client.object_store(systems.locate(at))), as_json)
+
+
+@datasets_app.command("add")
+def datasets_add(
+    name: Annotated[str, typer.Argument(help="letters, digits, '.', '_' or '-'")],
+    test: Annotated[Path, typer.Option(exists=True, dir_okay=False, help=".npz of images and labels")],
+    classes: Annotated[str, typer.Option(help="names, comma-separated, in the order of the labels")],
+    train: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
+    probe: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
+    mean: Annotated[str | None, typer.Option(help="of each channel, comma-separated, of pixels scaled to 0..1")] = None,
+    std: Annotated[str | None, typer.Option(help="likewise")] = None,
+    at: At = None,
+) -> None:
+    """Add a dataset of your own: .npz files with `images` (uint8 NHWC or NHW) and `labels`."""
+    from layerscope.arrays import add
+
+    system = systems.locate(at)
+    channels = [None if one is None else [float(figure) for figure in one.split(",")] for one in (mean, std)]
+    parts = {"test": test, "train": train, "probe": probe}
+    given = {part: path for part, path in parts.items() if path is not None}
+    add(client.object_store(system), name, given, classes.split(","), *channels)
+    say(f"added {name}")
+    if isinstance(system, Embedded):
+        asyncio.run(client.settle(system, say))
+
+
+def main() -> None:
+    """Run the command line, and end with a sentence where something is wrong."""
+    try:
+        app()
+    except NoSystem as error:
+        _end(str(error), status=3)
+    except Refused as error:
+        _end(f"{error.message}\n{error.hint}".strip())
+    except (LayerscopeError, KeyRefused, ServerError, StartError, AlreadyRunning, TimeoutError) as error:
+        _end(str(error))
+    except ValueError as error:
+        _end(str(error), status=2)
+
+
+async def _get(system: Located, path: str, **parameters: Any) -> Any:
+    async with client.querying(system) as query:
+        return await client.get(query, path, **parameters)
+
+
+async def _outcome(system: Located, identity: Identity, seconds: float) -> ModelAnswer:
+    async with client.querying(system) as query:
+        return await client.outcome(query, identity, seconds, say)
+
+
+def _stack(at: str | None) -> Stack:
+    system = systems.locate(at)
+    if not isinstance(system, Stack):
+        raise NoSystem("only a stack that `layerscope up` made has an environment to print")
+    return system
+
+
+def _counted(counted: dict[str, int]) -> str:
+    return "\n".join(f"{name}: {count}" for name, count in counted.items()) or "nothing is missing"
+
+
+def _print(answer: Any, shown: RenderableType, as_json: bool) -> None:
+    if as_json:
+        print_json(answer.model_dump(mode="json") if hasattr(answer, "model_dump") else answer)
+    else:
+        out.print(shown)
+
+
+def print_json(answer: Any) -> None:
+    """Print JSON on standard output."""
+    typer.echo(json.dumps(answer, indent=1, ensure_ascii=False))
+
+
+def _end(message: str, status: int = 1) -> NoReturn:
+    err.print(message, style="red", markup=False)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

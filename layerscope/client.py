@@ -1,0 +1,134 @@
+"""How commands reach a system: its object store, and `query` over HTTP, wherever the system runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+
+from functions.directory_store import DirectoryStore
+from functions.errors import LayerscopeError
+from functions.object_store import ObjectStore
+from functions.s3_store import S3Store
+from layerscope import embedded
+from layerscope.systems import Embedded, Located, NoSystem, Remote, Stack
+from schemas import keys
+from schemas.identity import Identity
+from schemas.queries import ErrorAnswer, ModelAnswer
+
+Say = Callable[[str], None]
+POLL_SECONDS: Final = 0.5
+
+
+class QueryFailed(LayerscopeError):
+    """`query` answered with an error; the message is its own."""
+
+    def __init__(self, status: int, error: ErrorAnswer) -> None:
+        super().__init__(f"{error.message} {error.hint}".strip())
+        self.status = status
+        self.error = error
+
+
+def object_store(system: Located) -> ObjectStore:
+    """Return the system's object store.
+
+    Raises:
+        NoSystem: the system is elsewhere, and the environment does not say where its object store is.
+    """
+    match system:
+        case Embedded(directory):
+            return DirectoryStore(directory)
+        case Stack():
+            environment: Mapping[str, str] = system.client_environment()
+        case Remote():
+            environment = os.environ
+    try:
+        return S3Store(*(environment[name] for name in ("S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")))
+    except KeyError as error:
+        raise NoSystem(f"{error.args[0]} is not set; it says where uploads to {system} go") from None
+
+
+@asynccontextmanager
+async def querying(system: Located) -> AsyncIterator[httpx.AsyncClient]:
+    """Open a client of the system's `query`."""
+    if isinstance(system, Embedded):
+        async with embedded.reading(system.directory) as client:
+            yield client
+    else:
+        async with httpx.AsyncClient(base_url=system.url, timeout=60) as client:
+            yield client
+
+
+async def get(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
+    """Return the JSON at a path.
+
+    Raises:
+        QueryFailed: the answer is an error.
+        NoSystem: nobody answers.
+    """
+    asked = {name: value for name, value in parameters.items() if value is not None}
+    try:
+        answer = await client.get(path, params=asked)
+    except httpx.TransportError as error:
+        raise NoSystem(f"nobody answers at {client.base_url}: {type(error).__name__}; `layerscope status` tells more") from error
+    if answer.is_success:
+        return answer.json()
+    try:
+        raise QueryFailed(answer.status_code, ErrorAnswer.model_validate_json(answer.content))
+    except ValueError:
+        told = ErrorAnswer(code="unexpected", message=f"{path} answered {answer.status_code}")
+        raise QueryFailed(answer.status_code, told) from None
+
+
+def model_path(identity: Identity, *rest: str) -> str:
+    """Return the path of a model version, or of something below it."""
+    return "/".join(["/models", identity.subject, *(quote(part, safe="") for part in rest)])
+
+
+async def upload(system: Located, identity: Identity, content: bytes | Path, extension: str, say: Say) -> None:
+    """Put a model under its name; a directory's functions run until nothing is missing."""
+    key = keys.upload(identity, extension)
+    if isinstance(system, Embedded):
+        async with embedded.running(system.directory, say) as running:
+            await running.put(key, content)
+            await running.settle()
+    else:
+        await asyncio.to_thread(object_store(system).put, keys.MODELS, key, content)
+
+
+async def settle(system: Embedded, say: Say) -> None:
+    """Run the functions of a directory until nothing is missing."""
+    async with embedded.running(system.directory, say) as running:
+        await running.settle()
+
+
+async def outcome(client: httpx.AsyncClient, identity: Identity, seconds: float, say: Say) -> ModelAnswer:
+    """Wait until nothing of a model is computing any more, telling of each product as it comes.
+
+    Raises:
+        TimeoutError: it still was after `seconds`.
+    """
+    deadline, told = time.monotonic() + seconds, set[str]()
+    while True:
+        try:
+            answer = ModelAnswer.model_validate(await get(client, model_path(identity)))
+        except QueryFailed as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise
+        else:
+            for name, product in answer.products.items():
+                if product.state != "computing" and name not in told:
+                    told.add(name)
+                    say(f"{name}: {product.state}")
+            if answer.state != "computing":
+                return answer
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{identity.subject} is not complete after {seconds:g} s; `layerscope show` tells more")
+        await asyncio.sleep(POLL_SECONDS)

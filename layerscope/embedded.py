@@ -1,0 +1,124 @@
+"""The whole system in one process: the same functions and the same data plane, over a directory and an in-memory log."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote_plus
+
+import httpx
+
+from events.kafka import KafkaMessage
+from events.topics import S3_RAW
+from functions.__main__ import names
+from functions.handler import EventFunction
+from functions.object_store import Object
+from functions.replay.func import Replay, plan
+from functions.replay.missing import Known
+from functions.server import application
+from functions.services import Services, embedded
+from layerscope import manifests
+from layerscope.dataplane import DataPlane
+from layerscope.initialise import initialise
+from schemas import keys
+
+ROUNDS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An embedded system at work."""
+
+    services: Services
+    query: httpx.AsyncClient
+    plane: DataPlane
+    replay: Replay
+
+    async def put(self, key: str, content: bytes | Path) -> None:
+        """Put an object into the bucket of uploads, and notify of it as an object store does."""
+        await asyncio.to_thread(self.services.store.put, keys.MODELS, key, content)
+        stored = await asyncio.to_thread(self.services.store.head, keys.MODELS, key)
+        if stored is not None:
+            await asyncio.to_thread(self.services.log.publish, S3_RAW, _notification(stored))
+
+    async def settle(self) -> None:
+        """Run until nothing is queued and nothing is missing."""
+        known = Known()
+        for _ in range(ROUNDS):
+            await self.plane.idle()
+            asks = await asyncio.to_thread(plan, self.services, known)
+            if not asks:
+                return
+            await self.replay.ask(asks)
+
+
+@asynccontextmanager
+async def running(directory: Path, say: Callable[[str], None]) -> AsyncIterator[Running]:
+    """Run every function over a directory until the block ends."""
+    services = embedded(directory)
+    await asyncio.to_thread(initialise, services, say)
+    functions = {name: importlib.import_module(f"functions.{name}.func").new() for name in names()}
+    for function in functions.values():
+        function.attach(services)
+    clients = {name.replace("_", "-"): _client(function) for name, function in functions.items()}
+    plane = DataPlane(manifests.load(), services.log, clients)
+    work = asyncio.create_task(plane.run())
+    replay = functions["replay"]
+    assert isinstance(replay, Replay)
+    try:
+        yield Running(services, clients["query"], plane, replay)
+    finally:
+        await plane.stop()
+        await work
+        for function in functions.values():
+            await function.stop()
+        for client in clients.values():
+            await client.aclose()
+        services.vectors.close()
+
+
+@asynccontextmanager
+async def reading(directory: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Answer queries about a directory until the block ends; nothing is computed."""
+    services = embedded(directory)
+    query = importlib.import_module("functions.query.func").new()
+    query.attach(services)
+    async with _client(query) as client:
+        yield client
+    await query.stop()
+    services.vectors.close()
+
+
+def _client(function: EventFunction | Any) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=application(function))
+    return httpx.AsyncClient(transport=transport, base_url="http://embedded", timeout=None)
+
+
+def _notification(stored: Object) -> KafkaMessage:
+    """Return what an object store would say of a put, in the form of an S3 record."""
+    record = {
+        "eventVersion": "2.0",
+        "eventSource": "layerscope:directory",
+        "eventName": "s3:ObjectCreated:Put",
+        "eventTime": stored.modified.isoformat(),
+        "s3": {
+            "bucket": {"name": keys.MODELS},
+            "object": {
+                "key": quote_plus(stored.key),
+                "size": stored.size,
+                "eTag": stored.etag,
+                "sequencer": f"{time.time_ns():016X}",
+            },
+        },
+    }
+    value = json.dumps({"Records": [record]}).encode()
+    return KafkaMessage(key=f"{keys.MODELS}/{stored.key}".encode(), value=value, headers=())
+
+

@@ -1,0 +1,61 @@
+"""From a record to the event that a subscription offers: decoded, or wrapped as a KafkaSource wraps what is no event."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from events.cloudevent import CloudEvent, InvalidCloudEvent
+from events.kafka import Record, from_record
+from layerscope.manifests import Subscription
+
+WRAPPED_TYPE: Final = "dev.knative.kafka.event"
+
+
+def event_of(record: Record, subscription: Subscription) -> CloudEvent | None:
+    """Return the record as an event that knows its partition and offset; None where a Trigger discards it."""
+    try:
+        event = from_record(record)
+    except InvalidCloudEvent:
+        event = None
+    if event is None and subscription.kind == "KafkaSource":
+        event = _wrap(record, subscription)
+    if event is None:
+        return None
+    position = {"knativekafkapartition": str(record.partition), "knativekafkaoffset": str(record.offset)}
+    return replace(event, extensions={**event.extensions, **position})
+
+
+def traceparent_of(record: Record) -> str | None:
+    """Return the trace that the record's own header names; the event's extension is left to the event."""
+    found = [value for name, value in record.headers if name == "traceparent"]
+    return found[-1].decode("ascii", "replace") if found else None
+
+
+def _wrap(record: Record, subscription: Subscription) -> CloudEvent:
+    headers = {name: value.decode("utf-8", "replace") for name, value in record.headers}
+    extensions = {f"kafkaheader{re.sub('[^a-z0-9]', '', name.lower())}": clean(text) for name, text in headers.items()}
+    if record.key is not None:
+        extensions["key"] = extensions["partitionkey"] = clean(record.key.decode("utf-8", "replace"))
+    content_types = [clean(text).lower() for name, text in headers.items() if name.lower() == "content-type"]
+    event = CloudEvent(
+        id=f"partition:{record.partition}/offset:{record.offset}",
+        source=f"/apis/v1/namespaces/{subscription.namespace}/kafkasources/{subscription.name}#{record.topic}",
+        type=WRAPPED_TYPE,
+        subject=f"partition:{record.partition}#{record.offset}",
+        time=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat().replace("+00:00", "Z"),
+        data=record.value,
+        extensions=extensions,
+    )
+    if content_types:
+        with suppress(InvalidCloudEvent):  # what is no media type is left out, the record is not
+            return replace(event, datacontenttype=content_types[-1])
+    return event
+
+
+def clean(text: str) -> str:
+    """Return the text as an attribute may hold it, with a replacement character for every one that it may not."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

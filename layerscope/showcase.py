@@ -1,0 +1,115 @@
+"""`layerscope demo`: train, upload, wait, show; in one process over one directory, by the same path as on a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from functions import datasets
+from layerscope import client
+from layerscope.demo import NETWORKS, Network, train
+from layerscope.embedded import Running, running
+from layerscope.pack import pack
+from layerscope.tables import percent
+from schemas import keys
+from schemas.datasets import DatasetDescription
+from schemas.identity import Identity
+from schemas.products import declared_products
+from schemas.queries import LayerList, ModelAnswer, SimilarAnswer
+
+DATASET = "digits"
+
+
+class Showcase:
+    """One run of the demo over a directory, telling of its progress on a console."""
+
+    def __init__(self, directory: Path, console: Console) -> None:
+        self._directory = directory
+        self._console = console
+        self._start = time.monotonic()
+        self._identities = [Identity(DATASET, one.name, one.version) for one in NETWORKS]
+
+    async def run(self) -> bool:
+        """Run it; True: every product is complete."""
+        self._tell(f"a system in one process; its buckets are folders of {self._directory}")
+        async with running(self._directory, self._tell) as system:
+            description = datasets.describe(system.services.store, DATASET)
+            assert description is not None, "initialise has made it"
+            paths = datasets.fetch(system.services.store, description, ("train",), system.services.scratch / "datasets")
+            part = datasets.read(description, paths).part("train")
+            for network, identity in zip(NETWORKS, self._identities, strict=True):
+                model = await asyncio.to_thread(self._trained, network, part, description)
+                await system.put(keys.upload(identity), pack(model))
+                self._tell(f"uploaded {keys.upload(identity)}: nothing else is called")
+            watching = asyncio.create_task(self._watch(system))
+            await system.settle()
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+            return await self._show(system)
+
+    def _trained(self, network: Network, part: datasets.Part, description: DatasetDescription) -> torch.nn.Module:
+        model = None
+        for epoch, model in train(network, part, description):
+            if network.epochs:
+                self._tell(f"{network.name}/{network.version}: trained {epoch} of {network.epochs} epochs on digits")
+        assert model is not None, "train yields at least once"
+        return model
+
+    async def _watch(self, system: Running) -> None:
+        """Tell of each product as it comes."""
+        told: set[tuple[str, str]] = set()
+        while True:
+            for identity in self._identities:
+                with contextlib.suppress(client.QueryFailed):
+                    for name, line in (await self._model(system, identity)).products.items():
+                        if line.state != "computing" and (identity.subject, name) not in told:
+                            told.add((identity.subject, name))
+                            self._tell(f"{identity.subject}: {name} {line.state}")
+            await asyncio.sleep(0.5)
+
+    async def _show(self, system: Running) -> bool:
+        """Print the table of models; True: every product is complete."""
+        table = Table("model", "accuracy", "layer", "most like", "of", "score", box=None, header_style="dim")
+        complete = 0
+        for identity in self._identities:
+            answer = await self._model(system, identity)
+            complete += sum(line.state == "complete" for line in answer.products.values())
+            evaluation = answer.products["evaluation"].headline.get("accuracy")
+            accuracy = percent(evaluation) if isinstance(evaluation, float) else ""
+            for row, (layer, hit) in enumerate(await self._hits(system, identity)):
+                first = (identity.subject, accuracy) if row == 0 else ("", "")
+                table.add_row(*first, layer, *hit)
+        self._console.print(table)
+        wanted = len(self._identities) * len(declared_products())
+        last = self._identities[0].subject
+        self._console.print(Text(f"layerscope show {last}\nlayerscope similar {last} 4", style="cyan"))
+        self._console.print(f"{complete} of {wanted} products complete in {time.monotonic() - self._start:.0f} s")
+        return complete == wanted
+
+    async def _hits(self, system: Running, identity: Identity) -> list[tuple[str, tuple[str, str, str]]]:
+        """Return each layer with the most similar one of another model: its name, its model, the score."""
+        path = client.model_path(identity, "layers")
+        rows = []
+        for line in LayerList.model_validate(await client.get(system.query, path)).layers:
+            told = await client.get(system.query, client.model_path(identity, "layers", line.layer, "similar"), k=1)
+            answer = SimilarAnswer.model_validate(told)
+            if answer.hits:
+                hit = answer.hits[0]
+                rows.append((line.layer, (hit.layer, f"{hit.model}/{hit.version}", f"{hit.score:.2f}")))
+            else:
+                rows.append((line.layer, (answer.reason or "", "", "")))
+        return rows
+
+    async def _model(self, system: Running, identity: Identity) -> ModelAnswer:
+        return ModelAnswer.model_validate(await client.get(system.query, client.model_path(identity)))
+
+    def _tell(self, line: str) -> None:
+        self._console.print(f"{time.monotonic() - self._start:5.1f} s  {line}", markup=False)

@@ -1,0 +1,180 @@
+"""Which system a command is about: a local stack, a directory, or one elsewhere; and how its parts are reached.
+
+A system on this machine is a directory with a `system.json`; the credentials of a stack lie beside it in a private file.
+The one that `up` or `demo` made last is remembered for the user.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from functions.errors import LayerscopeError
+from layerscope.servers import free_ports
+
+STACK_DIRECTORY: Final = Path(".layerscope/stack")
+DEMO_DIRECTORY: Final = Path(".layerscope/demo")
+PORTS: Final = {"query": 8080, "minio": 9000, "kafka": 9092, "controller": 9093, "redis": 6379, "milvus": 19530}
+
+
+class NoSystem(LayerscopeError):
+    """There is no such system; the message says how to make one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the servers of a stack ask for; made once, at random, and kept in a file that only the user can read."""
+
+    access_key: str
+    secret_key: str
+    redis_password: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The real servers and functions on this machine, with their ports."""
+
+    directory: Path
+    ports: Mapping[str, int]
+    credentials: Credentials
+
+    @property
+    def url(self) -> str:
+        """Return the URL of `query`."""
+        return f"http://127.0.0.1:{self.ports['query']}"
+
+    def client_environment(self) -> dict[str, str]:
+        """Return what any S3 client and `layerscope` itself need, as environment variables."""
+        endpoint = f"http://127.0.0.1:{self.ports['minio']}"
+        return {
+            "S3_ENDPOINT": endpoint,
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": self.credentials.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.credentials.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "LAYERSCOPE_URL": self.url,
+        }
+
+    def function_environment(self) -> dict[str, str]:
+        """Return what the functions need, as environment variables."""
+        return {
+            **self.client_environment(),
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.ports['kafka']}",
+            "MILVUS_URI": f"http://127.0.0.1:{self.ports['milvus']}",
+            "REDIS_URL": f"redis://:{self.credentials.redis_password}@127.0.0.1:{self.ports['redis']}/0",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A system that is one directory, and runs in the process of whoever uses it."""
+
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A system elsewhere, by the URL of its `query`; uploads go to the S3 endpoint that the environment names."""
+
+    url: str
+
+
+Located = Stack | Embedded | Remote
+
+
+def make_stack(directory: Path) -> Stack:
+    """Return the stack of a directory, choosing ports and credentials the first time."""
+    directory = directory.resolve()
+    if (directory / "system.json").exists():
+        return _read_stack(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    usual = {name: port for name, port in PORTS.items() if _is_free(port)}
+    others = iter(free_ports(len(PORTS) - len(usual)))
+    ports = {name: usual.get(name) or next(others) for name in PORTS}
+    credentials = Credentials(
+        f"layerscope-{secrets.token_hex(4)}", secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    )
+    _write(directory / "credentials.json", asdict(credentials), private=True)
+    _write(directory / "system.json", {"kind": "stack", "ports": ports})
+    return Stack(directory, ports, credentials)
+
+
+def make_embedded(directory: Path) -> Embedded:
+    """Return the embedded system of a directory, making it the first time."""
+    directory = directory.resolve()
+    if not (directory / "system.json").exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        _write(directory / "system.json", {"kind": "embedded"})
+    return Embedded(directory)
+
+
+def remember(system: Stack | Embedded) -> None:
+    """Make this the system that commands are about when they do not say."""
+    _pointer().parent.mkdir(parents=True, exist_ok=True)
+    _pointer().write_text(str(system.directory))
+
+
+def locate(at: str | None) -> Located:
+    """Return the system at a URL or a directory; None: LAYERSCOPE_URL, or the one made last.
+
+    Raises:
+        NoSystem: there is none.
+    """
+    at = at or os.environ.get("LAYERSCOPE_URL")
+    if at and at.startswith(("http://", "https://")):
+        return Remote(at.rstrip("/"))
+    if at:
+        directory = Path(at).resolve()
+    else:
+        try:
+            directory = Path(_pointer().read_text())
+        except FileNotFoundError:
+            raise NoSystem("there is no system yet: `layerscope demo` makes one, `layerscope up` another") from None
+    match _kind(directory):
+        case "stack":
+            return _read_stack(directory)
+        case "embedded":
+            return Embedded(directory)
+        case None:
+            raise NoSystem(f"there is no system in {directory}: `layerscope init --at {directory}` makes one")
+
+
+def _kind(directory: Path) -> Literal["stack", "embedded"] | None:
+    try:
+        kind: Literal["stack", "embedded"] = json.loads((directory / "system.json").read_text())["kind"]
+    except FileNotFoundError:
+        return None
+    return kind
+
+
+def _read_stack(directory: Path) -> Stack:
+    ports = json.loads((directory / "system.json").read_text())["ports"]
+    credentials = Credentials(**json.loads((directory / "credentials.json").read_text()))
+    return Stack(directory, ports, credentials)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _write(path: Path, content: object, *, private: bool = False) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(path, flags, 0o600 if private else 0o644), "w") as file:
+        json.dump(content, file, indent=1)
+
+
+def _pointer() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "layerscope" / "current"

@@ -1,0 +1,52 @@
+"""`python -m schemas` writes the JSON Schemas of all that is said; `--check` tells which differ from what is written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from schemas import queries
+from schemas.datasets import DatasetDescription
+from schemas.events import declared_events, schema_name
+from schemas.manifests import Failure, Manifest, RefusedKey, UploadRecord
+from schemas.products import declared_products
+
+FOLDER = Path(__file__).parent / "json"
+
+
+def documents() -> dict[str, dict[str, Any]]:
+    """Return every JSON Schema by its file name."""
+    stored: tuple[type[BaseModel], ...] = (DatasetDescription, UploadRecord, RefusedKey, Manifest, Failure)
+    answers = [one for one in vars(queries).values() if isinstance(one, type) and issubclass(one, queries.Answer)]
+    return {
+        **{f"events/{schema_name(one)}.json": one.model_json_schema() for one in declared_events()},
+        **{f"products/{one.declared.name}.json": one.data_schema() for one in declared_products()},
+        **{f"stored/{one.__name__}.json": one.model_json_schema() for one in stored},
+        **{f"queries/{one.__name__}.json": one.model_json_schema() for one in answers if one is not queries.Answer},
+    }
+
+
+def main() -> None:
+    """Write the schemas, or check them."""
+    wanted = {FOLDER / name: json.dumps(schema, indent=1, sort_keys=True) + "\n" for name, schema in documents().items()}
+    present = {path: path.read_text() for path in FOLDER.rglob("*.json")}
+    differing = sorted(path for path in wanted.keys() | present.keys() if wanted.get(path) != present.get(path))
+    if "--check" in sys.argv[1:]:
+        if differing:
+            names = ", ".join(str(path.relative_to(FOLDER)) for path in differing)
+            sys.exit(f"these JSON Schemas are not what the code says: {names}; `make schemas` writes them anew")
+        return
+    for path in differing:
+        if path not in wanted:
+            path.unlink()
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted[path])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Where each product of a model should be: a digest of everything that determines it, computed from facts alone.
+
+`missing` means: no manifest at the address it should have. A new recipe, a changed dataset, a late sidecar and a lost
+event are all that one case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from schemas import keys
+from schemas.datasets import DatasetDescription
+from schemas.digests import digest
+from schemas.identity import Identity
+from schemas.manifests import Inputs
+from schemas.products import Product
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that addresses depend on: the model's content, its dataset (None: not there) and its sidecars' ETags."""
+
+    identity: Identity
+    content: str
+    dataset: DatasetDescription | None
+    sidecars: Mapping[str, str] = field(default_factory=dict)
+
+
+def inputs_of(product: type[Product], facts: Facts) -> Inputs:
+    """Return what the product is to be made from, beside the model's content."""
+    declared = product.declared
+    return Inputs(
+        parts={part: facts.dataset.part_digest(part) if facts.dataset else None for part in declared.parts},
+        products={one.declared.name: address_of(one, facts) for one in declared.inputs},
+        sidecars={kind: facts.sidecars[kind] for kind in declared.sidecars if kind in facts.sidecars},
+    )
+
+
+def address_of(product: type[Product], facts: Facts) -> str:
+    """Return `r<recipe>-<digest>`: where this product of this model should be."""
+    declared = product.declared
+    determined_by = {
+        "product": declared.name,
+        "recipe": declared.recipe,
+        "parameters": dict(declared.parameters),
+        "seed": declared.seed,
+        "content": facts.content,
+        "inputs": inputs_of(product, facts).model_dump(mode="json"),
+    }
+    return f"r{declared.recipe}-{digest(determined_by)}"
+
+
+def manifest_key(product: type[Product], facts: Facts) -> str:
+    """Return the key of the manifest that this product of this model should have."""
+    return keys.manifest(facts.identity, facts.content, product.declared.name, address_of(product, facts))

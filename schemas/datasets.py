@@ -1,0 +1,51 @@
+"""What a dataset says of itself: `datasets/<name>/dataset.json`, written after the arrays that it names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.digests import digest
+from schemas.identity import NAME_PATTERN
+
+PartName = Literal["train", "test", "probe"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
+
+
+class DatasetPart(BaseModel):
+    """One part's arrays: an `.npz` of `images` uint8 (N, H, W, C) and `labels` int64 (N,), and their SHA-256."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sha256: Sha256
+    images: int = Field(gt=0, description="number of images")
+
+
+class DatasetDescription(BaseModel):
+    """A dataset of labelled images; a model sees `(pixel / 255 - mean) / std`, channel by channel, as float32 NCHW."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    name: Name
+    classes: tuple[Annotated[str, Field(max_length=128)], ...] = Field(min_length=1, max_length=10_000)
+    shape: tuple[int, int, int] = Field(description="height, width, channels of an image")
+    mean: tuple[float, ...] = Field(description="mean of each channel, of pixels scaled to 0..1")
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="standard deviation of each channel, likewise")
+    source: str = ""
+    parts: dict[PartName, DatasetPart]
+
+    @model_validator(mode="after")
+    def _one_figure_a_channel(self) -> DatasetDescription:
+        channels = self.shape[2]
+        if not channels == len(self.mean) == len(self.std):
+            raise ValueError(f"{channels} channels, but {len(self.mean)} means and {len(self.std)} standard deviations")
+        return self
+
+    def part_digest(self, part: PartName) -> str | None:
+        """Return the digest of all that a model's outputs on this part depend on; None where the part is not there."""
+        if part not in self.parts:
+            return None
+        seen = {"sha256": self.parts[part].sha256, "mean": self.mean, "std": self.std, "classes": self.classes}
+        return digest(seen)

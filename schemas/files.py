@@ -1,0 +1,37 @@
+"""Product fields that are files of their own: arrays and pictures, named after the field, beside `data.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import numpy as np
+from pydantic import Field, GetCoreSchemaHandler, SkipValidation
+from pydantic_core import CoreSchema, core_schema
+
+DATA: Final = "data.json"
+DATA_TYPE: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Marks a field that is stored as a file with this extension and media type."""
+
+    extension: str
+    media_type: str
+
+
+NPY: Final = Stored("npy", "application/x-npy")
+PNG: Final = Stored("png", "image/png")
+
+
+class _IsArray:
+    """Takes NumPy arrays as they are."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.is_instance_schema(np.ndarray)
+
+
+Array = Annotated[np.ndarray[Any, np.dtype[Any]], SkipValidation, _IsArray, NPY, Field(exclude=True, repr=False)]
+Picture = Annotated[bytes, PNG, Field(exclude=True, repr=False)]

@@ -1,0 +1,80 @@
+"""Where things lie: the one place that builds keys of objects in the buckets."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas.digests import digest, sha256
+from schemas.identity import MODEL_EXTENSIONS, Identity
+
+MODELS: Final = "models"
+DATASETS: Final = "datasets"
+PRODUCTS: Final = "products"
+BUCKETS: Final = (MODELS, DATASETS, PRODUCTS)
+
+UPLOADS: Final = "uploads/"
+REFUSED_KEYS: Final = "uploads/_refused/"
+MANIFESTS: Final = "manifests/"
+BLOBS: Final = "blobs/"
+
+
+def upload(identity: Identity, extension: str = ".safetensors") -> str:
+    """Return the key under which our own client puts a model."""
+    if extension not in MODEL_EXTENSIONS:
+        raise ValueError(f"{extension!r} is not one of {', '.join(MODEL_EXTENSIONS)}")
+    return f"{identity.subject}{extension}"
+
+
+def upload_prefixes(identity: Identity) -> tuple[str, str]:
+    """Return the prefixes under which every key with this identity lies (and some with others)."""
+    return f"{identity.subject}.", f"{identity.dataset}/model_{identity.model}_v{identity.version}."
+
+
+def uploads_of(identity: Identity) -> str:
+    """Return the prefix of what the uploads under this identity came to."""
+    return f"{UPLOADS}{identity.subject}/"
+
+
+def upload_record(identity: Identity, recipe: int, etag: str, sidecars: dict[str, str]) -> str:
+    """Return where it is written what an upload came to, read by `admit` of this recipe beside these sidecars' ETags."""
+    return f"{uploads_of(identity)}r{recipe}-{digest({'etag': etag, 'sidecars': sidecars})}.json"
+
+
+def refused_key(key: str) -> str:
+    """Return where it is written that an upload's key breaks the rule."""
+    return f"{REFUSED_KEYS}{sha256(key.encode('utf-8', 'surrogateescape'))}.json"
+
+
+def manifests_of(identity: Identity, content: str | None = None, product: str | None = None) -> str:
+    """Return the prefix of the manifests of one model version, of one of its contents, or of one of its products."""
+    return "/".join([f"{MANIFESTS}{identity.subject}", *[part for part in (content, product) if part], ""])
+
+
+def manifest(identity: Identity, content: str, product: str, address: str) -> str:
+    """Return the key whose existence says that a product is complete, or refused."""
+    return f"{manifests_of(identity, content, product)}{address}.json"
+
+
+def failure(outcome: str) -> str:
+    """Return where the failure is recorded that took the place of the outcome at key `outcome`."""
+    return f"{outcome.removesuffix('.json')}.failed.json"
+
+
+def blob(content_sha256: str) -> str:
+    """Return the key of bytes by their SHA-256."""
+    return f"{BLOBS}{content_sha256}"
+
+
+def dataset_description(name: str) -> str:
+    """Return the key of a dataset's description, which is written last."""
+    return f"{name}/dataset.json"
+
+
+def dataset_part(name: str, content_sha256: str) -> str:
+    """Return the key of the arrays of one part of a dataset, by their SHA-256."""
+    return f"{name}/{content_sha256}.npz"
+
+
+def outcome_of(failure_key: str) -> str:
+    """Return the key of the outcome in whose place a failure is recorded."""
+    return f"{failure_key.removesuffix('.failed.json')}.json"

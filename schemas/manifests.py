@@ -1,0 +1,146 @@
+"""Outcomes, as they lie in the bucket `products`: what an upload came to, what a product came to, and failures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.datasets import Name, Sha256
+from schemas.digests import canonical_json
+from schemas.identity import Identity
+
+VOLATILE: Final = ("software", "device", "seconds", "event", "traceparent")
+"""Fields that may differ between two makings of the same outcome; all others may not."""
+
+Headline = dict[str, float | int | str | bool | None]
+
+
+class Stored(BaseModel):
+    """A JSON object in a bucket, in canonical form; unknown fields are passed over, so that older code reads newer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON of this object."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Read the object back.
+
+        Raises:
+            pydantic.ValidationError: these bytes are not one.
+        """
+        return cls.model_validate_json(content)
+
+
+class OfModel(Stored):
+    """Something said of one model version."""
+
+    dataset: Name
+    model: Name
+    version: Name
+
+    @property
+    def identity(self) -> Identity:
+        """Return the identity that the three names make."""
+        return Identity(self.dataset, self.model, self.version)
+
+
+class Refusal(Stored):
+    """Why something cannot be had: a stable code, one sentence, and a hint that works when pasted."""
+
+    code: Annotated[str, Field(max_length=64)]
+    message: Annotated[str, Field(max_length=2_000)]
+    hint: Annotated[str, Field(max_length=2_000)] = ""
+
+
+class RefusedKey(Stored):
+    """An upload whose key breaks the naming rule."""
+
+    key: str
+    refusal: Refusal
+
+
+class UploadRecord(OfModel):
+    """What an upload came to: admitted, with the SHA-256 of its safe form (in `blobs/`), or refused.
+
+    `RECIPE` is the number of the code that reads uploads; raise it when a file would now be read otherwise.
+    """
+
+    RECIPE: ClassVar = 1
+
+    recipe: int
+    etag: str
+    sidecars: dict[str, str] = Field(default_factory=dict, description="kind of sidecar to its ETag")
+    size: int = Field(description="bytes of the upload")
+    state: Literal["admitted", "refused"]
+    content: Sha256 | None = None
+    content_size: int = 0
+    refusal: Refusal | None = None
+    software: dict[str, str] = Field(default_factory=dict)
+    seconds: float = 0.0
+    event: str = ""
+    traceparent: str | None = None
+
+
+class File(Stored):
+    """One file of a product, which lies at `blobs/<sha256>`."""
+
+    name: str
+    sha256: Sha256
+    size: int = Field(ge=0, description="bytes")
+    type: str = Field(description="media type")
+
+
+class Inputs(Stored):
+    """What a product was made from, beside the model's content: all of it is in the address."""
+
+    parts: dict[str, str | None] = Field(
+        default_factory=dict, description="dataset part to its digest; null: not there"
+    )
+    products: dict[str, str] = Field(default_factory=dict, description="product to its address")
+    sidecars: dict[str, str] = Field(default_factory=dict, description="kind of sidecar to its ETag")
+
+
+class Manifest(OfModel):
+    """By existing at its address, says that a product is complete, or that this model cannot have it."""
+
+    content: Sha256
+    product: str
+    recipe: int
+    address: str
+    parameters: dict[str, Any]
+    seed: int | None = None
+    inputs: Inputs
+    state: Literal["complete", "refused"]
+    refusal: Refusal | None = None
+    headline: Headline = Field(default_factory=dict)
+    files: tuple[File, ...] = ()
+    software: dict[str, str] = Field(default_factory=dict)
+    device: str = ""
+    seconds: float = 0.0
+    event: str = ""
+    traceparent: str | None = None
+
+    def file(self, name: str) -> File:
+        """Return the file of this name.
+
+        Raises:
+            KeyError: the product has no such file.
+        """
+        for file in self.files:
+            if file.name == name:
+                return file
+        raise KeyError(name)
+
+
+class Failure(OfModel):
+    """Attempts at an outcome ended as a dead letter; stands beside the place of the outcome, which outranks it."""
+
+    function: str
+    address: str
+    reason: str
+    attempts: int = Field(ge=1, description="dead letters seen for this outcome")
+    events: tuple[str, ...] = Field(description="ids of those events, the newest last")

@@ -1,0 +1,142 @@
+"""What `query` answers: one class for each JSON body."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.manifests import Headline, OfModel, Refusal
+from schemas.products import Layer, Metric
+
+ProductState = Literal["complete", "computing", "refused", "failed"]
+
+
+class Answer(BaseModel):
+    """What every body is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelLine(OfModel):
+    """One model version in a list."""
+
+    state: ProductState
+    uploaded: str = Field(description="RFC 3339 time of the upload")
+    content: str | None = None
+    test_accuracy: float | None = None
+    refusal: Refusal | None = None
+
+
+class ModelList(Answer):
+    """Model versions, newest first; `next` is the `cursor` of the following page, null on the last."""
+
+    models: tuple[ModelLine, ...]
+    next: str | None = None
+
+
+class RefusedUpload(Answer):
+    """An upload whose key breaks the rule."""
+
+    key: str
+    code: str
+    message: str
+    hint: str
+
+
+class RefusalList(Answer):
+    """Uploads whose keys break the rule, and that still exist."""
+
+    refusals: tuple[RefusedUpload, ...]
+
+
+class ProductLine(Answer):
+    """One product of a model in short."""
+
+    state: ProductState
+    recipe: int
+    outdated: bool = Field(default=False, description="true: an older manifest, while the present one is made")
+    headline: Headline = Field(default_factory=dict)
+    refusal: Refusal | None = None
+    reason: str | None = Field(default=None, description="why it failed")
+
+
+class ModelAnswer(Answer):
+    """One model version: what its upload came to, and every product."""
+
+    dataset: str
+    model: str
+    version: str
+    state: ProductState
+    content: str | None = None
+    refusal: Refusal | None = None
+    reason: str | None = Field(default=None, description="why reading the upload failed")
+    products: dict[str, ProductLine] = Field(default_factory=dict)
+
+
+class FileLink(Answer):
+    """One file of a product."""
+
+    name: str
+    url: str
+    type: str
+    size: int
+    sha256: str
+
+
+class ProductAnswer(Answer):
+    """One product: its data and its files."""
+
+    product: str
+    state: ProductState
+    recipe: int
+    outdated: bool = False
+    data: dict[str, Any] | None = None
+    refusal: Refusal | None = None
+    reason: str | None = None
+    files: tuple[FileLink, ...] = ()
+
+
+class LayerLine(Layer):
+    """One layer with its health and the name to ask for it."""
+
+    layer: str = Field(description="what to write in /layers/{layer}/similar")
+
+
+class LayerList(Answer):
+    """Every layer of a model, in the order of the forward pass."""
+
+    dataset: str
+    model: str
+    version: str
+    images: int = Field(description="number of probe images")
+    layers: tuple[LayerLine, ...]
+
+
+class Hit(Answer):
+    """One similar layer of another model."""
+
+    dataset: str
+    model: str
+    version: str
+    layer: str
+    score: float = Field(description="-1..1; 1: the same up to rotation and scale")
+    z: float = Field(description="score over its standard deviation under random pairing of the images")
+    test_accuracy: float | None = None
+
+
+class SimilarAnswer(Answer):
+    """The layers of other models that are most like this one, on the same probe set."""
+
+    layer: str
+    metric: Metric
+    hits: tuple[Hit, ...]
+    reason: str | None = Field(default=None, description="why there can be no hits, if so")
+
+
+class ErrorAnswer(Answer):
+    """What went wrong, and what to do."""
+
+    code: str
+    message: str
+    hint: str = ""

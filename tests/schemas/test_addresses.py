@@ -1,0 +1,72 @@
+"""Addresses are digests of facts: golden here, so that no change of code moves every product unnoticed."""
+
+from __future__ import annotations
+
+import dataclasses
+from unittest import mock
+
+import pytest
+
+from schemas import keys
+from schemas.addresses import Facts, address_of, inputs_of, manifest_key
+from schemas.datasets import DatasetDescription
+from schemas.identity import Identity
+from schemas.products import ConfusionMatrix, Evaluation, LayerVectors, Predictions, Product, declared_products
+
+DESCRIPTION = DatasetDescription.model_validate(
+    {
+        "name": "digits",
+        "classes": [str(d) for d in range(10)],
+        "shape": [28, 28, 1],
+        "mean": [0.3],
+        "std": [0.25],
+        "parts": {"test": {"sha256": "a" * 64, "images": 500}, "probe": {"sha256": "b" * 64, "images": 100}},
+    }
+)
+FACTS = Facts(Identity("digits", "plain", "1"), "c" * 64, DESCRIPTION)
+
+
+@pytest.mark.parametrize(
+    ("product", "address"),
+    [
+        (Predictions, "r1-4a0d7ba7b5d3d4a9bd0a2ba8d11fbfcd"),
+        (Evaluation, "r1-"),
+        (ConfusionMatrix, "r1-"),
+        (LayerVectors, "r1-"),
+    ],
+)
+def test_addresses_are_golden(product: type[Product], address: str) -> None:
+    assert address_of(product, FACTS) == address
+
+
+def test_manifest_lies_under_the_model_its_content_and_the_product() -> None:
+    key = manifest_key(Evaluation, FACTS)
+    assert key == f"manifests/digits/plain/1/{'c' * 64}/evaluation/{address_of(Evaluation, FACTS)}.json"
+    assert keys.outcome_of(keys.failure(key)) == key
+
+
+def test_raising_a_recipe_moves_what_stands_on_the_product_and_nothing_else() -> None:
+    before = {one: address_of(one, FACTS) for one in declared_products()}
+    raised = dataclasses.replace(Predictions.declared, recipe=Predictions.declared.recipe + 1)
+    with mock.patch.object(Predictions, "declared", raised):
+        moved = {one.declared.name for one in declared_products() if address_of(one, FACTS) != before[one]}
+    standing = {one.declared.name for one in declared_products() if Predictions in one.declared.inputs}
+    assert moved == {"predictions", *standing}
+
+
+def test_a_changed_part_moves_only_what_reads_it() -> None:
+    parts = {**DESCRIPTION.parts, "probe": DESCRIPTION.parts["probe"].model_copy(update={"sha256": "d" * 64})}
+    changed = dataclasses.replace(FACTS, dataset=DESCRIPTION.model_copy(update={"parts": parts}))
+    assert address_of(Predictions, changed) == address_of(Predictions, FACTS)
+    assert address_of(LayerVectors, changed) != address_of(LayerVectors, FACTS)
+
+
+def test_a_missing_dataset_has_an_address_of_its_own() -> None:
+    without = dataclasses.replace(FACTS, dataset=None)
+    assert inputs_of(Predictions, without).parts == {"test": None}
+    assert address_of(Predictions, without) != address_of(Predictions, FACTS)
+
+
+def test_the_normalisation_is_part_of_the_address() -> None:
+    other = dataclasses.replace(FACTS, dataset=DESCRIPTION.model_copy(update={"mean": (0.31,)}))
+    assert address_of(Predictions, other) != address_of(Predictions, FACTS)

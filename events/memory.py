@@ -1,4 +1,4 @@
-"""The log in this process's memory: what `layerscope.demo` and tests run on, with the behaviour of the one on Kafka."""
+"""The log in this process's memory, for a system in one process and for tests; behaves like the one on Kafka."""
 
 from __future__ import annotations
 

@@ -9,6 +9,9 @@ S3_RAW: Final = "s3.raw"
 EVENTS: Final = "layerscope.events"
 DEAD_LETTERS: Final = "layerscope.dlq"
 
+ANNOUNCE_GROUP: Final = "layerscope-announce"
+"""The consumer group of the KafkaSource that feeds `announce`."""
+
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 
 
@@ -28,3 +31,8 @@ TOPICS: Final = (
     Topic(EVENTS, partitions=3),
     Topic(DEAD_LETTERS, partitions=1, retention_ms=90 * _DAY_MS),
 )
+
+
+def trigger_group(namespace: str, trigger: str) -> str:
+    """Return the consumer group of a Trigger, as Knative names it."""
+    return f"knative-trigger-{namespace}-{trigger}"

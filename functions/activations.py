@@ -24,7 +24,7 @@ class Call(NamedTuple):
     """One call of one layer: the layer's name, as in `named_modules()`, and 0 for its first call."""
 
     layer: str
-    index: int
+    number: int
 
 
 class Entered(NamedTuple):

@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from functions.errors import Changed, NotFound, Unavailable
-from functions.object_store import CHUNK, Object, check_key, check_size, source, write_whole
+from functions.object_store import CHUNK, Body, Object, check_key, check_size, write_whole
 from schemas.keys import BUCKETS
 
 INCOMING: Final = ".incoming"
@@ -65,9 +64,9 @@ class DirectoryStore:
         if only_if_absent and path.exists():
             return False
         incoming = self._root / INCOMING / secrets.token_hex(16)
-        with source(content) as given, _faults():
+        with Body(content) as body, _faults():
             try:
-                _write_durably(incoming, given)
+                _write_durably(incoming, body)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if only_if_absent:
                     return _link(incoming, path)
@@ -167,10 +166,11 @@ def _pieces(text: str) -> list[str]:
     return [f"%2E{piece[1:]}" if piece.startswith(".") else piece for piece in pieces]  # names with a dot are hidden
 
 
-def _write_durably(path: Path, given: io.BufferedReader | io.BytesIO) -> None:
+def _write_durably(path: Path, body: Body) -> None:
     path.parent.mkdir(exist_ok=True)
     with path.open("xb") as file:
-        shutil.copyfileobj(given, file, CHUNK)
+        for chunk in iter(lambda: body.read(CHUNK), b""):
+            file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
 

@@ -1,6 +1,6 @@
 """A torch module that walks a checked `Graph`: the same layer names, hooks and gradients as the model it came from.
 
-No Python source is generated from what a file says (as `torch.fx.GraphModule` would): every node is looked up and called.
+No Python source is made from what a file says, as `torch.fx.GraphModule` would: each node is looked up and called.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Container(nn.Module):
     """A module that only holds others; it is shown under the class name it had."""
 
     def __init__(self, kind: str) -> None:
+        """Make an empty container that is shown as `kind`."""
         super().__init__()
         self._safe_kind = kind
 
@@ -42,6 +43,7 @@ class SafeModel(Container):
     """The model: its module tree, and a forward pass that walks the graph."""
 
     def __init__(self, graph: Graph) -> None:
+        """Make the model without its layers; `assemble` adds them."""
         super().__init__(graph.modules[0].kind)
         self._safe_graph = graph  # a prefix that no layer of a real model is likely to take
         self._safe_releases = _releases(graph)

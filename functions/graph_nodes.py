@@ -23,7 +23,7 @@ MAX_NAME: Final = 256
 MAX_DEPTH: Final = 32
 """Segments in the name of a module or tensor."""
 
-NAME: Final = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", re.ASCII)
+NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
 _KEYWORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 _EQUATION: Final = re.compile(r"[A-Za-z.,> -]{1,64}", re.ASCII)
 _FORBIDDEN_KEYWORDS: Final = frozenset({"out", "generator", "device", "layout", "pin_memory"})
@@ -84,7 +84,7 @@ def read_name(value: Any) -> str:
     if not isinstance(value, str) or len(value) > MAX_NAME or not NAME.fullmatch(value):
         raise Refused(
             "bad-name",
-            f"{shown(value)} cannot name a layer or tensor: letters, digits, _ and dots, at most {MAX_NAME}.",
+            f"{shown(value)} cannot name a layer or tensor: letters, digits, _, - and dots, at most {MAX_NAME}.",
             f"Rename it in the model, then: {PACK_COMMAND}",
         )
     if value.count(".") >= MAX_DEPTH:

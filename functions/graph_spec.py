@@ -73,14 +73,14 @@ def from_json(raw: bytes) -> Graph:
     """Parse and check an architecture; everything in it is known and within its limits afterwards.
 
     Raises:
-        Refused: `bad-json`, `unknown-format`, `bad-structure`, `bad-name`, `too-many-modules`, `too-many-tensors`,
+        Refused: `bad-json`, `unknown-version`, `bad-structure`, `bad-name`, `too-many-modules`, `too-many-tensors`,
             `too-many-nodes`, `too-deep`, `unknown-module`, `unknown-function`, `unknown-method`, `unknown-attribute`,
             `unknown-operation`, `bad-argument`, `undefined-node`, `no-single-input`, `no-single-output`.
     """
     table = strict_json(raw, "architecture")
     if not isinstance(table, dict) or table.get("format") != FORMAT:
         found = shown(table.get("format") if isinstance(table, dict) else None)
-        raise refuse("unknown-format", f"The architecture is in the format {found}, not {FORMAT!r}.")
+        raise refuse("unknown-version", f"The architecture is in the format {found}, not {FORMAT!r}.")
     check_keys(table, {"format", "modules", "tensors", "nodes"}, set(), "architecture")
     modules = _rows(table["modules"], MAX_MODULES, "modules")
     weights = _rows(table["tensors"], MAX_TENSORS, "tensors")

@@ -11,7 +11,9 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from prometheus_client import Counter
 
 from events import http
 from events.cloudevent import CloudEvent, InvalidCloudEvent, InvalidEventData, compose
@@ -31,6 +33,8 @@ from schemas.identity import Identity
 from schemas.manifests import Manifest
 from schemas.products import Product
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -40,6 +44,8 @@ BODY_SECONDS = 15.0
 QUEUE_LIMIT = 256
 
 _log = logging.getLogger(__name__)
+_answers = Counter("layerscope_answers", "Events answered, by status", ["function", "status"])
+_computations = Counter("layerscope_computations", "Computations that ended, by outcome", ["function", "outcome"])
 
 
 class EventFunction(ABC):
@@ -84,6 +90,7 @@ class EventFunction(ABC):
             status, headers, body = await self._answer(scope, receive)
         finally:
             self._under_way -= 1
+        _answers.labels(self.name, status).inc()
         length = (b"content-length", str(len(body)).encode())
         encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": [*encoded, length]})
@@ -97,6 +104,7 @@ class EventFunction(ABC):
             if self._draining or self._under_way > QUEUE_LIMIT:
                 raise Busy("this replica is draining" if self._draining else "too many events are under way here")
             event = http.from_request(scope["headers"], await _body(scope, receive))
+            _log.info("received %s of %s, id %s", event.type, event.subject, event.id)
             answer = await self.respond(event)
         except Ignored as reason:
             _log.info("ignored: %s", reason)
@@ -146,14 +154,32 @@ class WorkingFunction(EventFunction):
         self._warming.cancel()
         self._worker.stop()
 
+    async def compute(self, subject: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function in the worker, and count how it ended.
+
+        Raises:
+            Refused, WorkFailed: as the worker does.
+        """
+        outcome = "failed"
+        try:
+            computed = await self._worker.run(call, *args, **kwargs)
+            outcome = "complete"
+            return computed
+        except Refused:
+            outcome = "refused"
+            raise
+        finally:
+            _computations.labels(self.name, outcome).inc()
+            _log.info("a computation for %s ended: %s", subject, outcome)
+
 
 class ProductFunction(WorkingFunction):
-    """A function that makes one product: `compute` is its maths, and everything else is here."""
+    """A function that makes one product: `maths` is its `compute`, and everything else is here."""
 
-    def __init__(self, product: type[Product], compute: Callable[..., Product]) -> None:
+    def __init__(self, product: type[Product], maths: Callable[..., Product]) -> None:
         super().__init__(product.declared.name, runs_models=product.declared.reads_model)
         self.product = product
-        self.compute = compute
+        self.maths = maths
         self._joined: SingleFlight[CloudEvent] = SingleFlight()
 
     async def respond(self, event: CloudEvent) -> CloudEvent:
@@ -174,7 +200,7 @@ class ProductFunction(WorkingFunction):
         making = Making(software=software(), event=event.id, traceparent=event.extensions.get("traceparent"))
         try:
             computation = await asyncio.to_thread(self._computation, facts)
-            done = await self._worker.run(perform, computation)
+            done = await self.compute(facts.identity.subject, perform, computation)
         except Refused as refused:
             return await asyncio.to_thread(product_store.refuse, store, self.product, facts, refused, making)
         made = Making(making.software, done.device, round(done.seconds, 3), making.event, making.traceparent)
@@ -196,20 +222,20 @@ class ProductFunction(WorkingFunction):
 
     def _computation(self, facts: Facts) -> Computation:
         declared, store = self.product.declared, self.services.store
+        inputs = {one.declared.name: self._input(one, facts) for one in declared.inputs}
         if declared.parts and facts.dataset is None:
             raise Refused(
                 "no-dataset",
                 f"There is no dataset {facts.identity.dataset!r}, so this model cannot be run on its images.",
                 f"layerscope datasets add {facts.identity.dataset} --test test.npz --classes a,b,c",
             )
-        inputs = {one.declared.name: self._input(one, facts) for one in declared.inputs}
         model = None
         if declared.reads_model:
             model = self.services.scratch / "models" / facts.content
             if not model.exists():
                 store.download(keys.PRODUCTS, keys.blob(facts.content), model)
         parts = fetch(store, facts.dataset, declared.parts, self.services.scratch / "datasets") if facts.dataset else {}
-        return Computation(self.compute, inputs, model, facts.dataset, parts, self.services.limits.device)
+        return Computation(self.maths, inputs, model, facts.dataset, parts, self.services.limits.device)
 
     def _input(self, product: type[Product], facts: Facts) -> Product:
         found = product_store.manifest(self.services.store, product, facts)

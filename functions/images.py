@@ -5,6 +5,7 @@ Equal pictures give equal bytes: no font, clock or setting of the machine goes i
 
 from __future__ import annotations
 
+import unicodedata
 from functools import lru_cache
 from io import BytesIO
 from typing import Final
@@ -20,7 +21,7 @@ INK: Final = (33, 37, 41)
 MUTED: Final = (92, 99, 106)
 ABSENT: Final = (233, 236, 239)
 
-# Viridis (Smith & van der Walt 2015) at tenths: even steps in lightness, told apart by colour-blind readers and in grey.
+# Viridis (Smith & van der Walt 2015) at tenths: even steps in lightness, also for colour-blind readers and in grey.
 _VIRIDIS: Final = np.array(
     [
         (68, 1, 84),
@@ -45,7 +46,8 @@ def viridis(values: ArrayLike) -> NDArray[np.uint8]:
     below = np.minimum(place.astype(int), len(_VIRIDIS) - 2)
     share = (place - below)[..., None]
     mixed = _VIRIDIS[below] * (1 - share) + _VIRIDIS[below + 1] * share
-    return np.rint(mixed).astype(np.uint8)
+    colours: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return colours
 
 
 def luminance(colour: Colour) -> float:
@@ -69,6 +71,19 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return found
 
 
+def legible(text: str, instead: str) -> str:
+    """Return the text without accents, or `instead` where the font lacks one of its letters."""
+    bare = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return bare if all(map(_has_glyph, bare)) else instead
+
+
+@lru_cache(maxsize=4_096)
+def _has_glyph(letter: str) -> bool:
+    missing = font(20).getmask("\uffff")  # no character: the box that stands for every missing one
+    drawn = font(20).getmask(letter)
+    return letter == " " or (drawn.getbbox() is not None and bytes(drawn) != bytes(missing))
+
+
 def text_width(text: str, size: int) -> int:
     """Return how many pixels wide a line of text is."""
     return int(np.ceil(font(size).getlength(text)))
@@ -84,7 +99,7 @@ def shortened(text: str, size: int, width: int) -> str:
 
 
 def write(canvas: Image.Image, place: tuple[int, int], text: str, size: int, colour: Colour, anchor: str) -> None:
-    """Write a line of text at (x, y); the anchor is Pillow's: `mm` its middle, `rm` its right end, `lm` its left end."""
+    """Write a line of text at (x, y), which is its middle, right or left end: anchor `mm`, `rm` or `lm`."""
     ImageDraw.Draw(canvas).text(place, text, fill=colour, font=font(size), anchor=anchor)
 
 

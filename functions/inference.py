@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -43,13 +44,21 @@ def inference() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def normalised(images: Images, description: DatasetDescription, device: str) -> Tensor:
-    """Return uint8 images (N, H, W, C) as a model sees them: float32 (N, C, H, W), channels last in memory."""
-    std = np.asarray(description.std)
+def normalised(
+    images: Images,
+    description: DatasetDescription,
+    device: str,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """Return uint8 images (N, H, W, C) as a model sees them: float32 (N, C, H, W)."""
+    mean, std = (np.reshape(figures, (-1, 1, 1)) for figures in (description.mean, description.std))
     scale = torch.tensor(1 / (255 * std), dtype=torch.float32, device=device)
-    shift = torch.tensor(-np.asarray(description.mean) / std, dtype=torch.float32, device=device)
-    # Bytes travel to the device, a quarter of what floats would be.
-    return torch.tensor(images, device=device).to(torch.float32).mul_(scale).add_(shift).permute(0, 3, 1, 2)
+    shift = torch.tensor(-mean / std, dtype=torch.float32, device=device)
+    pixels = torch.tensor(images, device=device).permute(0, 3, 1, 2)  # bytes travel: a quarter of what floats would be
+    # Copied into a layout of its own: with one channel, a permuted tensor passes for contiguous and for channels last
+    # alike, and torch then takes its pick for all that follows.
+    floats = torch.empty(pixels.shape, dtype=torch.float32, device=device, memory_format=memory_format)
+    return floats.copy_(pixels).mul_(scale).add_(shift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class Classifier:
 
     def inputs(self, images: Images) -> Tensor:
         """Return uint8 images (N, H, W, C) as the model is given them, float32 (N, C, H, W)."""
-        return normalised(images, self.description, self.device).contiguous(memory_format=self.memory_format)
+        return normalised(images, self.description, self.device, self.memory_format)
 
     def __call__(self, images: Images) -> Tensor:
         """Return the outputs (N, classes) of one batch; to be called inside `inference()`.
@@ -84,7 +93,7 @@ class Classifier:
         # Even batches: a last one of a single image is what models that squeeze their features stumble over.
         bounds = np.linspace(0, len(images), -(-len(images) // batch) + 1).astype(int)
         with inference():
-            for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+            for start, stop in pairwise(bounds):
                 answers[start:stop] = self(images[start:stop]).cpu().numpy()
         return answers
 
@@ -104,12 +113,12 @@ def fit(model: nn.Module, images: Images, description: DatasetDescription, devic
         plain(first)
         if device != "cpu" or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
             return plain
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # `view` across the axes of a convolution's response is a RuntimeError here, and common.
-        with suppress(RuntimeError):
-            model(plain.inputs(first).contiguous(memory_format=torch.channels_last))
-            return Classifier(model, description, device, torch.channels_last)
-        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
+        fast = Classifier(model, description, device, torch.channels_last)
+        with suppress(RuntimeError):  # what `view` raises across the axes of a response, in many models
+            model(fast.inputs(first))
+            return fast
+        model.to(memory_format=torch.contiguous_format)
         return plain
 
 

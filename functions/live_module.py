@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import numbers
 import re
 from collections.abc import Iterator, Mapping
@@ -155,7 +156,7 @@ class _Walk:
 
 
 def _class_name(module: nn.Module) -> str:
-    name = _NOT_IN_A_CLASS.sub("_", type(module)._get_name(module))[:64]
+    name = _NOT_IN_A_CLASS.sub("_", type(module).__name__)[:64]
     return name if name[:1].isalpha() else "Module"
 
 
@@ -181,7 +182,7 @@ def plain(value: Any) -> Any:
     """Return a layer's argument as JSON has it: Python numbers, and lists for tuples.
 
     Raises:
-        TypeError: it is neither text nor number nor a list of them.
+        TypeError: it is neither text nor finite number nor a list of them.
     """
     if value is None or isinstance(value, str):
         return value
@@ -194,12 +195,12 @@ def number(value: Any) -> bool | int | float:
     """Return a number of any kind, NumPy's for example, as Python's own.
 
     Raises:
-        TypeError: it is no real number.
+        TypeError: it is no real number, or not a finite one.
     """
     if isinstance(value, bool):
         return value
     if isinstance(value, numbers.Integral):
         return int(value)
-    if isinstance(value, numbers.Real):
+    if isinstance(value, numbers.Real) and math.isfinite(value):
         return float(value)
-    raise TypeError(f"{type(value).__name__} is no number")
+    raise TypeError(f"{type(value).__name__} is no finite number")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -22,17 +22,15 @@ from torch import Tensor, nn
 
 from functions import file_kinds
 from functions.errors import Refused
+from functions.file_kinds import KEY, opened
 from functions.graph_module import SafeModel, assemble
 from functions.graph_nodes import Node, refuse
 from functions.graph_spec import FORMAT, Graph, from_json
-from functions.safetensors_file import ITEM_SIZES, PACK_COMMAND, Header, Stored, read_header, shown, to_bytes
+from functions.safetensors_file import PACK_COMMAND, Header, Stored, read_header, shown, to_bytes
 from functions.tracing import trace
 
-__all__ = ["FORMAT", "KEY", "ModelFile", "SafeModel", "Trial", "build", "canonical", "choose_device", "load", "pack"]
-__all__ += ["read", "try_out"]
-
-KEY: Final = "layerscope"
-"""The metadata entry that holds the architecture."""
+__all__ = ["FORMAT", "ModelFile", "SafeModel", "Trial", "build", "canonical", "choose_device", "load", "pack", "read"]
+__all__ += ["try_out"]
 
 MAX_ACTIVATION: Final = 2**28
 """Elements in one intermediate value, for two images: 1 GiB in float32."""
@@ -100,12 +98,12 @@ def canonical(source: Path | bytes) -> bytes:
     """Return the one canonical form of a file: equal models have equal bytes, whoever wrote them.
 
     Raises:
-        Refused: as of `read`.
+        Refused: as of `read`; and `bad-value`, a tensor of booleans that holds anything else.
     """
     file = read(source)
-    with _opened(file.source) as stream:
+    with opened(file.source) as stream:
         stored = {
-            name: (entry.dtype, entry.shape, bytes(_content(stream, file.header, entry)))
+            name: (entry.dtype, entry.shape, _content(stream, file.header, name))
             for name, entry in file.header.tensors.items()
         }
     return to_bytes(stored, {KEY: file.graph.to_json().decode()})
@@ -135,9 +133,9 @@ def read(source: Path | bytes) -> ModelFile:
             rebuilt, as of `read_header`, `graph_spec.from_json` and `graph_module.assemble`.
     """
     kind = file_kinds.sniff(source)
-    if kind != file_kinds.OURS:
+    if kind != "safetensors-layerscope":
         raise file_kinds.refusal(kind)
-    with _opened(source) as stream:
+    with opened(source) as stream:
         size = stream.seek(0, io.SEEK_END)
         stream.seek(0)
         header = read_header(stream, size)
@@ -161,18 +159,18 @@ def _check_tensors(graph: Graph, stored: Mapping[str, Stored]) -> None:
 
 
 def _placeholder(entry: Stored) -> Tensor:
-    return torch.empty(entry.shape, dtype=_DTYPES[entry.dtype], device="meta")
+    dtype = _DTYPES[entry.dtype]
+    return torch.empty(entry.shape, dtype=torch.float32 if dtype.is_floating_point else dtype, device="meta")
 
 
-def _opened(source: Path | bytes) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-
-
-def _content(stream: BinaryIO, header: Header, entry: Stored) -> bytearray:
+def _content(stream: BinaryIO, header: Header, name: str) -> bytearray:
+    entry = header.tensors[name]
     stream.seek(header.data_start + entry.begin)
     content = bytearray(entry.end - entry.begin)
     if stream.readinto(content) != len(content):  # type: ignore[attr-defined]
         raise refuse("bad-offsets", "The file became shorter while it was read.")
+    if entry.dtype == "BOOL" and max(content, default=0) > 1:
+        raise refuse("bad-value", f"Tensor {shown(name)} holds booleans that are neither 0 nor 1.")
     return content
 
 
@@ -185,11 +183,10 @@ def build(file: ModelFile, device: str = "cpu") -> SafeModel:
     Raises:
         Refused: `bad-value`, a tensor of booleans that holds anything else.
     """
-    with _opened(file.source) as stream:
+    with opened(file.source) as stream:
 
         def tensor_of(name: str) -> Tensor:
-            entry = file.header.tensors[name]
-            return _to_tensor(name, entry, _content(stream, file.header, entry)).to(device)
+            return _to_tensor(file.header.tensors[name], _content(stream, file.header, name)).to(device)
 
         return assemble(file.graph, tensor_of)
 
@@ -203,12 +200,10 @@ def load(path: Path, device: str = "cpu") -> SafeModel:
     return build(read(path), device)
 
 
-def _to_tensor(name: str, entry: Stored, content: bytearray) -> Tensor:
+def _to_tensor(entry: Stored, content: bytearray) -> Tensor:
     dtype = _DTYPES[entry.dtype]
     if not content:
         return torch.empty(entry.shape, dtype=dtype)
-    if dtype == torch.bool and max(content) > 1:
-        raise refuse("bad-value", f"Tensor {shown(name)} holds booleans that are neither 0 nor 1.")
     tensor = torch.frombuffer(content, dtype=dtype).reshape(entry.shape)
     return tensor.float() if dtype.is_floating_point else tensor
 
@@ -229,7 +224,7 @@ def try_out(file: ModelFile, shape: tuple[int, ...]) -> Trial:
     Raises:
         Refused: `does-not-run` (the shapes do not fit), `too-much-memory` (an intermediate value is too large).
     """
-    model = assemble(file.graph, lambda name: _placeholder_float(file.header.tensors[name]))
+    model = assemble(file.graph, lambda name: _placeholder(file.header.tensors[name]))
     images = 2
     counted = 0
     current: Node | None = None

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from functions.errors import Refused
 
@@ -65,7 +65,10 @@ class ObjectStore(Protocol):
         media_type: str = "application/octet-stream",
         only_if_absent: bool = False,
     ) -> bool:
-        """Store bytes or a file's bytes; return False where `only_if_absent` found an object there and left it."""
+        """Store bytes or a file's bytes; return False where `only_if_absent` found an object there and left it.
+
+        That may be our own, where the answer to a first try was lost: of many who put, one at most has True.
+        """
 
     def head(self, bucket: str, key: str) -> Object | None:
         """Describe an object; None where there is none."""
@@ -93,9 +96,31 @@ def check_size(key: str, size: int, limit: int | None) -> None:
         raise Refused("too-large", f"{key} has {size:,} bytes; the limit is {limit:,}.")
 
 
-def source(content: bytes | Path) -> io.BufferedReader | io.BytesIO:
-    """Open what is to be stored."""
-    return content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
+class Body:
+    """The bytes to be stored, up to their present number: a file may still grow, and a stored object has one size."""
+
+    def __init__(self, content: bytes | Path) -> None:
+        self._file = content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
+        self.size = self._file.seek(0, io.SEEK_END)
+        self.seek(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+        return self._file.read(min(size, self.size - self._file.tell()))
+
+    def tell(self) -> int:
+        """Return how far has been read."""
+        return self._file.tell()
+
+    def seek(self, position: int) -> int:
+        """Read on from a position."""
+        return self._file.seek(position)
 
 
 def write_whole(path: Path, chunks: Iterable[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
 import sys
@@ -107,17 +108,16 @@ def function_name(function: Operator) -> str | None:
     modules: dict[str, ModuleType] = dict(_MODULES)
     if _SWIN in sys.modules:
         modules["torchvision"] = sys.modules[_SWIN]
-    name = getattr(function, "__name__", "")
-    for prefix, module in modules.items():
-        if f"{prefix}.{name}" in FUNCTIONS and getattr(module, name) is function:
-            return f"{prefix}.{name}"
+    # While tracing, torch.fx puts wrappers in the place of some functions of torchvision.
+    function = inspect.unwrap(function)
+    named = [known for known in FUNCTIONS if known.rpartition(".")[2] == getattr(function, "__name__", "")]
     # Functions that torch generates, such as max_pool2d, do not carry the name by which they are known.
-    return next((known for known in FUNCTIONS if _is(function, known, modules)), None)
+    return next((known for known in (*named, *FUNCTIONS) if _is(function, known, modules)), None)
 
 
 def _is(function: Operator, known: str, modules: Mapping[str, ModuleType]) -> bool:
-    prefix, _, name = known.partition(".")
-    return prefix in modules and getattr(modules[prefix], name) is function
+    module, _, name = known.partition(".")
+    return module in modules and inspect.unwrap(getattr(modules[module], name)) is function
 
 
 def layer_name(module: nn.Module) -> str | None:

@@ -19,7 +19,7 @@ SMALLEST: Final = float(np.finfo(np.float32).tiny)
 
 def finite_rows(outputs: Outputs) -> NDArray[np.bool_]:
     """Tell which images' outputs (N, C) are free of NaN and infinity: (N,)."""
-    return np.isfinite(outputs).all(axis=1)
+    return np.asarray(np.isfinite(outputs).all(axis=1), dtype=np.bool_)
 
 
 def predicted_classes(outputs: Outputs) -> NDArray[np.int64]:
@@ -54,4 +54,5 @@ def log_probabilities(outputs: Outputs, kind: OutputKind) -> Floats:
 
 def _log_sum_exp(rows: Floats) -> Floats:
     highest = rows.max(axis=1)
-    return highest + np.log(np.exp(rows - highest[:, None]).sum(axis=1))
+    total: Floats = highest + np.log(np.exp(rows - highest[:, None]).sum(axis=1))
+    return total

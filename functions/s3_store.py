@@ -7,7 +7,6 @@ server that is down is told within ten seconds, and credentials stay out of mess
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,7 +26,7 @@ from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from functions.errors import Changed, NotFound, Unavailable
-from functions.object_store import CHUNK, Object, check_key, check_size, source, write_whole
+from functions.object_store import CHUNK, Body, Object, check_key, check_size, write_whole
 from schemas.keys import BUCKETS, MODELS
 
 NOTIFIED: Final = (
@@ -93,10 +92,10 @@ class S3Store:
         # minio-py's own put_object makes user metadata of If-None-Match, so this request is composed here.
         headers = {"Content-Type": media_type} | ({"If-None-Match": "*"} if only_if_absent else {})
         url = f"{self._root}/{bucket}/{quote(_possible(key), safe='/')}"
-        # Bytes would go out in one call, within the time for connecting; a file goes in pieces.
-        with _faults(bucket, key), source(content) as file:
-            body = _Body(file)
-            response = self._http.urlopen("PUT", url, redirect=False, body=body, headers=self._signed(url, headers, body))
+        # Bytes as such would go out in one call, within the time for connecting; a file goes in pieces.
+        with _faults(bucket, key), Body(content) as body:
+            signed = self._signed(url, headers, body)
+            response = self._http.urlopen("PUT", url, redirect=False, body=body, headers=signed)
             if response.status == 412 and only_if_absent:
                 return False
             if response.status != 200:
@@ -150,14 +149,18 @@ class S3Store:
             finally:
                 response.close()  # a response that was read to its end has given its connection back already
 
-    def _signed(self, url: str, headers: Mapping[str, str], body: _Body) -> dict[str, str]:
+    def _signed(self, url: str, headers: Mapping[str, str], body: Body) -> dict[str, str]:
         """Return the headers of a PUT, signed; a signature in a URL would show in urllib3's log."""
         parts, now = urlsplit(url), datetime.now(UTC)
+        content = hashlib.sha256()
+        for chunk in iter(lambda: body.read(CHUNK), b""):
+            content.update(chunk)
+        body.seek(0)
         sent = {
             **headers,
             "Host": parts.netloc,
             "Content-Length": str(body.size),
-            "x-amz-content-sha256": body.sha256,
+            "x-amz-content-sha256": content.hexdigest(),
             "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
         }
         signed = sign_v4_s3(
@@ -166,7 +169,7 @@ class S3Store:
             region=self._region,
             headers={**sent},
             credentials=self._credentials,
-            content_sha256=body.sha256,
+            content_sha256=content.hexdigest(),
             date=now,
         )
         return sent | {"Authorization": str(signed["Authorization"])}
@@ -177,26 +180,6 @@ class S3Store:
         except S3Error as error:
             if error.code != "BucketAlreadyOwnedByYou":  # another `init` was faster
                 raise
-
-
-class _Body:
-    """A file's bytes up to its present size: those of a file that still grows would become the next request."""
-
-    def __init__(self, file: io.BufferedReader | io.BytesIO) -> None:
-        self._file = file
-        self.size = file.seek(0, io.SEEK_END)
-        self.seek(0)
-        self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        self.seek(0)
-
-    def read(self, size: int) -> bytes:
-        return self._file.read(min(size, self.size - self._file.tell()))
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, position: int) -> int:
-        return self._file.seek(position)
 
 
 class _Retry(urllib3.Retry):

@@ -35,6 +35,9 @@ ITEM_SIZES: Final[Mapping[str, int]] = {
     "BOOL": 1,
 }
 
+Content = tuple[str, tuple[int, ...], bytes | bytearray]
+"""A tensor to be written: its safetensors dtype, shape and bytes."""
+
 PACK_COMMAND: Final = "layerscope pack my_module:model --out model.safetensors"
 _BROKEN: Final = f"Write the file again: {PACK_COMMAND}"
 
@@ -160,13 +163,15 @@ def _check_offsets(entries: Iterable[Stored], size: int) -> None:
         raise Refused("bad-offsets", f"The tensors need {position} bytes; the file has {size} for them.", _BROKEN)
 
 
-def to_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]], metadata: Mapping[str, str]) -> bytes:
-    """Return the one file that holds these tensors (name to dtype, shape, bytes) and this metadata.
+def to_bytes(
+    tensors: Mapping[str, tuple[str, tuple[int, ...], bytes | bytearray]], metadata: Mapping[str, str]
+) -> bytes:
+    """Return the one file that holds these tensors and this metadata.
 
     Larger items first, then by name: every tensor is aligned, and equal contents are equal bytes.
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    body: list[bytes] = []
+    body: list[bytes | bytearray] = []
     position = 0
     for name in sorted(tensors, key=lambda name: (-ITEM_SIZES[tensors[name][0]], name)):
         dtype, shape, content = tensors[name]

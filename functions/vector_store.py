@@ -1,7 +1,6 @@
-"""Where layers are found by likeness: rows of unit vectors in Milvus, and beside them the catalogue of model versions.
+"""Where layers are found by likeness, and models are listed: Milvus, a server or a Lite file.
 
-Only `index` writes here, and all of it can be made again from the bucket. A collection holds one metric over one probe
-set, so that a search is an inner product of vectors that may be compared. `functions/numpy_store.py` is the same in
+Only `index` writes here, and all of it can be made again from the bucket. `functions/numpy_store.py` is the same in
 memory, and says in tests what Milvus has to answer.
 """
 
@@ -9,79 +8,51 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from functions.errors import Unavailable
-from schemas.digests import canonical_json
-from schemas.manifests import Refusal
-from schemas.queries import ProductState
+from functions.milvus_entities import LINE_FIELDS, of_line, of_row, other_than, quoted, to_line, to_match
+from functions.rows import (
+    CATALOGUE,
+    COLLECTION,
+    LAYER_BYTES,
+    NAME_BYTES,
+    UNFINISHED,
+    CatalogueRow,
+    Match,
+    Row,
+    Vector,
+    best,
+    check,
+    unit_rows,
+)
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 T = TypeVar("T")
-Vector = npt.NDArray[np.float32]
+Found = list[list[dict[str, Any]]]
 
-CATALOGUE: Final = "models_r1"
-UNFINISHED: Final = ""
-NORM_TOLERANCE: Final = 1e-4
 READ_SECONDS: Final = 5.0
 WRITE_SECONDS: Final = 30.0
-BATCH_ROWS: Final = 400  # at most 400 × 32,768 × 4 bytes: below the 64 MB that a server takes at once
-MOST_ROWS: Final = 16_384  # of one answer, to any server
-NAME_BYTES: Final = 256
-LAYER_BYTES: Final = 4_096
+BATCH_BYTES: Final = 16 * 1024 * 1024  # a server takes 64 MB at once
+MOST_ROWS: Final = 16_384  # that a server answers with
+REFUSAL_BYTES: Final = 65_535
+# Channels to one address otherwise share how long they wait before they try it again, up to two minutes.
+CHANNEL: Final = {
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1_000,
+}
 NO_COLLECTION: Final = 100
 NOT_LOADED: Final = 101
-_COLLECTION: Final = re.compile(r"[a-z][a-z_]{0,40}_[0-9a-f]{16}_r[0-9]{1,9}")
-_ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One layer in one collection: `uid` tells it from every other, `vector` is float32 (d,) of length one."""
-
-    uid: str
-    subject: str
-    layer: str
-    layer_index: int
-    test_accuracy: float | None
-    vector: Vector
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogueRow:
-    """One model version; `vectors` and `fingerprint` name the state of the bucket that its rows, and all of it, show."""
-
-    subject: str
-    state: ProductState
-    uploaded: str
-    content: str | None
-    test_accuracy: float | None
-    refusal: Refusal | None
-    vectors: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A row that was found, and the inner product of its vector with the one asked for, to six digits."""
-
-    subject: str
-    layer: str
-    score: float
-    test_accuracy: float | None
 
 
 class VectorStore(Protocol):
@@ -91,7 +62,7 @@ class VectorStore(Protocol):
         """Make the rows of `subject`, over all collections, exactly `rows`, and its catalogue row `line`.
 
         Once this returns, searches see it and a kill does not undo it. Cut short, it leaves no catalogue row that
-        claims to be finished; the same call again puts all right.
+        claims to be finished, and the same call again puts all right.
 
         Args:
             rows: collection to rows; None leaves the rows as they are.
@@ -104,7 +75,7 @@ class VectorStore(Protocol):
     def search(
         self, collection: str, vectors: Vector, *, k: int, excluding: str, min_accuracy: float | None = None
     ) -> list[list[Match]]:
-        """Return for each of `vectors` (q, d) its `k` nearest rows of other subjects, best first, ties by name."""
+        """Return for each of `vectors` (q, d) the `k` nearest rows of subjects other than `excluding`, best first."""
 
     def vector(self, collection: str, uid: str) -> Vector | None:
         """Return the vector of a row; None where there is no such row."""
@@ -120,122 +91,210 @@ class VectorStore(Protocol):
 
 
 class MilvusStore:
-    """A Milvus server by its URL, or a Milvus Lite file by its path (`*.db`); safe in threads, connects on first use."""
+    """A Milvus server by its URL or a Lite file by its path (`*.db`); safe in threads, connects on first use."""
 
     def __init__(self, uri: str, token: str = "") -> None:
         self._uri, self._token = uri, token
         self._lock = threading.Lock()
         self._client: MilvusClient | None = None
         self._is_lite = False
-        self._ready: set[str] = set()
 
     def replace(self, subject: str, rows: Mapping[str, Sequence[Row]] | None, line: CatalogueRow | None) -> None:
         check(subject, rows or {})
+        before = self.line(subject)
         if rows is not None:
-            before = self.line(subject)
             if before is not None:
-                self._write(CATALOGUE, 2, [_line_entity(dataclasses.replace(before, fingerprint=UNFINISHED))], ())
+                unfinished = dataclasses.replace(before, vectors=UNFINISHED, fingerprint=UNFINISHED)
+                self._write(CATALOGUE, [of_line(unfinished)], [])
             self._replace_rows(subject, rows)
         if line is not None:
-            self._write(CATALOGUE, 2, [_line_entity(line)], ())
-        elif self.line(subject) is not None:
-            self._write(CATALOGUE, 2, (), [subject])
+            self._write(CATALOGUE, [of_line(line)], [])
+        elif before is not None:
+            self._write(CATALOGUE, [], [subject])
 
     def search(
         self, collection: str, vectors: Vector, *, k: int, excluding: str, min_accuracy: float | None = None
     ) -> list[list[Match]]:
         asked = unit_rows(vectors)
-        found = self._read(
-            collection,
-            lambda client: client.search(
-                collection,
-                data=list(asked),
-                limit=min(2 * k, MOST_ROWS),  # rows of equal score at the end of the list are then cut by name, not by chance
-                filter=_other_than(excluding, min_accuracy),
-                output_fields=["subject", "layer", "has_accuracy", "test_accuracy"],
-                anns_field="vector",
-                timeout=READ_SECONDS,
-            ),
-            absent=[[] for _ in asked],
-        )
-        return [best((_match(hit["entity"], hit["distance"]) for hit in hits), k) for hits in found]
+        arguments = {
+            "data": list(asked),
+            "limit": min(2 * k, MOST_ROWS),  # so that among equals at the end of the list the name decides, not chance
+            "filter": other_than(excluding, min_accuracy),
+            "output_fields": ["subject", "layer", "has_accuracy", "test_accuracy"],
+            "anns_field": "vector",
+            "timeout": READ_SECONDS,
+        }
+        nothing: Found = [[] for _ in asked]
+        found = self._read(collection, lambda client: client.search(collection, **arguments), nothing)
+        return [best((to_match(hit["entity"], hit["distance"]) for hit in hits), k) for hits in found]
 
     def vector(self, collection: str, uid: str) -> Vector | None:
         found = self._get(collection, uid, ["vector"])
         return np.asarray(found[0]["vector"], np.float32) if found else None
 
     def line(self, subject: str) -> CatalogueRow | None:
-        found = self._get(CATALOGUE, subject, _LINE_FIELDS)
-        return _line(found[0]) if found else None
+        found = self._get(CATALOGUE, subject, LINE_FIELDS)
+        return to_line(found[0]) if found else None
 
     def catalogue(self) -> list[CatalogueRow]:
         def read(client: MilvusClient) -> list[CatalogueRow]:
-            pages = client.query_iterator(
-                CATALOGUE, batch_size=MOST_ROWS, output_fields=_LINE_FIELDS, timeout=READ_SECONDS
-            )
+            pages = client.query_iterator(CATALOGUE, MOST_ROWS, output_fields=LINE_FIELDS, timeout=READ_SECONDS)
             try:
-                return [_line(one) for page in iter(pages.next, []) for one in page]
+                return [to_line(one) for page in iter(pages.next, []) for one in page]
             finally:
                 pages.close()
 
-        return self._read(CATALOGUE, read, absent=[])
+        return self._read(CATALOGUE, read, [])
 
     def close(self) -> None:
         with self._lock:
             client, self._client = self._client, None
-        if client is None:
-            return
-        client.close()
-        if self._uri.endswith(".db"):
-            from milvus_lite.server_manager import server_manager_instance
+        if client is not None:
+            client.close()
+            if self._uri.endswith(".db"):
+                from milvus_lite.server_manager import server_manager_instance
 
-            server_manager_instance.release_server(self._uri)
+                server_manager_instance.release_server(self._uri)
 
     def _replace_rows(self, subject: str, rows: Mapping[str, Sequence[Row]]) -> None:
-        listed = self._do(lambda client: client.list_collections(timeout=READ_SECONDS))
-        for collection in sorted({*rows, *filter(_COLLECTION.fullmatch, listed)}):
-            new = rows.get(collection, ())
-            had = self._read(
-                collection,
-                lambda client, name=collection: client.query(
-                    name, filter=f"subject == {quoted(subject)}", output_fields=["uid"], limit=MOST_ROWS, timeout=READ_SECONDS
-                ),
-                absent=[],
-            )
-            stale = {one["uid"] for one in had} - {row.uid for row in new}
-            if new or stale:
-                self._write(collection, new[0].vector.size if new else 0, [_entity(row) for row in new], sorted(stale))
+        listed = self._do(CATALOGUE, lambda client: client.list_collections(timeout=READ_SECONDS))
+        for collection in sorted({*rows, *filter(COLLECTION.fullmatch, listed)}):
+            wanted = rows.get(collection, ())
+            stale = self._uids(collection, subject) - {row.uid for row in wanted}
+            if wanted or stale:
+                self._write(collection, [of_row(row) for row in wanted], sorted(stale))
 
-    def _write(self, collection: str, dimension: int, entities: Sequence[dict[str, Any]], gone: Sequence[str]) -> None:
-        """Upsert, then delete, then make it last."""
+    def _uids(self, collection: str, subject: str) -> set[str]:
+        arguments = {"filter": f"subject == {quoted(subject)}", "output_fields": ["uid"], "limit": MOST_ROWS}
+        return {one["uid"] for one in self._query(collection, arguments)}
+
+    def _get(self, collection: str, key: str, fields: list[str]) -> list[dict[str, Any]]:
+        # Not by `ids`: the client puts those between quotes as they are.
+        arguments = {"filter": f"uid == {quoted(key)}", "output_fields": fields, "limit": 1}
+        return self._query(collection, arguments)
+
+    def _query(self, collection: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        return self._read(collection, lambda client: client.query(collection, **arguments, timeout=READ_SECONDS), [])
+
+    def _write(self, collection: str, entities: list[dict[str, Any]], gone: list[str]) -> None:
+        """Upsert, then delete, then see that it lasts."""
         if entities:
-            self._do(lambda client: self._ensure(client, collection, dimension))
-        for at in range(0, len(entities), BATCH_ROWS):
-            batch = entities[at : at + BATCH_ROWS]
-            self._do(lambda client, data=batch: client.upsert(collection, list(data), timeout=WRITE_SECONDS))
+            dimension = len(entities[0]["vector"])
+            self._do(collection, lambda client: _ensure(client, collection, dimension))
+            batch = max(1, BATCH_BYTES // (4 * dimension + 1_024))
+            for at in range(0, len(entities), batch):
+                self._upsert(collection, entities[at : at + batch])
         if gone:
-            self._read(collection, lambda client: client.delete(collection, ids=list(gone), timeout=WRITE_SECONDS), absent={})
-        # A server's log has what it acknowledged, and a flush costs it 3 s. Milvus Lite searches rows that are not
-        # flushed some fifty times slower, and is only then sure to have them after a kill.
+            where = f"uid in [{', '.join(map(quoted, gone))}]"
+            self._do(collection, lambda client: client.delete(collection, filter=where, timeout=WRITE_SECONDS))
+        # A server has in its log what it acknowledged, and needs 3 s for a flush. Milvus Lite searches rows that are
+        # not flushed some fifty times slower.
         if self._is_lite:
-            self._do(lambda client: client.flush(collection, timeout=WRITE_SECONDS))
+            self._do(collection, lambda client: client.flush(collection, timeout=WRITE_SECONDS))
 
-    def _ensure(self, client: MilvusClient, collection: str, dimension: int) -> None:
-        """Make a collection that is not there, and finish one that was left half made."""
-        if collection in self._ready and client.has_collection(collection, timeout=READ_SECONDS):
-            return
-        from pymilvus import MilvusClient as Client
+    def _upsert(self, collection: str, entities: list[dict[str, Any]]) -> None:
+        self._do(collection, lambda client: client.upsert(collection, entities, timeout=WRITE_SECONDS))
 
-        index = Client.prepare_index_params()
-        index.add_index("vector", index_type="FLAT", metric_type="IP")
-        if not client.has_collection(collection, timeout=READ_SECONDS):
-            client.create_collection(
-                collection,
-                schema=_schema(collection, dimension),
-                index_params=index,
-                consistency_level="Strong",
-                timeout=WRITE_SECONDS,
-            )
-        elif not client.list_indexes(collection, timeout=READ_SECONDS):
-            client.create_index(collection, index, timeout=WRITE_SECONDS)
-        self._ready.add(collection)
+    def _read(self, collection: str, call: Callable[[MilvusClient], T], absent: T) -> T:
+        """Return what `call` reads, or `absent` where there is no such collection yet."""
+        from pymilvus import MilvusException
+
+        try:
+            return self._do(collection, call)
+        except MilvusException as error:
+            if error.code != NO_COLLECTION:
+                raise
+            return absent
+
+    def _do(self, collection: str, call: Callable[[MilvusClient], T]) -> T:
+        """Return what `call` does with the client; a server that was restarted is told to load the collection first."""
+        from pymilvus import MilvusException
+
+        client = self._connected()
+        with _faults():
+            try:
+                return call(client)
+            except MilvusException as error:
+                if error.code != NOT_LOADED:
+                    raise
+                client.load_collection(collection, timeout=WRITE_SECONDS)
+                return call(client)
+
+    def _connected(self) -> MilvusClient:
+        with self._lock, _faults():
+            if self._client is None:
+                from pymilvus import MilvusClient
+
+                # What they log as errors is raised as well, or is Lite telling that it lacks a call.
+                for chatty in ("pymilvus", "grpc._server"):
+                    logging.getLogger(chatty).setLevel(logging.CRITICAL)
+                if self._uri.endswith(".db"):
+                    Path(self._uri).parent.mkdir(parents=True, exist_ok=True)
+                client = MilvusClient(
+                    self._uri, token=self._token, timeout=READ_SECONDS, dedicated=True, grpc_options=CHANNEL
+                )
+                self._is_lite = "lite" in client.get_server_version()
+                self._client = client
+            return self._client
+
+
+def _ensure(client: MilvusClient, collection: str, dimension: int) -> None:
+    """Make a collection that is not there, and finish one that was left half made."""
+    from pymilvus import MilvusClient
+
+    index = MilvusClient.prepare_index_params()
+    index.add_index("vector", index_type="FLAT", metric_type="IP")
+    if not client.has_collection(collection, timeout=READ_SECONDS):
+        client.create_collection(
+            collection,
+            schema=_schema(collection, dimension),
+            index_params=index,
+            consistency_level="Strong",
+            timeout=WRITE_SECONDS,
+        )
+    elif not client.list_indexes(collection, timeout=READ_SECONDS):
+        client.create_index(collection, index, timeout=WRITE_SECONDS)
+
+
+def _schema(collection: str, dimension: int) -> Any:
+    """One vector field and no nulls: all that every server can have, so `has_accuracy` stands beside the number."""
+    from pymilvus import DataType, MilvusClient
+
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("uid", DataType.VARCHAR, is_primary=True, max_length=NAME_BYTES)
+    if collection == CATALOGUE:
+        texts = {"state": 16, "uploaded": 40, "content": 64, "refusal": REFUSAL_BYTES, "vectors": 64, "fingerprint": 64}
+    else:
+        texts = {"subject": NAME_BYTES, "layer": LAYER_BYTES}
+        schema.add_field("layer_index", DataType.INT64)
+    for name, limit in texts.items():
+        schema.add_field(name, DataType.VARCHAR, max_length=limit)
+    schema.add_field("has_accuracy", DataType.BOOL)
+    schema.add_field("test_accuracy", DataType.DOUBLE)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+    return schema
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Tell a Milvus that does not answer, or not now, from one that was asked something wrong."""
+    import grpc
+    from pymilvus.exceptions import ConnectionConfigException, MilvusException
+
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise Unavailable(f"Milvus does not answer: {error.code().name}") from error
+    except ConnectionConfigException as error:
+        raise Unavailable(
+            "the file of the index cannot be opened: another process has it, or milvus-lite is missing"
+        ) from error
+    except MilvusException as error:
+        # The client raises subclasses for what it finds wrong itself; a server's codes from 1100 on are about requests.
+        if type(error) is not MilvusException or error.code == NO_COLLECTION or 1100 <= _number(error.code) < 2000:
+            raise
+        raise Unavailable(f"Milvus cannot answer now: code {_number(error.code)}") from error
+
+
+def _number(code: object) -> int:
+    return code if isinstance(code, int) else 0  # a gRPC status, where retries came to an end

@@ -216,18 +216,8 @@ def _names(prefix: str, words: str) -> tuple[str, ...]:
 
 FUNCTIONS: Final = frozenset(
     (
-        *_names(
-            "operator.",
-            """
-            abs add eq floordiv ge getitem gt le lt matmul mod mul ne neg pos pow sub truediv
-            """,
-        ),
-        *_names(
-            "math.",
-            """
-            sqrt
-            """,
-        ),
+        *_names("math.", "sqrt"),
+        *_names("operator.", "abs add eq floordiv ge getitem gt le lt matmul mod mul ne neg pos pow sub truediv"),
         *_names(
             "torch.",
             """
@@ -251,12 +241,7 @@ FUNCTIONS: Final = frozenset(
             selu silu softmax softmin softplus softsign threshold unfold
             """,
         ),
-        *_names(
-            "torchvision.",
-            """
-            _get_relative_position_bias _patch_merging_pad shifted_window_attention
-            """,
-        ),
+        *_names("torchvision.", "_get_relative_position_bias _patch_merging_pad shifted_window_attention"),
     )
 )
 """By the module they come from: `functional` is `torch.nn.functional`, `torchvision` the parts of Swin."""
@@ -292,10 +277,5 @@ STRINGS: Final = frozenset(
 """Text that may be an argument; `torch.einsum` takes its equation besides."""
 
 ARGUMENT_DTYPES: Final = frozenset(
-    _names(
-        "",
-        """
-        bfloat16 bool float16 float32 float64 int16 int32 int64 int8 uint8
-        """,
-    )
+    {"bfloat16", "bool", "float16", "float32", "float64", "int16", "int32", "int64", "int8", "uint8"}
 )

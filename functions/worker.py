@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
+_START_SECONDS = 60.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -65,10 +66,12 @@ class Worker:
             child.join(timeout=5)
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-        child, pipe = self._ready()
+        child, pipe = self._spawned()
         try:
+            self._wait(child, pipe, _START_SECONDS, "the computing process took longer to start than")
+            pipe.recv()
             pipe.send((function, args, kwargs))
-            self._wait(child, pipe)
+            self._wait(child, pipe, self._seconds, "the computation took longer than its limit of")
             kind, answer = pipe.recv()
         except (EOFError, OSError) as error:
             child.join(timeout=5)
@@ -81,7 +84,7 @@ class Worker:
         _log.error("a computation failed:\n%s", answer)
         raise WorkFailed(f"the computation raised {kind}")
 
-    def _ready(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+    def _spawned(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
         if self._child is None or self._pipe is None or not self._child.is_alive():
             spawn = multiprocessing.get_context("spawn")
             self._pipe, theirs = spawn.Pipe()
@@ -90,12 +93,12 @@ class Worker:
             theirs.close()
         return self._child, self._pipe
 
-    def _wait(self, child: multiprocessing.process.BaseProcess, pipe: Connection) -> None:
-        deadline = time.monotonic() + self._seconds
+    def _wait(self, child: multiprocessing.process.BaseProcess, pipe: Connection, seconds: float, late: str) -> None:
+        deadline = time.monotonic() + seconds
         while not pipe.poll(_POLL_SECONDS):
             over = None
             if time.monotonic() > deadline:
-                over = f"the computation took longer than its limit of {self._seconds:g} s"
+                over = f"{late} {seconds:g} s"
             elif (used := _resident_bytes(child.pid)) > self._memory:
                 over = f"the computation used {used >> 20} MB, its limit is {self._memory >> 20} MB"
             if over:
@@ -123,6 +126,7 @@ def _serve(pipe: Connection, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, OSError):  # the function is gone
         while True:
+            pipe.send(None)  # ready: the time of a call does not count what its process took to start
             function, args, kwargs = pipe.recv()
             pipe.send(_outcome(function, args, kwargs))
 

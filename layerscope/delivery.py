@@ -23,6 +23,7 @@ from typing import Final
 
 from events.cloudevent import CloudEvent, InvalidCloudEvent
 from events.http import from_request, to_binary
+from events.log import MessageRefused
 from layerscope.manifests import Subscription
 from layerscope.records import clean
 from layerscope.subscribers import Answer, Subscriber
@@ -67,6 +68,7 @@ class Delivery:
     """
 
     def __init__(self, subscription: Subscription, subscriber: Subscriber, publish: Publish, tally: Tally) -> None:
+        """Count in `tally`; everything else is said above."""
         self._subscription = subscription
         self._subscriber = subscriber
         self._publish = publish
@@ -92,8 +94,15 @@ class Delivery:
         if topic is None:
             self._tally.lost += 1
             return
-        await self._publish(topic, dead_letter(event, self._subscriber.service.address, failure.answer))
+        await self._bury(topic, dead_letter(event, self._subscriber.service.address, failure.answer))
         self._tally.dead_letters += 1
+
+    async def _bury(self, topic: str, letter: CloudEvent) -> None:
+        try:
+            await self._publish(topic, letter)
+        except MessageRefused:
+            # The event just fitted and its reason does not fit beside it; without its data the rest does.
+            await self._publish(topic, replace(letter, data=None))
 
     def _headers(self, traceparent: str | None) -> dict[str, str]:
         headers = {"prefer": "reply", "kn-namespace": self._subscription.namespace, "user-agent": USER_AGENT}
@@ -121,9 +130,13 @@ class Delivery:
             reply = reply_in(answer)
         except InvalidCloudEvent as error:
             return Failure(f"status {answer.status} with a body that is {error}")
-        if reply is not None:
+        if reply is None:
+            return None
+        try:
             await self._publish(topic, reply)
-            self._tally.replies += 1
+        except MessageRefused as error:
+            return Failure(f"status {answer.status} with an event that cannot be published: {error}")
+        self._tally.replies += 1
         return None
 
 

@@ -1,27 +1,24 @@
 """One subscription's loop: poll, filter, deliver, commit.
 
-Ordered: one event at a time per partition. Unordered: fifty more are polled while fewer than fifty are under way.
-Either way the offset up to which everything is settled is committed every five seconds, when all is done, when a
-partition is taken away, and at the end.
+Ordered: one event at a time per partition. Unordered: fifty more are polled while fewer than fifty are under way, as
+Knative does. Whatever the order in which events end, only the offset is committed before which all of them did.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 from events.cloudevent import CloudEvent
 from events.kafka import Record
-from events.log import Consumer, EventLog, LogUnavailable
+from events.log import Consumer, EventLog
 from layerscope.delivery import Tally
-from layerscope.filters import FilterError, matches
+from layerscope.filters import FilterError
 from layerscope.manifests import Subscription
 from layerscope.progress import Progress
 from layerscope.records import event_of, traceparent_of
@@ -30,47 +27,39 @@ logger = logging.getLogger(__name__)
 
 WINDOW: Final = 50
 LOW_WATER: Final = 10
-RETRY_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 30.0  # nothing waits for a poll to end: new records, a resumed partition and closing wake it
 
 Deliver = Callable[[CloudEvent, str | None], Coroutine[Any, Any, None]]
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How long a poll waits for records, and how long settled records may stay uncommitted, in seconds."""
-
-    poll: float = 0.5
-    commit: float = 5.0
 
 
 @dataclass(slots=True, eq=False)
 class _Partition:
+    number: int
     progress: Progress = field(default_factory=Progress)
-    waiting: deque[tuple[int, CloudEvent, str | None]] = field(default_factory=deque)
+    waiting: deque[tuple[Record, CloudEvent]] = field(default_factory=deque)
     busy: bool = False
 
 
 class Dispatcher:
-    """Runs one subscription; everything but `run`'s own thread for the consumer happens in the event loop."""
+    """Runs one subscription; only polling and closing happen outside the event loop."""
 
-    def __init__(
-        self, subscription: Subscription, log: EventLog, deliver: Deliver, tally: Tally, pace: Pace | None = None
-    ) -> None:
+    def __init__(self, subscription: Subscription, log: EventLog, deliver: Deliver, tally: Tally) -> None:
+        """Prepare; `deliver` brings one event to its end, whichever that is."""
         self.subscription = subscription
-        self.joined = asyncio.Event()
         self._log = log
         self._deliver = deliver
         self._tally = tally
-        self._pace = pace or Pace()
+        self._consumer: Consumer | None = None
         self._partitions: dict[int, _Partition] = {}
-        self._paused: set[int] = set()
+        self._held: set[int] = set()  # partitions that are paused
         self._underway: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
-        self._stopping = False
-        self._grace = 0.0
-        self._committed_at = 0.0
+        self._stopping = asyncio.Event()
+        self._grace_seconds = 0.0
+
+    @property
+    def joined(self) -> bool:
+        """Return whether this subscription reads any partition."""
+        return self._consumer is not None and bool(self._consumer.partitions)
 
     @property
     def in_flight(self) -> int:
@@ -79,38 +68,122 @@ class Dispatcher:
 
     @property
     def unsettled(self) -> int:
-        """Return how many received records are not settled."""
+        """Return how many records were received and are not settled, those in flight included."""
         return sum(partition.progress.open for partition in self._partitions.values())
 
-    @property
-    def idle(self) -> bool:
-        """Return whether everything that was received is settled and committed."""
-        return not self._underway and not self.unsettled and not self._commitable()
-
     def stop(self, grace_seconds: float) -> None:
-        """Begin no more deliveries; `run` ends when those under way did, or after `grace_seconds` without them."""
-        self._grace = grace_seconds
-        self._stopping = True
-        self._changed.set()
+        """Begin no more deliveries; `run` ends when those under way did, or gives them up after `grace_seconds`."""
+        self._grace_seconds = grace_seconds
+        self._stopping.set()
 
     async def run(self) -> None:
-        """Deliver until stopped."""
-        thread = ThreadPoolExecutor(1, thread_name_prefix=f"consumer-{self.subscription.name}")
-        in_thread = partial(_in_thread, asyncio.get_running_loop(), thread)
-        consumer: Consumer | None = None
+        """Deliver until stopped; what was begun and not ended is delivered again by whoever reads next."""
+        loop = asyncio.get_running_loop()
+
+        def revoked(partitions: frozenset[int]) -> None:
+            loop.call_soon_threadsafe(self._forget, partitions)
+
+        topic, group, start = self.subscription.topic, self.subscription.group, self.subscription.start
+        consumer = self._consumer = self._log.consumer(topic, group, start=start, revoked=revoked)
+        thread = ThreadPoolExecutor(1, thread_name_prefix=f"poll-{self.subscription.name}")
+        stopped = asyncio.ensure_future(self._stopping.wait())
         try:
-            while consumer is None and not self._stopping:
-                consumer = await self._join(in_thread)
-            if consumer is None:
-                return
-            self.joined.set()
             async with asyncio.TaskGroup() as deliveries:
-                self._begin = deliveries.create_task
-                while not self._stopping:
-                    await self._turn(consumer, in_thread)
+                while not self._stopping.is_set():
+                    polled = loop.run_in_executor(thread, consumer.poll, POLL_SECONDS)
+                    await asyncio.wait((polled, stopped), return_when=asyncio.FIRST_COMPLETED)
+                    if not self._stopping.is_set():
+                        for record in await polled:
+                            self._take(record, deliveries)
+                        self._hold_back(consumer)
                 await self._drain()
-            await self._commit(consumer, in_thread)
         finally:
-            if consumer is not None:
-                thread.submit(consumer.close)
-            thread.shutdown(wait=False)
+            self._consumer = None
+            stopped.cancel()
+            await asyncio.shield(loop.run_in_executor(None, consumer.close))
+            thread.shutdown()
+
+    def _take(self, record: Record, deliveries: asyncio.TaskGroup) -> None:
+        partition = self._partitions.setdefault(record.partition, _Partition(record.partition))
+        partition.progress.receive(record.offset)
+        event = self._wanted(record)
+        if event is None:
+            self._settle(partition, record)
+        elif not self.subscription.ordered:
+            self._begin(self._deliver_one(partition, record, event), deliveries)
+        else:
+            partition.waiting.append((record, event))
+            if not partition.busy:
+                partition.busy = True
+                self._begin(self._deliver_in_order(partition), deliveries)
+
+    def _wanted(self, record: Record) -> CloudEvent | None:
+        event = event_of(record, self.subscription)
+        if event is None:
+            reason = "it is not an event"
+        else:
+            try:
+                return event if self.subscription.filter.matches(event.attributes()) else None
+            except FilterError as error:
+                reason = str(error)
+        self._tally.discarded += 1
+        where = f"{record.topic}/{record.partition}@{record.offset}"
+        logger.warning("%s: the record %s is discarded: %s", self.subscription.name, where, reason)
+        return None
+
+    def _begin(self, delivery: Coroutine[Any, Any, None], deliveries: asyncio.TaskGroup) -> None:
+        task = deliveries.create_task(delivery)
+        self._underway.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._underway.discard(task)
+        if not self.subscription.ordered and self.in_flight < WINDOW:
+            self._resume(set(self._held))
+
+    async def _deliver_in_order(self, partition: _Partition) -> None:
+        while partition.waiting and not self._stopping.is_set():
+            record, event = partition.waiting.popleft()
+            if len(partition.waiting) == LOW_WATER:
+                self._resume({partition.number})
+            await self._deliver_one(partition, record, event)
+        partition.busy = False
+
+    async def _deliver_one(self, partition: _Partition, record: Record, event: CloudEvent) -> None:
+        await self._deliver(event, traceparent_of(record))
+        self._settle(partition, record)
+
+    def _settle(self, partition: _Partition, record: Record) -> None:
+        reached = partition.progress.settle(record.offset)
+        # What a partition's earlier reader ends after the partition was taken away is no longer ours to commit.
+        ours = self._partitions.get(partition.number) is partition
+        if reached is not None and ours and self._consumer is not None:
+            self._consumer.commit({partition.number: reached})
+
+    def _hold_back(self, consumer: Consumer) -> None:
+        if self.subscription.ordered:
+            full = {number for number, partition in self._partitions.items() if len(partition.waiting) >= WINDOW}
+        else:
+            full = set(consumer.partitions) if self.in_flight >= WINDOW else set()
+        if full - self._held:
+            consumer.pause(full)
+            self._held |= full
+
+    def _resume(self, partitions: set[int]) -> None:
+        freed = partitions & self._held
+        if self._consumer is not None and freed:
+            self._held -= freed
+            self._consumer.resume(freed)
+
+    def _forget(self, partitions: frozenset[int]) -> None:
+        self._held -= partitions
+        for number in partitions:
+            gone = self._partitions.pop(number, None)
+            if gone is not None:
+                gone.waiting.clear()
+
+    async def _drain(self) -> None:
+        if self._underway:
+            await asyncio.wait(self._underway, timeout=self._grace_seconds)
+        for task in tuple(self._underway):
+            task.cancel()

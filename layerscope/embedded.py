@@ -27,6 +27,7 @@ from functions.services import Services, embedded
 from layerscope import manifests
 from layerscope.dataplane import DataPlane
 from layerscope.initialise import initialise
+from layerscope.systems import MANIFESTS
 from schemas import keys
 
 ROUNDS: Final = 10
@@ -68,7 +69,7 @@ async def running(directory: Path, say: Callable[[str], None]) -> AsyncIterator[
     for function in functions.values():
         function.attach(services)
     clients = {name.replace("_", "-"): _client(function) for name, function in functions.items()}
-    plane = DataPlane(manifests.load(), services.log, clients)
+    plane = DataPlane(manifests.load(MANIFESTS), services.log, clients)
     work = asyncio.create_task(plane.run())
     replay = functions["replay"]
     assert isinstance(replay, Replay)
@@ -105,7 +106,7 @@ def _notification(stored: Object) -> KafkaMessage:
     """Return what an object store would say of a put, in the form of an S3 record."""
     record = {
         "eventVersion": "2.0",
-        "eventSource": "layerscope:directory",
+        "eventSource": "aws:s3",
         "eventName": "s3:ObjectCreated:Put",
         "eventTime": stored.modified.isoformat(),
         "s3": {

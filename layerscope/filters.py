@@ -26,10 +26,26 @@ class InvalidFilter(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """Every one of `attributes` equals its value, or begins or ends with it."""
+    """Every one of `wanted` equals its value, or begins or ends with it."""
 
     by: Comparison
-    attributes: tuple[tuple[str, str], ...]
+    wanted: tuple[tuple[str, str], ...]
+
+    def matches(self, attributes: Mapping[str, str]) -> bool:
+        """Return whether an event with these attributes, extensions among them, passes.
+
+        Raises:
+            FilterError: see the module's description.
+        """
+        return all(self._compares(attributes, name, value) for name, value in self.wanted)
+
+    def _compares(self, attributes: Mapping[str, str], name: str, value: str) -> bool:
+        actual = attributes.get(name, "")
+        if self.by == "exact":
+            return actual == value
+        if name in NULLABLE and name not in attributes:
+            raise FilterError(f"{self.by} on {name!r}, which the event does not have")
+        return actual.startswith(value) if self.by == "prefix" else actual.endswith(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +54,20 @@ class All:
 
     filters: tuple[Filter, ...]
 
+    def matches(self, attributes: Mapping[str, str]) -> bool:
+        """Return whether an event with these attributes passes; raises FilterError like `Compare`."""
+        return all(one.matches(attributes) for one in self.filters)
+
 
 @dataclass(frozen=True, slots=True)
 class Any:
     """At least one of `filters` matches."""
 
     filters: tuple[Filter, ...]
+
+    def matches(self, attributes: Mapping[str, str]) -> bool:
+        """Return whether an event with these attributes passes; raises FilterError like `Compare`."""
+        return any(one.matches(attributes) for one in self.filters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,34 +76,12 @@ class Not:
 
     filter: Filter
 
+    def matches(self, attributes: Mapping[str, str]) -> bool:
+        """Return whether an event with these attributes passes; raises FilterError like `Compare`."""
+        return not self.filter.matches(attributes)
+
 
 Filter = Compare | All | Any | Not
-
-
-def matches(filter_: Filter, attributes: Mapping[str, str]) -> bool:
-    """Return whether an event with these context attributes, extensions among them, passes.
-
-    Raises:
-        FilterError: see the module's description.
-    """
-    match filter_:
-        case Compare(by, wanted):
-            return all(_compares(by, attributes, name, value) for name, value in wanted)
-        case All(filters):
-            return all(matches(f, attributes) for f in filters)
-        case Any(filters):
-            return any(matches(f, attributes) for f in filters)
-        case Not(inner):
-            return not matches(inner, attributes)
-
-
-def _compares(by: Comparison, attributes: Mapping[str, str], name: str, value: str) -> bool:
-    actual = attributes.get(name, "")
-    if by == "exact":
-        return actual == value
-    if name in NULLABLE and name not in attributes:
-        raise FilterError(f"{by} on {name!r}, which the event does not have")
-    return actual.startswith(value) if by == "prefix" else actual.endswith(value)
 
 
 def parse_all(raw: Iterable[object]) -> All:

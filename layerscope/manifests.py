@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import yaml
 
+from events.topics import trigger_group
 from layerscope.filters import All, Filter, InvalidFilter, parse_all
 
 EXTERNAL_TOPIC: Final = "kafka.eventing.knative.dev/external.topic"
@@ -61,6 +62,7 @@ class DeliveryPolicy:
     dead_letter_topic: str | None
 
     def __post_init__(self) -> None:
+        """Refuse what would never be delivered."""
         # Knative's data plane would not retry at all without a delay; its control plane always sets one.
         if self.retry < 0 or self.timeout_seconds <= 0 or (self.retry and self.delay_seconds <= 0):
             raise InvalidManifest(f"retries need a delay, and calls a timeout: {self}")
@@ -204,7 +206,7 @@ def _trigger(document: _Document, brokers: Mapping[str, str], dead_letters: Mapp
         kind="Trigger",
         namespace=document.namespace,
         topic=topic,
-        group=f"knative-trigger-{document.namespace}-{document.name}",
+        group=trigger_group(document.namespace, document.name),
         # The cluster commits the end of the topic when a Trigger is made. Here nobody does: a first run that crashes
         # before its first commit would lose events if it began at the end again.
         start="earliest",
@@ -280,9 +282,10 @@ def _seconds(duration: str) -> float:
 
 
 def _check_names(system: System) -> None:
-    for part in (*system.subscriptions, *system.pings):
-        if part.service not in system.services:
-            raise InvalidManifest(f"{part.name} names a Service {part.service!r} that is not there")
+    called = [(s.name, s.service) for s in system.subscriptions] + [(p.name, p.service) for p in system.pings]
+    for name, service in called:
+        if service not in system.services:
+            raise InvalidManifest(f"{name} names a Service {service!r} that is not there")
     for subscription in system.subscriptions:
         for topic in (subscription.topic, subscription.delivery.dead_letter_topic):
             if topic is not None and topic not in system.topics:

@@ -1,4 +1,4 @@
-"""From a record to the event that a subscription offers: decoded, or wrapped as a KafkaSource wraps what is no event."""
+"""From a record to the event that a subscription offers: decoded, or wrapped as KafkaSource wraps what is none."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from functions.settings import Settings
 from layerscope import manifests, servers
 from layerscope.initialise import initialise
 from layerscope.supervisor import AlreadyRunning, Process, Supervisor, read_status
-from layerscope.systems import Stack
+from layerscope.systems import MANIFESTS, Stack
 
 Say = Callable[[str], None]
 START_SECONDS: Final = 120.0
@@ -128,7 +128,7 @@ def _servers(stack: Stack) -> tuple[Process, ...]:
 
 def _functions(stack: Stack) -> dict[str, tuple[Process, str]]:
     """Return a process for each function, and its URL, by the name of its Service."""
-    declared = manifests.load().services
+    declared = manifests.load(MANIFESTS).services
     ports = servers.free_ports(len(names()))
     made = {}
     for name, free in zip(names(), ports, strict=True):

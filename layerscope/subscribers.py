@@ -48,6 +48,7 @@ class Subscriber:
     """A Service that can be called."""
 
     def __init__(self, service: Service, client: httpx.AsyncClient, *places: asyncio.Semaphore) -> None:
+        """Call `service` by `client`, holding one of each of `places` during a call."""
         self.service = service
         self._client = client
         self._places = places

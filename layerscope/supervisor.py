@@ -126,7 +126,7 @@ class Supervisor:
         """Take the directory; raises AlreadyRunning while another supervisor has it."""
         (self._directory / "logs").mkdir(parents=True, exist_ok=True)
         self._lock = (self._directory / "supervisor.lock").open("w")
-        deadline = time.monotonic() + 1.0  # a reader of the status holds the lock for an instant
+        deadline = time.monotonic() + 0.3  # a reader of the status holds the lock for an instant
         while not try_lock(self._lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 self._lock.close()

@@ -18,6 +18,9 @@ from typing import Final, Literal
 from functions.errors import LayerscopeError
 from layerscope.servers import free_ports
 
+MANIFESTS: Final = Path(__file__).parent.parent / "knative" / "base"
+"""What the cluster is given, and the local data plane reads."""
+
 STACK_DIRECTORY: Final = Path(".layerscope/stack")
 DEMO_DIRECTORY: Final = Path(".layerscope/demo")
 PORTS: Final = {"query": 8080, "minio": 9000, "kafka": 9092, "controller": 9093, "redis": 6379, "milvus": 19530}

@@ -71,7 +71,7 @@ class Admit(WorkingFunction):
         try:
             path = folder / "upload"
             await asyncio.to_thread(_download, store, upload, path)
-            safe = await self._worker.run(to_safe_form, path)
+            safe = await self.compute(upload.identity.subject, to_safe_form, path)
             await asyncio.to_thread(
                 store.put, keys.PRODUCTS, keys.blob(safe.sha256), safe.path, only_if_absent=True
             )

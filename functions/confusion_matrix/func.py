@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from functions.confusion_matrix.heatmap import FULL, draw
-from functions.confusion_matrix.matrix import condensed, confusion_counts, most_confused, row_rates
+from functions.confusion_matrix.heatmap import draw
+from functions.confusion_matrix.matrix import confusion_counts, most_confused, row_rates
 from functions.datasets import Dataset
 from functions.handler import ProductFunction
 from functions.outputs import predicted_classes
@@ -24,7 +24,7 @@ def compute(predictions: Predictions, dataset: Dataset) -> ConfusionMatrix:
         rates=tuple(tuple(None if np.isnan(rate) else rate for rate in row) for row in row_rates(counts).tolist()),
         left_out=predictions.non_finite,
         most_confused=most_confused(counts, names, WORST),
-        heatmap=draw(*condensed(counts, names, FULL)),
+        heatmap=draw(counts, names),
     )
 
 

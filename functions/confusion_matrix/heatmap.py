@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from functions.confusion_matrix.matrix import Counts, row_rates
+from functions.confusion_matrix.matrix import Counts, condensed, row_rates
 from functions.images import (
     ABSENT,
     INK,
@@ -16,6 +16,7 @@ from functions.images import (
     Colour,
     font,
     ink_on,
+    legible,
     png,
     shortened,
     text_width,
@@ -26,6 +27,7 @@ from functions.images import (
 
 FULL = 30  # classes that are drawn; of more, the most confused ones
 _LABEL = 240  # pixels that the longest class name may take
+_SMALLEST = 420  # pixels that the matrix takes at least
 _GAP = 2
 
 
@@ -55,26 +57,32 @@ class _Frame:
 def draw(counts: Counts, names: tuple[str, ...]) -> bytes:
     """Return a PNG of the matrix (C, C): names on both axes, numbers in the cells, and a bar that explains the colours.
 
-    A class without images has a grey row.
+    A class without images has a grey row. Above `FULL` classes the most confused ones are drawn, and "(other)".
     """
     size = 26 if len(names) <= 12 else 20
-    names = tuple(shortened(name, size, _LABEL) for name in names)
-    frame = _frame(counts, names, size)
-    canvas = Image.new("RGB", (frame.right + 5 * size + 40, frame.bottom + 24), WHITE)
+    notes = ["Colour: share of the true class's images"]
+    if len(names) > FULL:
+        notes.append(f"The {FULL - 1} most confused of {len(names)} classes; (other) is all the rest")
+    written = tuple(shortened(legible(name, f"class {k}"), size, _LABEL) for k, name in enumerate(names))
+    counts, written = condensed(counts, written, FULL)
+    frame = _frame(counts, written, size)
+    canvas = Image.new("RGB", (frame.right + 5 * size + 40, frame.bottom + (len(notes) + 1) * size), WHITE)
     _draw_cells(canvas, frame, counts)
-    _draw_axes(canvas, frame, names)
+    _draw_axes(canvas, frame, written)
     _draw_bar(canvas, frame)
+    for line, note in enumerate(notes, start=1):
+        write(canvas, (frame.left, frame.bottom + line * size), note, size * 4 // 5, MUTED, "lm")
     return png(canvas)
 
 
 def _frame(counts: Counts, names: tuple[str, ...], size: int) -> _Frame:
     widest = max(text_width(name, size) for name in names)
-    cell = max(text_width(_number(int(counts.max())), size), size) + size
+    cell = max(text_width(_number(int(counts.max())), size) + size, 2 * size, _SMALLEST // len(names))
     upright = widest > cell - size // 2
     title = 2 * size
     return _Frame(
-        left=title + widest + size + 12,
-        top=title + (widest if upright else size) + size + 12,
+        left=title + widest + size,
+        top=title + (widest if upright else size) + size,
         cell=cell,
         size=size,
         classes=len(names),
@@ -122,8 +130,7 @@ def _draw_axes(canvas: Image.Image, frame: _Frame, names: tuple[str, ...]) -> No
             write_upwards(canvas, (x, frame.top - 12), name, size, INK)
         else:
             write(canvas, (x, frame.top - 12 - size // 2), name, size, INK, "mm")
-    middle = frame.middle(0, 0)[0] + (frame.right - frame.left - frame.cell) // 2
-    write(canvas, (middle, size), "predicted class", size, MUTED, "mm")
+    write(canvas, ((frame.left + frame.right) // 2, size), "predicted class", size, MUTED, "mm")
     half = text_width("true class", size) // 2
     write_upwards(canvas, (size, (frame.top + frame.bottom) // 2 + half), "true class", size, MUTED)
 

@@ -21,7 +21,8 @@ def confusion_counts(labels: Counts, predicted: Counts, classes: int) -> Counts:
 def row_rates(counts: Counts) -> Rates:
     """Return each row (C, C) as shares of its sum; NaN for a class without images."""
     sums = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, sums, out=np.full(counts.shape, np.nan), where=sums > 0)
+    rates: Rates = np.divide(counts, sums, out=np.full(counts.shape, np.nan), where=sums > 0)
+    return rates
 
 
 def most_confused(counts: Counts, names: tuple[str, ...], most: int) -> tuple[Confusion, ...]:

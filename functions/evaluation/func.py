@@ -21,7 +21,8 @@ def compute(predictions: Predictions, dataset: Dataset) -> Evaluation:
     labels = dataset.part("test").labels
     names = dataset.description.classes
     scores = score_images(predictions.outputs, labels, predictions.output_kind)
-    images, correct = len(labels), int((scores.predicted == labels).sum())
+    right = scores.predicted == labels
+    images, correct = len(labels), int(right.sum())
     low, high = wilson_interval(correct, images)
     classes = class_figures(scores.predicted, labels, names)
     there = [one for one in classes if one.support]
@@ -42,7 +43,7 @@ def compute(predictions: Predictions, dataset: Dataset) -> Evaluation:
         non_finite=predictions.non_finite,
         output_kind=predictions.output_kind,
         classes=classes,
-        calibration=calibration(scores.confidence, scores.predicted == labels, Evaluation.declared.seed) if finite else None,
+        calibration=calibration(scores.confidence, right, Evaluation.declared.seed) if finite else None,
     )
 
 

@@ -46,7 +46,7 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> LayerVectors:
     types = {name: type(module).__name__ for name, module in model.named_modules()}
     compared = [
         compare(
-            Layer(name=one.call.layer, call=one.call.index, type=types[one.call.layer], shape=one.shape),
+            Layer(name=one.call.layer, call=one.call.number, type=types[one.call.layer], shape=one.shape),
             one.gram,
             references,
         )

@@ -22,7 +22,7 @@ def gram(features: Tensor) -> Gram:
     n = len(features)
     total = torch.zeros(n, n, dtype=torch.float64, device=features.device)
     offset = torch.zeros((), dtype=torch.float64, device=features.device)
-    for columns in features.split(CHUNK, dim=1):
+    for columns in torch.split(features, CHUNK, dim=1):
         mean = columns.mean(dim=0)
         centred = (columns - mean).float()
         total += centred @ centred.T

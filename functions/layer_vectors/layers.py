@@ -49,9 +49,7 @@ def compare(layer: Layer, gram: Gram | None, references: References) -> Compared
     vector = packed(gram.centred)
     if vector is None:
         return Compared(_with(layer, state="constant"), triangle)
-    layer = _with(
-        layer, input_cka=_inner(vector, references.inputs), label_cka=_inner(vector, references.labels)
-    )
+    layer = _with(layer, input_cka=_inner(vector, references.inputs), label_cka=_inner(vector, references.labels))
     if references.inputs is None or layer.input_cka is None:
         return Compared(layer, triangle, vector, vector)  # images without a pattern leave nothing to take out
     if 1 - layer.input_cka**2 < references.input_like_below:

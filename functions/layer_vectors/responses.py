@@ -110,12 +110,12 @@ def _collect(classifier: Classifier, images: Images, batch: int, features: Mappi
     """Fill the features (n, p) of these calls, batch by batch."""
     names = {call.layer for call in features}
     layers = {name: layer for name, layer in weight_layers(classifier.model).items() if name in names}
-    for rows in torch.arange(len(images)).split(batch):
-        part = slice(int(rows[0]), int(rows[-1]) + 1)
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch]
 
-        def keep(call: Call, output: Tensor, part: slice = part, count: int = len(rows)) -> None:
+        def keep(call: Call, output: Tensor, start: int = start, count: int = len(part)) -> None:
             if call in features:
-                features[call][part] = output.reshape(count, -1)
+                features[call][start : start + count] = output.reshape(count, -1)
 
         with reduced(layers, keep):
-            classifier(images[part])
+            classifier(part)

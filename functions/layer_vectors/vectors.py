@@ -73,7 +73,8 @@ def without(vector: Vector, confounder: Vector) -> Vector:
     deconfounded CKA of Cui et al. 2022.
     """
     rest = vector - (vector @ confounder) * confounder
-    return rest / np.linalg.norm(rest)
+    unit: Vector = rest / np.linalg.norm(rest)
+    return unit
 
 
 def label_gram(labels: NDArray[np.int64]) -> Matrix:

@@ -8,8 +8,8 @@ from events.cloudevent import CloudEvent, InvalidCloudEvent
 from events.kafka import from_record
 from events.log import EventLog
 from events.notification import InvalidNotification, read_notification
-from events.topics import EVENTS, S3_RAW, source_group, trigger_group
-from schemas.events import ModelAdmitted, ModelUploaded, ProductRefused, ProductRequested, ProductWritten
+from events.topics import ANNOUNCE_GROUP, EVENTS, S3_RAW, trigger_group
+from schemas.events import REPLAY_LANE, ModelAdmitted, ModelUploaded, ProductRequested, ProductWritten
 from schemas.identity import subject_of_key
 from schemas.products import Product, product_named
 
@@ -22,7 +22,7 @@ def queued(log: EventLog, function: str, namespace: str) -> set[str]:
     """
     subjects = {event.subject for event in _waiting(log, function, namespace) if wakes(function, event)}
     if function == "admit":
-        subjects |= set(_unannounced(log, namespace))
+        subjects |= set(_unannounced(log))
     return subjects
 
 
@@ -40,25 +40,27 @@ def wakes(function: str, event: CloudEvent) -> bool:
 def _wakes_product(product: type[Product], event: CloudEvent) -> bool:
     if not product.declared.inputs:
         return event.type == ModelAdmitted.type
-    made = event.type in (ProductWritten.type, ProductRefused.type)
-    return made and event.extensions.get("product") in {one.declared.name for one in product.declared.inputs}
+    if event.type != ProductWritten.type:
+        return False
+    return event.extensions.get("product") in {one.declared.name for one in product.declared.inputs}
 
 
 def _waiting(log: EventLog, function: str, namespace: str) -> Iterator[CloudEvent]:
     lanes = ("",) if function == "index" else ("", "-replay")
     for lane in lanes:
         group = trigger_group(namespace, function.replace("_", "-") + lane)
-        for one in log.backlog(EVENTS, group, start="latest"):
+        for one in log.backlog(EVENTS, group):
             try:
                 event = from_record(one)
             except InvalidCloudEvent:
                 continue  # the Broker passes over it as well
-            if event is not None and (event.extensions.get("lane") == "replay") == (lane == "-replay"):
+            replayed = event is not None and event.extensions.get("lane") == REPLAY_LANE
+            if event is not None and (function == "index" or replayed == bool(lane)):
                 yield event
 
 
-def _unannounced(log: EventLog, namespace: str) -> Iterator[str]:
-    for one in log.backlog(S3_RAW, source_group(namespace, "announce"), start="earliest"):
+def _unannounced(log: EventLog) -> Iterator[str]:
+    for one in log.backlog(S3_RAW, ANNOUNCE_GROUP):
         try:
             told = read_notification(one.value or b"")
         except InvalidNotification:

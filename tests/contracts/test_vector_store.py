@@ -1,0 +1,374 @@
+"""One contract for the index, whichever it is: exact in memory, a Milvus Lite file, a Milvus server.
+
+`LAYERSCOPE_TEST_MILVUS=http://...` runs the server's part on a Milvus that is there, instead of a Lite server of our own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from functions.errors import Unavailable
+from functions.numpy_store import NumpyStore
+from functions.rows import UNFINISHED, CatalogueRow, Match, Row, Vector, collection_name
+from functions.vector_store import READ_SECONDS, MilvusStore, VectorStore
+from layerscope import servers
+from schemas.manifests import Refusal
+
+DIMENSION = 24
+HOSTILE = ['" or uid != "', "\\", '\\" or 1 == 1 or subject == "', "'", "{m}", "%_", "a\nb", "名前", '") or (uid != "x']
+
+
+class LiteServer:
+    """A Milvus Lite server of our own, which can be killed, held and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        (port,) = servers.free_ports(1)
+        self.process = servers.milvus(directory, port)
+        self.url = f"http://127.0.0.1:{port}"
+        directory.mkdir()
+
+    def start(self) -> None:
+        self.child = subprocess.Popen(
+            self.process.command,
+            cwd=self.process.directory,
+            env=dict(self.process.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while not self.process.ready():
+            assert self.child.poll() is None and time.monotonic() < deadline, "Milvus Lite does not start"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        self.child.kill()
+        self.child.wait(10)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiteServer]:
+    pytest.importorskip("milvus_lite")
+    one = LiteServer(tmp_path_factory.mktemp("server") / "data")
+    one.start()
+    yield one
+    one.kill()
+
+
+@pytest.fixture(scope="module", params=["memory", "file", pytest.param("server", marks=pytest.mark.services)])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VectorStore]:
+    one: VectorStore = NumpyStore()
+    if request.param == "file":
+        pytest.importorskip("milvus_lite")
+        one = MilvusStore(str(tmp_path_factory.mktemp("file") / "index.db"))
+    elif request.param == "server":
+        given_url = os.environ.get("LAYERSCOPE_TEST_MILVUS")
+        one = MilvusStore(given_url or request.getfixturevalue("server").url)
+    yield one
+    one.close()
+
+
+def fresh() -> str:
+    """A collection of this test alone."""
+    return collection_name("cka", uuid.uuid4().hex, 1)
+
+
+def subject() -> str:
+    return f"digits/net-{uuid.uuid4().hex[:12]}/1"
+
+
+def units(count: int, seed: int = 0) -> Vector:
+    drawn = np.random.default_rng(seed).standard_normal((count, DIMENSION))
+    return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
+
+
+def rows(who: str, vectors: Vector, accuracy: float | None = None) -> list[Row]:
+    return [Row(f"{who}#{i}", who, f"layer.{i}", i, accuracy, vector) for i, vector in enumerate(vectors)]
+
+
+def line(who: str, fingerprint: str = "f", accuracy: float | None = None, refusal: Refusal | None = None) -> CatalogueRow:
+    state = "refused" if refusal else "complete"
+    return CatalogueRow(who, state, "2026-11-21T10:00:00.000Z", "c" * 64, accuracy, refusal, "v", fingerprint)
+
+
+def found(store: VectorStore, collection: str, vector: Vector, **wanted: object) -> list[Match]:
+    arguments = {"k": 10, "excluding": "", **wanted}
+    return store.search(collection, vector[None], **arguments)[0]  # type: ignore[arg-type]
+
+
+def test_search_ranks_as_float64_products_do(store: VectorStore) -> None:
+    collection, vectors, asked = fresh(), units(60), units(3, seed=1)
+    names = [subject() for _ in range(3)]
+    for i, name in enumerate(names):
+        store.replace(name, {collection: rows(name, vectors[i * 20 : (i + 1) * 20])}, line(name))
+
+    got = store.search(collection, asked, k=7, excluding=names[0])
+
+    scores = asked.astype(np.float64) @ vectors[20:].astype(np.float64).T
+    for hits, reference in zip(got, scores, strict=True):
+        order = np.argsort(-reference)[:7]
+        assert [(hit.subject, hit.layer) for hit in hits] == [(names[1 + i // 20], f"layer.{i % 20}") for i in order]
+        assert np.allclose([hit.score for hit in hits], reference[order], atol=2e-6)
+
+
+def test_equal_rows_are_ordered_by_name_even_where_the_list_ends(store: VectorStore) -> None:
+    collection, same = fresh(), np.repeat(units(1), 3, axis=0)
+    names = sorted(subject() for _ in range(2))
+    for name in reversed(names):
+        store.replace(name, {collection: rows(name, same)}, None)
+    hits = found(store, collection, same[0], k=3)
+    assert [(hit.subject, hit.layer) for hit in hits] == [(names[0], f"layer.{i}") for i in range(3)]
+    assert {hit.score for hit in hits} == {1.0}
+
+
+def test_a_wanted_accuracy_leaves_out_the_lower_and_the_unknown(store: VectorStore) -> None:
+    collection, vectors = fresh(), units(1)
+    known = {subject(): accuracy for accuracy in (0.9, 2 / 3, 0.0, None)}
+    for name, accuracy in known.items():
+        store.replace(name, {collection: rows(name, vectors, accuracy)}, None)
+    for least in (0.9, 2 / 3, 0.7, 1e-7, 0.0, 1.0):
+        hits = found(store, collection, vectors[0], min_accuracy=least)
+        assert {hit.subject for hit in hits} == {n for n, a in known.items() if a is not None and a >= least}
+        assert all(hit.test_accuracy == known[hit.subject] for hit in hits)
+    assert {hit.test_accuracy for hit in found(store, collection, vectors[0])} == set(known.values())
+
+
+def test_replacing_leaves_exactly_the_new_rows_in_every_collection(store: VectorStore) -> None:
+    first, second, vectors = fresh(), fresh(), units(5)
+    name, other = subject(), subject()
+    store.replace(other, {first: rows(other, vectors), second: rows(other, vectors)}, line(other))
+    store.replace(name, {first: rows(name, vectors), second: rows(name, vectors)}, line(name, "old"))
+    for _ in range(2):  # once more changes nothing
+        store.replace(name, {first: rows(name, vectors[:2], 0.5)}, line(name, "new", 0.5))
+
+    mine = found(store, first, vectors[0], excluding=other)
+    assert {(hit.layer, hit.test_accuracy) for hit in mine} == {("layer.0", 0.5), ("layer.1", 0.5)}
+    assert len(mine) == 2
+    assert found(store, second, vectors[0], excluding=other) == []
+    assert len(found(store, second, vectors[0], excluding=name)) == 5
+    assert store.line(name) == line(name, "new", 0.5)
+    assert store.vector(first, f"{name}#4") is None
+    assert np.array_equal(store.vector(first, f"{name}#1"), vectors[1])  # type: ignore[arg-type]
+
+
+def test_the_catalogue_row_can_change_alone_and_go(store: VectorStore) -> None:
+    collection, vectors, name = fresh(), units(2), subject()
+    refusal = Refusal(code="bad-file", message='a "quoted" \\ name\nand 名前', hint="aws s3 cp 'x' y")
+    store.replace(name, {collection: rows(name, vectors)}, line(name))
+    store.replace(name, None, line(name, "later", refusal=refusal))
+    assert store.line(name) == line(name, "later", refusal=refusal)
+    assert line(name, "later", refusal=refusal) in store.catalogue()
+    assert len(found(store, collection, vectors[0])) == 2
+
+    store.replace(name, {}, None)
+    assert store.line(name) is None
+    assert name not in {one.subject for one in store.catalogue()}
+    assert found(store, collection, vectors[0]) == []
+    store.replace(name, {}, None)  # nothing to remove is no error
+
+
+def test_what_was_never_written_is_not_found(store: VectorStore) -> None:
+    assert store.search(fresh(), units(2), k=3, excluding="x") == [[], []]
+    assert store.vector(fresh(), "x") is None
+    assert store.line(subject()) is None
+
+
+def bad_rows(name: str) -> Iterator[tuple[str, Sequence[Row]]]:
+    good = units(1)[0]
+    broken = good.copy()
+    broken[3] = np.nan
+    for vector in (broken, np.zeros_like(good), good * 1.01, good[:1], np.full_like(good, np.inf)):
+        yield fresh(), [Row("u", name, "l", 0, None, vector)]
+    yield fresh(), [Row("u", subject(), "l", 0, None, good)]
+    yield fresh(), [Row("u", name, "l", 0, 1.5, good)]
+    yield fresh(), [Row("u", name, "l" * 5_000, 0, None, good)]
+    yield fresh(), [Row("u", name, "l", 0, None, good), Row("u", name, "m", 1, None, good)]
+    yield "models_r1", [Row("u", name, "l", 0, None, good)]
+
+
+def test_rows_that_cannot_be_compared_are_refused_and_change_nothing(store: VectorStore) -> None:
+    name, collection = subject(), fresh()
+    store.replace(name, {collection: rows(name, units(1))}, line(name))
+    for where, group in bad_rows(name):
+        with pytest.raises(ValueError, match=r"."):
+            store.replace(name, {where: group}, line(name, "bad"))
+    with pytest.raises(ValueError, match="not finite"):
+        store.search(collection, np.full((1, DIMENSION), np.nan, np.float32), k=1, excluding="")
+    assert store.line(name) == line(name)
+    assert len(found(store, collection, units(1)[0])) == 1
+
+
+@pytest.fixture(scope="module")
+def twins(store: VectorStore) -> tuple[VectorStore, NumpyStore, str]:
+    """The store, and the exact one with the same rows, some of subjects that are no names at all."""
+    exact, collection = NumpyStore(), fresh()
+    for i, name in enumerate([*HOSTILE, "digits/a/1", "digits/a/2"]):
+        group = rows(name, units(2, seed=i), None if i % 3 else i / 10)
+        for one in (store, exact):
+            one.replace(name, {collection: [*group]}, None)
+    return store, exact, collection
+
+
+TEXT = st.one_of(
+    st.sampled_from([*HOSTILE, "digits/a/1", "", "digits/a/1#0"]),
+    st.text(max_size=30),
+    st.lists(st.sampled_from(['"', "\\", "'", " or ", "uid", " != ", "in [", "]", "x", "\n", "\t", "\x00"])).map("".join),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=TEXT, accuracy=st.none() | st.floats(0, 1))
+def test_no_text_and_no_number_widens_what_a_filter_lets_through(
+    twins: tuple[VectorStore, NumpyStore, str], text: str, accuracy: float | None
+) -> None:
+    store, exact, collection = twins
+    asked = units(1, seed=99)
+    wanted = exact.search(collection, asked, k=50, excluding=text, min_accuracy=accuracy)
+    got = store.search(collection, asked, k=50, excluding=text, min_accuracy=accuracy)
+    assert [(m.subject, m.layer, m.test_accuracy) for m in got[0]] == [
+        (m.subject, m.layer, m.test_accuracy) for m in wanted[0]
+    ]
+    assert (store.vector(collection, text) is None) == (exact.vector(collection, text) is None)
+    assert (store.line(text) is None) == (exact.line(text) is None)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_subject_removes_its_own_rows_only(store: VectorStore, name: str) -> None:
+    collection, other = fresh(), subject()
+    for who in (name, other):
+        store.replace(who, {collection: rows(who, units(2))}, line(who))
+    store.replace(name, {}, None)
+    assert {hit.subject for hit in found(store, collection, units(1)[0])} == {other}
+    assert store.line(other) == line(other)
+
+
+def test_half_a_surrogate_pair_is_refused(store: VectorStore) -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        store.replace("digits/\ud800/1", {}, None)
+
+
+def test_searches_go_on_while_rows_are_replaced(store: VectorStore) -> None:
+    collection, names = fresh(), [subject(), subject()]
+    for name in names:
+        store.replace(name, {collection: rows(name, units(4))}, line(name))
+    faults: list[str] = []
+
+    def read() -> None:
+        for _ in range(15):
+            hits = found(store, collection, units(1)[0], excluding=names[1], k=100)
+            if len({hit.layer for hit in hits}) != 4:
+                faults.append(repr(hits))
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for turn in range(5):
+        store.replace(names[0], {collection: rows(names[0], units(4), turn / 10)}, line(names[0], str(turn)))
+    for reader in readers:
+        reader.join(60)
+    assert faults == []
+
+
+def test_a_write_that_is_cut_short_leaves_no_row_that_claims_to_be_finished(tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite")
+    store, collection, name = MilvusStore(str(tmp_path / "index.db")), fresh(), subject()
+    store.replace(name, {collection: rows(name, units(2))}, line(name))
+    longer = np.eye(DIMENSION + 1, dtype=np.float32)[:2]  # Milvus finds out, after the catalogue row was touched
+    with pytest.raises(Exception, match=r"."):
+        store.replace(name, {collection: rows(name, longer)}, line(name, "new"))
+    touched = store.line(name)
+    assert touched is not None
+    assert (touched.fingerprint, touched.vectors) == (UNFINISHED, UNFINISHED)
+    store.replace(name, {collection: rows(name, units(2))}, line(name, "new"))
+    assert store.line(name) == line(name, "new")
+    store.close()
+
+
+def test_a_file_keeps_its_rows_when_it_is_opened_again(tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite")
+    collection, name = fresh(), subject()
+    for turn in range(2):
+        store = MilvusStore(str(tmp_path / "index.db"))
+        if turn == 0:
+            store.replace(name, {collection: rows(name, units(2))}, line(name))
+        assert [hit.subject for hit in found(store, collection, units(1)[0])] == [name, name]
+        assert store.catalogue() == [line(name)]
+        store.close()
+
+
+def test_a_file_that_another_process_holds_is_unavailable(tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite")
+    path = str(tmp_path / "index.db")
+    holder = MilvusStore(path)
+    holder.replace("digits/a/1", {}, line("digits/a/1"))
+    code = (
+        "import sys; from functions.vector_store import MilvusStore; from functions.errors import Unavailable\n"
+        "try: MilvusStore(sys.argv[1]).catalogue()\n"
+        "except Unavailable as error: print(error)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=True)
+    assert "another process has it" in told.stdout
+    holder.close()
+
+
+@pytest.mark.services
+def test_what_replace_returned_from_survives_kills_of_the_server(server: LiteServer) -> None:
+    store, collection, names = MilvusStore(server.url), fresh(), [subject() for _ in range(3)]
+    for turn, name in enumerate(names):
+        store.replace(name, {collection: rows(name, units(30, seed=turn), 0.5)}, line(name, str(turn)))
+        server.kill()
+        server.start()
+        # the same store connects again, and has the server load what it had loaded
+        assert {hit.subject for hit in found(store, collection, units(1)[0], k=100)} == set(names[: turn + 1])
+        assert len(found(store, collection, units(1)[0], k=100)) == 30 * (turn + 1)
+        assert store.line(name) == line(name, str(turn))
+    store.close()
+
+
+def every_call(store: VectorStore, collection: str, name: str) -> Iterator[object]:
+    yield lambda: store.search(collection, units(1), k=1, excluding="")
+    yield lambda: store.vector(collection, "x")
+    yield lambda: store.line(name)
+    yield store.catalogue
+    yield lambda: store.replace(name, {collection: rows(name, units(1))}, line(name))
+
+
+@pytest.mark.services
+def test_a_server_that_is_down_or_does_not_answer_is_unavailable_in_bounded_time(server: LiteServer) -> None:
+    store, collection, name = MilvusStore(server.url), fresh(), subject()
+    store.replace(name, {collection: rows(name, units(1))}, line(name))
+    os.kill(server.child.pid, signal.SIGSTOP)
+    try:
+        start = time.monotonic()
+        with pytest.raises(Unavailable):
+            store.line(name)
+        assert time.monotonic() - start < READ_SECONDS + 2
+    finally:
+        os.kill(server.child.pid, signal.SIGCONT)
+    server.kill()
+    try:
+        for never_connected in (False, True):
+            one = MilvusStore(server.url) if never_connected else store
+            for call in every_call(one, collection, name):
+                start = time.monotonic()
+                with pytest.raises(Unavailable):
+                    call()  # type: ignore[operator]
+                assert time.monotonic() - start < READ_SECONDS + 2
+    finally:
+        server.start()
+    for call in every_call(store, collection, name):
+        call()  # type: ignore[operator]
+    assert store.line(name) == line(name)

@@ -1,0 +1,114 @@
+"""A real stack for tests: started once for a module, spoken to by boto3, stopped by id."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+from botocore.config import Config
+
+from functions.s3_store import S3Store
+from layerscope import stack as stacks
+from layerscope.supervisor import read_status
+from layerscope.systems import Stack, make_stack
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class RealStack:
+    """A running stack and its clients."""
+
+    stack: Stack
+    s3: Any
+    query: httpx.Client
+
+    @property
+    def store(self) -> S3Store:
+        environment = self.stack.client_environment()
+        return S3Store(
+            environment["S3_ENDPOINT"], environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
+        )
+
+    def pid(self, name: str) -> int | None:
+        status = read_status(self.stack.directory)
+        assert status is not None
+        return next(one.pid for one in status.processes if one.name == name)
+
+    def processes(self) -> list[str]:
+        status = read_status(self.stack.directory)
+        assert status is not None
+        return [one.name for one in status.processes]
+
+    def log(self, name: str) -> list[dict[str, Any]]:
+        lines = (self.stack.directory / "logs" / f"{name}.log").read_text(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def computations(self, function: str, subject: str) -> int:
+        said = f"a computation for {subject} ended"
+        return sum(line["message"].startswith(said) for line in self.log(function))
+
+    def model(self, subject: str) -> dict[str, Any] | None:
+        answer = self.query.get(f"/models/{subject}")
+        return None if answer.status_code == httpx.codes.NOT_FOUND else answer.raise_for_status().json()
+
+    def state(self, subject: str) -> str | None:
+        found = self.model(subject)
+        return None if found is None else str(found["state"])
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[RealStack]:
+    """Start a stack in the background, and stop it."""
+    made = make_stack(directory)
+    stacks.start(made, lambda line: print(line, file=sys.stderr))
+    try:
+        environment = made.client_environment()
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=environment["S3_ENDPOINT"],
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=environment["AWS_DEFAULT_REGION"],
+            config=Config(retries={"max_attempts": 3}, connect_timeout=5, read_timeout=30),
+        )
+        with httpx.Client(base_url=made.url, timeout=30) as query:
+            yield RealStack(made, s3, query)
+    finally:
+        stacks.stop(made.directory, lambda line: print(line, file=sys.stderr))
+
+
+def eventually(holds: Callable[[], Any], seconds: float = 60, every: float = 0.2) -> Any:
+    """Return the first true answer of `holds`; fail when there is none in time. Connection errors count as no."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            answer = holds()
+        except (httpx.TransportError, httpx.HTTPStatusError):
+            answer = None
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(every)
+
+
+def layerscope(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "layerscope.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, **environment},
+        check=False,
+    )

@@ -47,6 +47,7 @@ class InvalidCloudEvent(ValueError):
     """What arrived is no CloudEvent; `faults` lists everything that is wrong with it."""
 
     def __init__(self, faults: Iterable[str]) -> None:
+        """Keep the faults, and say them all in one line."""
         self.faults = tuple(faults)
         super().__init__("not a CloudEvent: " + "; ".join(self.faults))
 
@@ -70,6 +71,7 @@ class CloudEvent:
     extensions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Look for every fault there is."""
         object.__setattr__(self, "extensions", dict(self.extensions))
         if faults := [*_core_faults(self._core()), *_extension_faults(self.extensions)]:
             raise InvalidCloudEvent(faults)

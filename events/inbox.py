@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Set
 
 from events.kafka import Record
-from events.log import POLL_RECORDS, Revoked
+from events.log import POLL_RECORDS, LogUnavailable, Revoked
 
 
 class Inbox:
@@ -27,6 +27,7 @@ class Inbox:
         self._unannounced: set[int] = set()  # taken away, and the reader does not know yet
         self._finished: dict[int, int] = {}
         self._closed = False
+        self._failed = False
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -35,11 +36,17 @@ class Inbox:
             return frozenset(self._records)
 
     def poll(self, timeout_seconds: float) -> list[Record]:
-        """Return the next records, at most `POLL_RECORDS`; none after the timeout or when closed."""
+        """Return the next records, at most `POLL_RECORDS`; none after the timeout or when closed.
+
+        Raises:
+            LogUnavailable: the consumer failed, and is of no use any more.
+        """
         deadline = time.monotonic() + timeout_seconds
         while True:
             with self._changed:
                 taken, self._unannounced = frozenset(self._unannounced), set()
+                if self._failed:
+                    raise LogUnavailable("the consumer has failed")
                 if not taken:
                     records = [] if self._closed else self._next()
                     if records or self._closed or not self._changed.wait(max(0.0, deadline - time.monotonic())):
@@ -108,10 +115,11 @@ class Inbox:
         with self._changed:
             self._finished = {p: offset for p, offset in finished.items() if p in self._records} | self._finished
 
-    def shut(self) -> None:
-        """End every poll, and hand out nothing more."""
+    def shut(self, *, failed: bool = False) -> None:
+        """End every poll and hand out nothing more; `failed`: polls say so, for nobody asked for the end."""
         with self._changed:
             self._closed = True
+            self._failed = self._failed or failed
             self._changed.notify_all()
 
     def _next(self) -> list[Record]:

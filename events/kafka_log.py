@@ -1,54 +1,149 @@
-"""The log on Kafka; the only place that knows the client library.
+"""The log on Kafka: one producer for all threads, a member on a thread of its own for each consumer, an administrator.
 
-Three ways in: a producer that all threads share, made when first needed and again after it failed; one member of a
-group for each consumer, on a thread of its own; and a reader outside any group, for the backlog.
+Each is made when it is first needed and outlives a broker that goes and comes back.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from typing import Any
 
-import kafka.errors
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
-from kafka.net.compat import KafkaNetClient
-from kafka.structs import OffsetAndMetadata
+from kafka import errors as faults
+from kafka.admin import OffsetSpec
 
-from events.inbox import Inbox
+from events import kafka_client
 from events.kafka import KafkaMessage, Record
+from events.kafka_client import ANSWER_SECONDS, Shared, connect, milliseconds, partitions_of, record
+from events.kafka_member import Member
 from events.log import BACKLOG_RECORDS, Consumer, LogUnavailable, MessageRefused, Revoked, Start, check
 from events.topics import TOPICS, Topic
-
-logger = logging.getLogger(__name__)
-
-CONNECT_SECONDS: Final = 4.0
-DELIVERY_SECONDS: Final = 5.0
-SLICE_SECONDS: Final = 0.25
-RETRY_SECONDS: Final = 1.0
-READ_AHEAD: Final = 200
-
-ClientT = TypeVar("ClientT")
 
 
 class KafkaLog:
     """A log on the brokers at `bootstrap_servers` ("host:port,host:port")."""
 
     def __init__(self, bootstrap_servers: str, *, replication_factor: int = -1) -> None:
-        """Connect to nothing yet; `replication_factor` of the topics it makes, -1: as the brokers are set.
+        """Connect to nothing yet; `replication_factor` is for the topics it makes, -1: what the brokers are set to.
 
         Raises:
-            RuntimeError: the package crc32c is not installed.
+            RuntimeError: the package crc32c is missing.
         """
-        _require_crc32c()
-        self._servers = bootstrap_servers.split(",")
+        kafka_client.require_crc32c()
+        self._servers = bootstrap_servers
         self._replication_factor = replication_factor
+        self._producer = Shared(lambda: connect(KafkaProducer, bootstrap_servers, **kafka_client.PRODUCER))
+        self._admin = Shared(lambda: connect(KafkaAdminClient, bootstrap_servers, **kafka_client.ADMIN))
         self._lock = threading.Lock()
-        self._producer: Any = None
-        self._failed_at = -1.0
-        self._consumers: list[_Member] = []
+        self._members: list[Member] = []
         self._closed = False
 
+    def publish(self, topic: str, message: KafkaMessage) -> None:
+        """Append the message; if the broker dies meanwhile it may be there twice, or in spite of the error."""
+        check(message)
+        with self._answering(f"{topic} took no message"):
+            try:
+                producer = self._producer.get()
+                sent = producer.send(topic, key=message.key, value=message.value, headers=list(message.headers))
+                sent.get(timeout=ANSWER_SECONDS)
+            except (faults.MessageSizeTooLargeError, faults.RecordListTooLargeError) as error:
+                raise MessageRefused(f"{topic} takes no message of this size") from error
+            except ValueError as error:  # the library's word for a topic that left its metadata, as when a broker dies
+                raise LogUnavailable(f"{topic} took no message: {error}") from error
+
+    def consumer(self, topic: str, group: str, *, start: Start, revoked: Revoked | None = None) -> Consumer:
+        """Join a group on a thread of its own, which goes on trying while the brokers are away."""
+        with self._lock:
+            if self._closed:
+                raise LogUnavailable("the log is closed")
+            member = Member(self._consumer, topic, group, start, revoked)
+            self._members = [*(one for one in self._members if one.alive), member]
+            return member
+
+    def backlog(
+        self, topic: str, group: str, *, start: Start = "earliest", limit: int = BACKLOG_RECORDS
+    ) -> list[Record]:
+        """Return what the group has yet to finish, as of now."""
+        with self._answering(f"the backlog of {group} cannot be read"):
+            admin = self._admin.get()
+            (described,) = admin.describe_topics([topic])
+            if described["error_code"]:
+                raise faults.for_code(described["error_code"])(topic)
+            partitions = partitions_of(topic, (one["partition_index"] for one in described["partitions"]))
+            committed = admin.list_group_offsets({group: partitions})[group]
+            ends = _offsets(admin, partitions, OffsetSpec.LATEST)
+            begins = _offsets(admin, partitions, OffsetSpec.EARLIEST)
+            unread = begins if start == "earliest" else ends
+            spans = {}
+            for one in partitions:
+                begin = max(committed[one].offset if committed[one].offset >= 0 else unread[one], begins[one])
+                if begin < ends[one]:
+                    spans[one] = (begin, ends[one])
+            return self._read(spans, limit) if spans else []
+
+    def ensure_topics(self, topics: Iterable[Topic] = TOPICS) -> None:
+        """Make the topics that are not there, and wait until they can be used."""
+        wanted = {
+            topic.name: {
+                "num_partitions": topic.partitions,
+                "replication_factor": self._replication_factor,
+                "configs": {"retention.ms": str(-1 if topic.retention_ms is None else topic.retention_ms)},
+            }
+            for topic in topics
+        }
+        with self._answering("the topics cannot be made"):
+            admin = self._admin.get()
+            for made in admin.create_topics(wanted, raise_errors=False)["topics"]:
+                fault = faults.for_code(made["error_code"])
+                if fault not in (faults.NoError, faults.TopicAlreadyExistsError):
+                    raise fault(f"{made['name']}: {made['error_message']}")
+            admin.wait_for_topics(list(wanted), timeout_ms=milliseconds(ANSWER_SECONDS))
+
+    def close(self) -> None:
+        """Close every consumer, and the connections."""
+        with self._lock:
+            self._closed = True
+        for member in self._members:
+            member.stop()
+        for member in self._members:
+            member.close()
+        if (producer := self._producer.take()) is not None:
+            with suppress(faults.KafkaError):
+                producer.close(timeout=ANSWER_SECONDS)
+        if (admin := self._admin.take()) is not None:
+            admin.close()
+
+    def _consumer(self, **settings: Any) -> Any:
+        return connect(KafkaConsumer, self._servers, **kafka_client.CONSUMER, **settings)
+
+    @contextmanager
+    def _answering(self, otherwise: str) -> Iterator[None]:
+        if self._closed:
+            raise LogUnavailable("the log is closed")
+        try:
+            yield
+        except (faults.KafkaError, OSError) as error:
+            raise LogUnavailable(f"{otherwise}: {error}") from error
+
+    def _read(self, spans: Mapping[TopicPartition, tuple[int, int]], limit: int) -> list[Record]:
+        """Read from each partition the offsets from the first of its span to below the second; `limit` in all."""
+        records: list[Record] = []
+        deadline = time.monotonic() + 2 * ANSWER_SECONDS
+        with closing(self._consumer()) as reader:
+            reader.assign(list(spans))
+            for one, (begin, _) in spans.items():
+                reader.seek(one, begin)
+            while len(records) < limit and any(reader.position(one) < end for one, (_, end) in spans.items()):
+                if time.monotonic() > deadline:
+                    raise faults.KafkaTimeoutError("its records do not come in time")
+                for one, batch in reader.poll(timeout_ms=milliseconds(ANSWER_SECONDS)).items():
+                    records += [record(raw) for raw in batch if raw.offset < spans[one][1]]
+        return sorted(records, key=lambda read: (read.partition, read.offset))[:limit]
+
+
+def _offsets(admin: Any, partitions: Iterable[TopicPartition], which: OffsetSpec) -> dict[TopicPartition, int]:
+    found = admin.list_partition_offsets(dict.fromkeys(partitions, which))
+    return {partition: answer.offset for partition, answer in found.items()}

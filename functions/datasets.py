@@ -10,7 +10,7 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -162,7 +162,7 @@ def write(
 
 
 def fetch(
-    store: ObjectStore, description: DatasetDescription, parts: Collection[PartName], cache: Path
+    store: ObjectStore, description: DatasetDescription, parts: tuple[PartName, ...], cache: Path
 ) -> dict[str, Path]:
     """Return local files of these parts, each checked against its digest.
 
@@ -194,7 +194,7 @@ def read(description: DatasetDescription, paths: Mapping[str, Path]) -> Dataset:
         raise DamagedDataset(f"the dataset {description.name} cannot be read: {error}; {_ADD_AGAIN}") from error
 
 
-def load(store: ObjectStore, description: DatasetDescription, parts: Collection[PartName], cache: Path) -> Dataset:
+def load(store: ObjectStore, description: DatasetDescription, parts: tuple[PartName, ...], cache: Path) -> Dataset:
     """Fetch and read parts of a dataset; raises as these do."""
     return read(description, fetch(store, description, parts, cache))
 

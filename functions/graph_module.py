@@ -5,6 +5,7 @@ No Python source is made from what a file says, as `torch.fx.GraphModule` would:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -158,7 +159,8 @@ def _make(module: Module) -> nn.Module:
         return Container(module.kind)
     arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in module.arguments.items()}
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # whoever made the model has seen them
             return LAYER_CLASSES[module.kind](**arguments)
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise refuse("bad-argument", f"Layer {shown(module.name)} cannot be made: {shown(str(error))}.") from error

@@ -25,7 +25,15 @@ from schemas.datasets import DatasetDescription
 Images = NDArray[np.uint8]
 
 # What tensors of the wrong shape, dtype or number raise inside a model. Memory is not among them: see `_is_fault`.
-_MISFITS: Final = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ArithmeticError)
+_MISFITS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _OUT_OF_MEMORY: Final = ("allocate memory", "out of memory", "bad_alloc")
 _HINT: Final = "Upload it under the dataset that it was trained on; `layerscope datasets list` shows them."
 

@@ -133,8 +133,9 @@ class _Walk:
         if kind is None:
             self.modules.append(Module(name, _class_name(module)))
             self._keep(name, module, recurse=False)
-            for child_name, child in module.named_children():
-                self.visit(f"{name}.{child_name}".lstrip("."), child)
+            for child_name, child in module._modules.items():
+                if child is not None:
+                    self.visit(f"{name}.{child_name}".lstrip("."), child)
         else:
             self.modules.append(Module(name, kind, _arguments(name, kind, module)))
             self._keep(name, module, recurse=True)

@@ -226,12 +226,11 @@ def try_out(file: ModelFile, shape: tuple[int, ...]) -> Trial:
     """
     model = assemble(file.graph, lambda name: _placeholder(file.header.tensors[name]))
     images = 2
-    counted = 0
-    current: Node | None = None
+    steps = counted = 0
 
     def watch(node: Node, value: Any) -> None:
-        nonlocal counted, current
-        current = node
+        nonlocal steps, counted
+        steps += 1
         elements = value.numel() if isinstance(value, Tensor) else 0
         counted += elements
         if elements > MAX_ACTIVATION:
@@ -245,10 +244,11 @@ def try_out(file: ModelFile, shape: tuple[int, ...]) -> Trial:
         with torch.no_grad():
             output = model.walk(torch.empty((images, *shape), device="meta"), watch)
     except _RUN_ERRORS as error:
-        place = f" after the {current.operation} {shown(current.target)}" if current else ""
+        failed = file.graph.nodes[min(steps, len(file.graph.nodes) - 1)]
         raise Refused(
             "does-not-run",
-            f"The model does not take images of shape {shown(shape)}{place}: {shown(str(error))}.",
+            f"The {failed.operation} {shown(failed.target)} fails on images of shape {shown(shape)}: "
+            f"{shown(str(error))}.",
             f"Train it for images of this shape, or upload it for another dataset; then: {PACK_COMMAND}",
         ) from error
     return Trial(tuple(output.shape[1:]), math.ceil(counted / images))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.fx
@@ -13,6 +13,9 @@ from functions.errors import Refused
 from functions.graph_nodes import DType, Node, Ref
 from functions.operators import DTYPES, function_name
 from functions.safetensors_file import PACK_COMMAND, shown
+
+_WITHOUT_EFFECT: Final = frozenset({"memory_format", "_stacklevel"})
+"""Keywords that choose a memory layout or the depth of a warning: results do not depend on them."""
 
 
 class Encoder:
@@ -46,8 +49,9 @@ class Encoder:
         if call.op == "output":
             return Node("output", args=(self._output(call.args[0]),))
         args = tuple(self._value(value) for value in call.args)
-        # These choose a memory layout or the depth of a warning; results do not depend on them.
-        named = {name: value for name, value in call.kwargs.items() if name not in ("memory_format", "_stacklevel")}
+        named = {name: value for name, value in call.kwargs.items() if name not in _WITHOUT_EFFECT}
+        if named.get("out", 0) is None:
+            del named["out"]
         kwargs = {name: self._value(value) for name, value in named.items()}
         if call.op == "call_module":
             return Node("layer", str(call.target), args, kwargs)
@@ -77,7 +81,7 @@ class Encoder:
         if not isinstance(value, torch.fx.Node):
             raise Refused(
                 "several-outputs",
-                f"The model returns a {type(value).__name__}, not one tensor.",
+                f"The model returns a {type(value).__name__.removeprefix('immutable_')}, not one tensor.",
                 "Let forward return the class scores alone in eval mode: return logits",
             )
         return Ref(self._numbers[value])

@@ -94,8 +94,6 @@ def _tensor_at(root: nn.Module, name: str) -> Any:
 class _Tracer(torch.fx.Tracer):
     """Traces down to known layers and functions, and stops at the first thing that is not known."""
 
-    trace_asserts = True
-
     def __init__(self) -> None:
         super().__init__(param_shapes_constant=True)
 
@@ -119,6 +117,13 @@ class _Tracer(torch.fx.Tracer):
                 f"A {type(mod).__name__} is called that is not part of the model",
                 "Create it in __init__ as self.NAME = …, or keep several in a torch.nn.ModuleList",
             ) from error
+
+    def to_bool(self, obj: torch.fx.Proxy) -> bool:
+        # What forward asserts of its input is taken to hold; anything else that asks is control flow.
+        frame = self._user_frame(traceback.extract_stack())
+        if frame is not None and (frame.line or "").startswith("assert "):
+            return True
+        return super().to_bool(obj)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
         if kind == "call_function" and target is not getattr:
@@ -162,12 +167,17 @@ class _Tracer(torch.fx.Tracer):
         """Return, for a message, the module that is being traced and the user's line of code."""
         inside = next(reversed(self.module_stack.values()), ("", None))[0]
         text = f", in module {shown(inside)}" if inside else ""
+        frame = self._user_frame(frames)
+        return text + (f", at {Path(frame.filename).name}:{frame.lineno}: {(frame.line or '')[:80]}" if frame else "")
+
+    @staticmethod
+    def _user_frame(frames: Iterable[traceback.FrameSummary]) -> traceback.FrameSummary | None:
         for frame in reversed(list(frames)):
             if frame.filename == __file__ and frame.name == _calls.__name__:
                 break
             if frame.filename != __file__ and not frame.filename.startswith((_TORCH, "<")):
-                return f"{text}, at {Path(frame.filename).name}:{frame.lineno}: {(frame.line or '')[:80]}"
-        return text
+                return frame
+        return None
 
 
 def _calls(root: nn.Module) -> torch.fx.Graph:
@@ -179,8 +189,8 @@ def _calls(root: nn.Module) -> torch.fx.Graph:
         raise Refused(
             "not-traceable",
             f"The forward pass cannot be written as a graph ({shown(str(error))}){place}.",
-            "Let forward neither branch nor loop on values or sizes of its input, and build no tensors from its sizes; "
-            f"then: {PACK_COMMAND}",
+            "Let forward neither branch nor loop on its input or its sizes (flatten with torch.flatten(x, 1)), then: "
+            f"{PACK_COMMAND}",
         ) from error
 
 

@@ -21,6 +21,7 @@ from layerscope import client, systems, tables
 from layerscope.servers import ServerError
 from layerscope.supervisor import AlreadyRunning, StartError
 from layerscope.systems import Embedded, Located, NoSystem, Stack
+from schemas.datasets import PartName
 from schemas.identity import Identity, KeyRefused, identify
 from schemas.queries import ModelAnswer, ModelList, SimilarAnswer
 
@@ -237,7 +238,7 @@ def datasets_add(
 
     system = systems.locate(at)
     channels = [None if one is None else [float(figure) for figure in one.split(",")] for one in (mean, std)]
-    parts = {"test": test, "train": train, "probe": probe}
+    parts: dict[PartName, Path | None] = {"test": test, "train": train, "probe": probe}
     given = {part: path for part, path in parts.items() if path is not None}
     add(client.object_store(system), name, given, classes.split(","), *channels)
     say(f"added {name}")

@@ -76,6 +76,7 @@ class DataPlane:
         )
         self._pingers = tuple(Pinger(ping, called[ping.service]) for ping in system.pings)
         self._threads = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="log")
+        self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
 
@@ -86,7 +87,7 @@ class DataPlane:
             async with asyncio.TaskGroup() as tasks:
                 loops = [tasks.create_task(dispatcher.run()) for dispatcher in self._dispatchers]
                 pings = [tasks.create_task(pinger.run()) for pinger in self._pingers]
-                await asyncio.gather(*loops)
+                await asyncio.gather(*loops, self._stopping.wait())
                 for ping in pings:
                     ping.cancel()
         finally:
@@ -95,6 +96,7 @@ class DataPlane:
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Begin nothing more, wait for what is under way at most `grace_seconds`, commit, and leave the groups."""
+        self._stopping.set()
         for dispatcher in self._dispatchers:
             dispatcher.stop(grace_seconds)
         await self._ended.wait()

@@ -17,7 +17,6 @@ from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from events.kafka_log import KafkaLog
 from events.log import EventLog
 from functions.server import JsonLines
 from layerscope.dataplane import DataPlane, SubscriptionStatus
@@ -37,6 +36,8 @@ def main() -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it says a line for every call
+    from events.kafka_log import KafkaLog  # its client takes long to import, and only the process needs it
+
     functions = json.loads(os.environ["LAYERSCOPE_FUNCTIONS"])
     log = KafkaLog(os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"))
     serve(log, functions, int(os.environ.get("LAYERSCOPE_DATAPLANE_PORT", "8090")))

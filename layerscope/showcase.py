@@ -42,8 +42,8 @@ class Showcase:
         async with running(self._directory, self._tell) as system:
             description = datasets.describe(system.services.store, DATASET)
             assert description is not None, "initialise has made it"
-            paths = datasets.fetch(system.services.store, description, ("train",), system.services.scratch / "datasets")
-            part = datasets.read(description, paths).part("train")
+            cache = system.services.scratch / "datasets"
+            part = datasets.load(system.services.store, description, ["train"], cache).part("train")
             for network, identity in zip(NETWORKS, self._identities, strict=True):
                 model = await asyncio.to_thread(self._trained, network, part, description)
                 await system.put(keys.upload(identity), pack(model))

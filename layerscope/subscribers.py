@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -87,7 +89,12 @@ def subscribers(services: Mapping[str, Service], clients: Mapping[str, httpx.Asy
     Args:
         services: by name.
         clients: by the name of the Service, with its base URL.
+
+    Raises:
+        ValueError: there is no Service of that name.
     """
+    if unknown := clients.keys() - services.keys():
+        raise ValueError(f"no Service is named {', '.join(sorted(unknown))}")
     processes = {name: _places(services[name]) for name in clients}
     by_function = {services[name].function: name for name in sorted(clients, reverse=True)}
     called: dict[str, Subscriber] = {}
@@ -106,12 +113,17 @@ def _places(service: Service) -> tuple[asyncio.Semaphore, ...]:
 def client_at(base_url: str) -> httpx.AsyncClient:
     """Return a client for a function that listens at `base_url`."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=KEEPALIVE_SECONDS)
-    return httpx.AsyncClient(base_url=base_url, limits=limits, trust_env=False)
+    return httpx.AsyncClient(base_url=base_url, limits=limits, trust_env=False, verify=_trusted())
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    return ssl.create_default_context()  # reading the certificates takes longer than the rest of a client
 
 
 def client_of(app: Any) -> httpx.AsyncClient:
     """Return a client for a function in this process, an ASGI application."""
-    return httpx.AsyncClient(base_url="http://in-process", transport=_InProcess(app))
+    return httpx.AsyncClient(base_url="http://in-process", transport=_InProcess(app), timeout=None)
 
 
 class _InProcess(httpx.AsyncBaseTransport):

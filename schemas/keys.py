@@ -74,7 +74,3 @@ def dataset_part(name: str, content_sha256: str) -> str:
     """Return the key of the arrays of one part of a dataset, by their SHA-256."""
     return f"{name}/{content_sha256}.npz"
 
-
-def outcome_of(failure_key: str) -> str:
-    """Return the key of the outcome in whose place a failure is recorded."""
-    return f"{failure_key.removesuffix('.failed.json')}.json"

@@ -41,21 +41,14 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """The outcomes that exist, by key, and those in whose place a failure is recorded; taken once for a round."""
+    """The keys of outcomes and failures in the bucket, taken once for a round."""
 
-    outcomes: Collection[str]
-    failed: Collection[str]
+    listed: Collection[str]
+    ask_failed: bool
 
     def lacks(self, outcome: str) -> bool:
-        """Tell whether an outcome is neither there nor known to have failed."""
-        return outcome not in self.outcomes and outcome not in self.failed
-
-
-def take_stock(store: ObjectStore) -> Stock:
-    """List every outcome and failure in the bucket."""
-    listed = {one.key for prefix in (keys.UPLOADS, keys.MANIFESTS) for one in store.list(keys.PRODUCTS, prefix)}
-    failures = {one for one in listed if one.endswith(".failed.json")}
-    return Stock(listed - failures, {keys.outcome_of(one) for one in failures})
+        """Tell whether an outcome is not there, nor known to have failed."""
+        return outcome not in self.listed and (self.ask_failed or keys.failure(outcome) not in self.listed)
 
 
 def missing(store: ObjectStore, vectors: VectorStore, known: Known, *, ask_failed: bool = False) -> Iterator[Ask]:
@@ -65,20 +58,20 @@ def missing(store: ObjectStore, vectors: VectorStore, known: Known, *, ask_faile
         known: what earlier rounds have read.
         ask_failed: ask also for what has failed before.
     """
-    stock = take_stock(store)
-    if ask_failed:
-        stock = Stock(stock.outcomes, ())
+    prefixes = (keys.UPLOADS, keys.MANIFESTS)
+    stock = Stock({one.key for prefix in prefixes for one in store.list(keys.PRODUCTS, prefix)}, ask_failed)
     current, misnamed = by_identity(store.list(keys.MODELS))
     for one in misnamed:
         if stock.lacks(keys.refused_key(one.key)):
             yield _upload(one.key, one.etag, one.size)
     descriptions: dict[str, DatasetDescription | None] = {}
-    for upload in current.values():
+    facts = {identity: _facts(store, upload, stock, known, descriptions) for identity, upload in current.items()}
+    for identity, upload in current.items():
         if stock.lacks(upload.record_key):
             yield _upload(upload.key, upload.etag, upload.size)
-        elif (facts := _facts(store, upload, stock, known, descriptions)) is not None:
-            yield from (_request(upload.identity, one.declared.name) for one in _lacking(store, facts, stock, known))
-    for identity in catalogue.stale(store, vectors, current):
+        elif (known_facts := facts[identity]) is not None:
+            yield from (_request(identity, one.declared.name) for one in _lacking(store, known_facts, stock, known))
+    for identity in catalogue.stale(vectors.catalogue(), current, facts, stock.listed):
         yield _request(identity, "index")
 
 
@@ -91,7 +84,7 @@ def _facts(
 ) -> Facts | None:
     """Return what the products of an admitted upload depend on; None where it was refused or has failed."""
     key = upload.record_key
-    if key not in stock.outcomes:
+    if key not in stock.listed:
         return None
     if key not in known.records and (found := record(store, upload)) is not None:
         known.records[key] = found
@@ -108,7 +101,7 @@ def _lacking(store: ObjectStore, facts: Facts, stock: Stock, known: Known) -> It
     """Yield the products of a model that are not there although all that they stand on is."""
     for product in declared_products():
         if stock.lacks(manifest_key(product, facts)) and all(
-            manifest_key(one, facts) in stock.outcomes and not _is_refused(store, one, facts, known)
+            manifest_key(one, facts) in stock.listed and not _is_refused(store, one, facts, known)
             for one in product.declared.inputs
         ):
             yield product

@@ -263,11 +263,12 @@ def test_each_call_of_a_shared_layer_is_a_layer() -> None:
 
 
 def test_a_layer_that_passes_the_images_on_is_input_like_and_has_no_deconfounded_vector() -> None:
-    model = small_cnn()
+    copying = nn.Conv2d(1, 3, 3, padding=1)
     with torch.no_grad():
-        model[0].weight.zero_()
-        model[0].weight[:, 0, 1, 1] = 1.0
-    product = compute(model)
+        copying.weight.zero_()
+        copying.weight[:, 0, 1, 1] = torch.tensor([1.0, -0.5, 2.0])
+    torch.manual_seed(0)
+    product = compute(nn.Sequential(copying, nn.ReLU(), nn.Flatten(), nn.Linear(432, 10)))
     first, second = product.layers[0], product.layers[1]
     assert first.input_like
     assert first.state == "ok"
@@ -350,18 +351,22 @@ class Odd(nn.Module):
 
 def test_a_layer_that_does_not_answer_image_by_image_is_unbatched() -> None:
     product = compute(Odd())
-    assert [(layer.name, layer.state) for layer in product.layers] == [
-        ("position", "unbatched"), ("patches", "ok"), ("head", "ok"),
-    ] or [layer.name for layer in product.layers][0] == "patches"  # fmt: skip
-    by_name = {layer.name: (k, layer) for k, layer in enumerate(product.layers)}
-    k, position = by_name["position"]
-    assert (position.state, position.shape) == ("unbatched", (7, 9))
-    assert_not_indexed(product, k)
-    assert by_name["patches"][1].shape == (9, 8)
-    in_passes = responses(
-        fit(Odd().eval(), probe().part("probe").images, described(40), "cpu"), probe().part("probe").images, 10_000
-    )
-    assert [one.gram is None for one in in_passes] == [layer.state == "unbatched" for layer in product.layers]
+    assert [layer.name for layer in product.layers] == ["position", "patches", "head"]
+    assert states(product) == ["unbatched", "ok", "ok"]
+    assert [layer.shape for layer in product.layers] == [(7, 9), (9, 8), (10,)]
+    assert_not_indexed(product, 0)
+    images = probe().part("probe").images
+    in_passes = responses(fit(Odd().eval(), images, described(40), "cpu"), images, budget=10_000)
+    assert [one.gram is None for one in in_passes] == [True, False, False]
+
+
+def test_rows_of_one_image_on_the_first_axis_are_one_response() -> None:
+    model, dataset = Odd().eval(), probe()
+    k = [layer.name for layer in compute(model).layers].index("patches")
+    pixels = dataset.part("probe").images[..., 0].reshape(40, 3, 4, 3, 4).transpose(0, 1, 3, 2, 4).reshape(360, 16)
+    with torch.no_grad():
+        expected = model.double().patches(torch.tensor((pixels / 255 - 0.5) / 0.25)).reshape(40, 72).numpy()
+    np.testing.assert_allclose(compute(model.float()).cka[k], vector_of(expected), atol=1e-5)
 
 
 def test_a_model_without_weight_layers_has_an_empty_product() -> None:

@@ -1,0 +1,145 @@
+"""Kafka's client library as this package uses it: settings, connecting, conversions.
+
+Only the modules `events.kafka_client`, `events.kafka_member` and `events.kafka_log` know the library.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from kafka import TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaError
+from kafka.net.compat import KafkaNetClient
+from kafka.structs import OffsetAndMetadata
+
+from events.kafka import Record
+
+CONNECT_SECONDS: Final = 3.0
+ANSWER_SECONDS: Final = 4.0
+
+
+def milliseconds(seconds: float) -> int:
+    """Return the time in the unit of the library's settings."""
+    return int(1000 * seconds)
+
+
+# Without idempotence, on purpose: once a batch of the library's idempotent producer has expired (a broker that is away
+# for longer than the delivery timeout), that producer never sends again. Without it, it does at once; the price, a
+# record that is there twice when the broker died before it answered, is one that every reader here pays anyway.
+PRODUCER: Final[Mapping[str, Any]] = {
+    "acks": "all",
+    "enable_idempotence": False,
+    "allow_auto_create_topics": False,
+    "max_block_ms": milliseconds(CONNECT_SECONDS),
+    "delivery_timeout_ms": milliseconds(ANSWER_SECONDS),
+    "request_timeout_ms": milliseconds(ANSWER_SECONDS),
+    "metrics_enabled": False,
+}
+
+# What was committed and is no longer in the topic is followed by the oldest record, whatever a group's start is:
+# `events.kafka_member` writes down where a group begins. A session ends as soon as Knative's dispatcher's does.
+CONSUMER: Final[Mapping[str, Any]] = {
+    "enable_auto_commit": False,
+    "auto_offset_reset": "earliest",
+    "allow_auto_create_topics": False,
+    "partition_assignment_strategy": (CooperativeStickyAssignor,),
+    "session_timeout_ms": 10_000,
+    "heartbeat_interval_ms": 3_000,
+    "metadata_max_age_ms": 30_000,
+    "metrics_enabled": False,
+}
+
+ADMIN: Final[Mapping[str, Any]] = {"request_timeout_ms": milliseconds(ANSWER_SECONDS)}
+
+
+def require_crc32c() -> None:
+    """Stop where the checksums would be computed in Python, a hundred times slower than the rest of the library.
+
+    Raises:
+        RuntimeError: the package crc32c is missing.
+    """
+    try:
+        import crc32c  # noqa: F401
+    except ImportError as error:
+        raise RuntimeError("kafka-python needs the package crc32c here: pip install crc32c") from error
+
+
+def connect(make: Callable[..., Any], bootstrap_servers: str, **settings: Any) -> Any:
+    """Make a client of the library.
+
+    Raises:
+        KafkaError: no broker answers within CONNECT_SECONDS.
+    """
+    connections: list[KafkaNetClient] = []
+
+    def connection(**configuration: Any) -> KafkaNetClient:
+        connections.append(KafkaNetClient(**configuration))
+        return connections[-1]
+
+    try:
+        return make(
+            bootstrap_servers=bootstrap_servers.split(","),
+            bootstrap_timeout_ms=milliseconds(CONNECT_SECONDS),
+            reconnect_backoff_max_ms=500,
+            kafka_client=connection,
+            **settings,
+        )
+    except KafkaError:
+        for left_behind in connections:  # with its thread, for there is no object yet that could be closed
+            left_behind.close()
+        raise
+
+
+class Shared:
+    """A client for all threads, made when first needed; those who wait for one that cannot be made share its error."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        """Make nothing yet."""
+        self._make = make
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._failure: tuple[float, KafkaError] | None = None
+
+    def get(self) -> Any:
+        """Return the client.
+
+        Raises:
+            KafkaError: no broker answers.
+        """
+        asked = time.monotonic()
+        with self._lock:
+            if self._client is None:
+                if self._failure is not None and self._failure[0] > asked:
+                    raise self._failure[1]
+                try:
+                    self._client = self._make()
+                except KafkaError as error:
+                    self._failure = (time.monotonic(), error)
+                    raise
+            return self._client
+
+    def take(self) -> Any:
+        """Return the client, or None, for the caller to close."""
+        with self._lock:
+            client, self._client = self._client, None
+            return client
+
+
+def record(raw: Any) -> Record:
+    """Return the library's record as ours."""
+    headers = tuple((name, b"" if value is None else value) for name, value in raw.headers)
+    return Record(raw.topic, raw.partition, raw.offset, raw.key, raw.value, headers, raw.timestamp)
+
+
+def partitions_of(topic: str, numbers: Iterable[int]) -> list[TopicPartition]:
+    """Return partitions as the library names them."""
+    return [TopicPartition(topic, number) for number in numbers]
+
+
+def to_commit(topic: str, offsets: Mapping[int, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Return offsets as the library commits them."""
+    return {TopicPartition(topic, number): OffsetAndMetadata(offset, "", -1) for number, offset in offsets.items()}

@@ -1,0 +1,135 @@
+"""One member of a consumer group on Kafka: a thread that reads ahead into an inbox and commits from it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from kafka import errors as faults
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+
+from events.inbox import Inbox
+from events.kafka_client import ANSWER_SECONDS, milliseconds, partitions_of, record, to_commit
+from events.log import Revoked, Start
+
+logger = logging.getLogger(__name__)
+
+SLICE_SECONDS: Final = 0.25  # how long the thread waits for records before it commits
+RETRY_SECONDS: Final = 0.5
+READ_AHEAD: Final = 200
+
+
+class Member(Inbox):
+    """A consumer; only its thread uses the library's, which is not made for several."""
+
+    def __init__(
+        self, connect: Callable[..., Any], topic: str, group: str, start: Start, revoked: Revoked | None
+    ) -> None:
+        """Begin to join; `connect` makes a consumer of the library and may raise KafkaError."""
+        super().__init__(revoked)
+        self._connect = connect
+        self._topic = topic
+        self._group = group
+        self._start = start
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"kafka-{group}", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Ask the thread to end; polls end at once."""
+        self._stopping.set()
+        self.shut()
+
+    def close(self) -> None:
+        """Write what was committed, and leave the group."""
+        self.stop()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._read()
+                except (faults.KafkaError, OSError, UnicodeDecodeError) as error:
+                    logger.warning("%s reads %s anew: %s: %s", self._group, self._topic, type(error).__name__, error)
+                    self._stopping.wait(RETRY_SECONDS)
+        finally:
+            self.shut(failed=not self._stopping.is_set())
+
+    def _read(self) -> None:
+        client = self._connect(group_id=self._group)
+        try:
+            self._begin(client)
+            client.subscribe([self._topic], listener=_Listener(self, client, self._topic))
+            while not self._stopping.is_set():
+                batches = client.poll(timeout_ms=milliseconds(SLICE_SECONDS))
+                self.put(record(raw) for raw in itertools.chain.from_iterable(batches.values()))
+                self._write(client)
+                full = client.assignment() & set(partitions_of(self._topic, self.holding(READ_AHEAD)))
+                client.pause(*full)
+                client.resume(*client.paused() - full)
+            self._write(client)
+        finally:
+            client.close(autocommit=False, timeout_ms=milliseconds(ANSWER_SECONDS))
+            self.withdraw(self.partitions)
+
+    def _begin(self, client: Any) -> None:
+        """Write down where a group begins that has never read: "latest" is when it first joined, not when it last did.
+
+        A member that dies before its first commit would otherwise begin at the end again, past what it had read.
+        """
+        partitions = partitions_of(self._topic, client.partitions_for_topic(self._topic))
+        if not partitions:
+            raise faults.UnknownTopicOrPartitionError(f"there is no topic {self._topic}")
+        if self._start == "earliest":
+            return
+        timeout_ms = milliseconds(ANSWER_SECONDS)
+        new = [one for one in partitions if client.committed(one, timeout_ms=timeout_ms) is None]
+        if new:
+            ends = {one.partition: offset for one, offset in client.end_offsets(new).items()}
+            try:
+                client.commit(to_commit(self._topic, ends), timeout_ms=timeout_ms)
+            except faults.UnknownMemberIdError:
+                return  # only members of a group that has some may write: one of them did it
+
+    def _write(self, client: Any) -> None:
+        finished = self.take_finished()
+        if not finished:
+            return
+        try:
+            client.commit(to_commit(self._topic, finished), timeout_ms=milliseconds(ANSWER_SECONDS))
+        except (faults.RetriableError, faults.RebalanceInProgressError):
+            self.give_back(finished)
+        except (faults.CommitFailedError, faults.IllegalGenerationError, faults.UnknownMemberIdError) as error:
+            logger.warning("%s was put out of its group: what it finished last is read again: %s", self._group, error)
+
+
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Tells the inbox of a rebalance; runs on the library's own thread while the member's waits in `poll`."""
+
+    def __init__(self, member: Member, client: Any, topic: str) -> None:
+        self._member = member
+        self._client = client
+        self._topic = topic
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        self._member.assign(one.partition for one in assigned)
+
+    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        finished = self._member.withdraw(one.partition for one in revoked)
+        if finished:
+            try:
+                await self._client.commit_async(to_commit(self._topic, finished))
+            except faults.KafkaError as error:
+                logger.warning("what was finished in %s is read again: %s", self._topic, error)
+
+    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        self._member.withdraw(one.partition for one in lost)

@@ -1,0 +1,82 @@
+"""Index: the only writer to Milvus. An event tells it whose rows to look at; what they should be, the bucket says."""
+
+from __future__ import annotations
+
+import asyncio
+
+from events.cloudevent import CloudEvent, compose
+from functions import catalogue, product_store
+from functions.catalogue import Standing
+from functions.errors import Ignored
+from functions.handler import EventFunction
+from functions.index.rows import NO_VECTORS, layer_rows, line_of
+from functions.rows import CatalogueRow
+from schemas.events import IndexUpdated
+from schemas.identity import Identity
+from schemas.products import LayerVectors
+
+ROUNDS = 5
+GONE = "gone"
+
+
+class Index(EventFunction):
+    """Makes the rows of an event's model equal to what the bucket says, one event at a time."""
+
+    def __init__(self) -> None:
+        super().__init__("index")
+        self._turn = asyncio.Lock()
+
+    async def respond(self, event: CloudEvent) -> CloudEvent:
+        """Update the rows, look again, and repeat where the bucket has moved meanwhile."""
+        try:
+            identity = Identity.parse(event.subject)
+        except ValueError as error:
+            raise Ignored(f"{event.subject} names no model") from error
+        async with self._turn:
+            for _ in range(ROUNDS):
+                fingerprint, rows = await asyncio.to_thread(self._update, identity)
+                if await asyncio.to_thread(self._present, identity) == fingerprint:
+                    break
+            await self.services.cache.bump()
+        who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}
+        data = IndexUpdated(**who, rows=rows, fingerprint=fingerprint)
+        return compose(data, source="/functions/index", subject=event.subject, cause=event)
+
+    def _update(self, identity: Identity) -> tuple[str, int]:
+        """Write the rows of a model; return the fingerprint of what they say, and how many layer rows were written."""
+        store, vectors = self.services.store, self.services.vectors
+        # The listing comes first: what appears after it makes the fingerprint differ when it is looked at again.
+        listed = catalogue.listing(store, identity)
+        standing = catalogue.standing(store, identity)
+        if standing is None:
+            vectors.replace(identity.subject, {}, None)
+            return GONE, 0
+        line = line_of(standing, catalogue.fingerprint(standing.upload, standing.facts, listed))
+        before = vectors.line(identity.subject)
+        if before is not None and before.vectors == line.vectors:
+            if before != line:
+                vectors.replace(identity.subject, None, line)
+            return line.fingerprint, 0
+        return line.fingerprint, self._replace(standing, line)
+
+    def _replace(self, standing: Standing, line: CatalogueRow) -> int:
+        """Write a model's layer rows anew, or remove them; return how many there are."""
+        found = standing.outcomes["layer_vectors"].manifest if line.vectors != NO_VECTORS else None
+        if found is None or standing.facts is None:
+            self.services.vectors.replace(line.subject, {}, line)
+            return 0
+        product = product_store.load(self.services.store, LayerVectors, found)
+        assert isinstance(product, LayerVectors)
+        rows = layer_rows(standing.facts, product, line.test_accuracy)
+        self.services.vectors.replace(line.subject, rows, line)
+        return sum(len(group) for group in rows.values())
+
+    def _present(self, identity: Identity) -> str:
+        listed = catalogue.listing(self.services.store, identity)
+        standing = catalogue.standing(self.services.store, identity)
+        return GONE if standing is None else catalogue.fingerprint(standing.upload, standing.facts, listed)
+
+
+def new() -> EventFunction:
+    """Return the function, as `func` expects it."""
+    return Index()

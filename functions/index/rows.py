@@ -1,0 +1,58 @@
+"""What the index should hold of a model version, from what the bucket says of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from functions.catalogue import Standing, uid, vectors_from
+from functions.rows import CatalogueRow, Row, Vector, collection_name
+from schemas.addresses import Facts
+from schemas.manifests import Manifest
+from schemas.products import Layer, LayerVectors, Metric
+
+NO_VECTORS = "none"
+
+
+def accuracy_of(evaluation: Manifest | None) -> float | None:
+    """Return the test accuracy that an evaluation's manifest tells; None where there is none."""
+    told = evaluation.headline.get("accuracy") if evaluation else None
+    return float(told) if isinstance(told, int | float) else None
+
+
+def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
+    """Return the catalogue row of a model version."""
+    evaluated, compared = standing.outcomes.get("evaluation"), standing.outcomes.get("layer_vectors")
+    accuracy = accuracy_of(evaluated.manifest) if evaluated else None
+    made = NO_VECTORS
+    if standing.facts is not None and compared is not None and compared.state == "complete":
+        made = vectors_from(standing.facts, LayerVectors, accuracy)
+    record = standing.record
+    return CatalogueRow(
+        subject=standing.upload.identity.subject,
+        state=standing.state,
+        uploaded=standing.upload.modified.isoformat(),
+        content=record.content if record else None,
+        test_accuracy=accuracy,
+        refusal=record.refusal if record else None,
+        vectors=made,
+        fingerprint=fingerprint,
+    )
+
+
+def layer_rows(facts: Facts, product: LayerVectors, accuracy: float | None) -> Mapping[str, Sequence[Row]]:
+    """Return the rows of a model's layers, by collection; layers that cannot be compared have none."""
+    vectors: dict[Metric, Vector] = {"cka": product.cka, "deconfounded": product.deconfounded}
+    return {
+        collection_name(metric, product.probe, LayerVectors.declared.recipe): [
+            Row(uid(facts.identity, position), facts.identity.subject, layer.id, position, accuracy, vectors[metric][position])
+            for position, layer in enumerate(product.layers)
+            if is_comparable(layer, metric)
+        ]
+        for metric in get_args(Metric)
+    }
+
+
+def is_comparable(layer: Layer, metric: Metric) -> bool:
+    """Tell whether a layer has a vector for this metric."""
+    return layer.state == "ok" and not (metric == "deconfounded" and layer.input_like)

@@ -1,0 +1,1 @@
+"""Answers what people and programs ask about models, products and similar layers, over HTTP, from a cache."""

@@ -1,0 +1,173 @@
+"""What is answered about one model, read from the bucket: its state, its products, their files, its layers. Blocking."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import NoReturn
+from urllib.parse import quote
+
+from functions import catalogue
+from functions.catalogue import Outcome, Standing
+from functions.errors import LayerscopeError
+from functions.object_store import ObjectStore
+from schemas import keys
+from schemas.files import DATA
+from schemas.identity import Identity
+from schemas.manifests import Manifest
+from schemas.products import Layer, product_named
+from schemas.queries import (
+    ErrorAnswer,
+    FileLink,
+    LayerLine,
+    LayerList,
+    ModelAnswer,
+    ProductAnswer,
+    ProductLine,
+)
+
+
+class AskedInVain(LayerscopeError):
+    """What was asked for is not there, or cannot be told; `status` is HTTP's."""
+
+    def __init__(self, status: int, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.answer = ErrorAnswer(code=code, message=message, hint=hint)
+
+
+def standing(store: ObjectStore, identity: Identity) -> Standing:
+    """Return where a model stands.
+
+    Raises:
+        AskedInVain: there is no such upload.
+    """
+    found = catalogue.standing(store, identity)
+    if found is None:
+        unknown("model", f"There is no model {identity.subject}.", "GET /models lists those that are there")
+    return found
+
+
+def model(store: ObjectStore, identity: Identity) -> ModelAnswer:
+    """Answer for one model version."""
+    found = standing(store, identity)
+    lines = {name: _line(store, found, name, outcome) for name, outcome in found.outcomes.items()}
+    return ModelAnswer(
+        dataset=identity.dataset,
+        model=identity.model,
+        version=identity.version,
+        state=found.state,
+        content=found.record.content if found.record else None,
+        refusal=found.record.refusal if found.record else None,
+        reason=found.failure.reason if found.failure else None,
+        products=lines,
+    )
+
+
+def product(store: ObjectStore, identity: Identity, name: str) -> ProductAnswer:
+    """Answer for one product of a model: its data, and links to its files."""
+    found = standing(store, identity)
+    outcome = _outcome(found, name)
+    manifest, outdated = _shown(store, found, name, outcome)
+    told = {"refusal": outcome.refusal, "reason": outcome.failure.reason if outcome.failure else None}
+    if manifest is None or manifest.state == "refused":
+        return ProductAnswer(product=name, state=outcome.state, recipe=product_named(name).declared.recipe, **told)
+    path = f"/models/{identity.subject}/products/{name}"
+    files = [
+        FileLink(name=one.name, url=f"{path}/{quote(one.name)}", type=one.type, size=one.size, sha256=one.sha256)
+        for one in manifest.files
+    ]
+    data = json.loads(store.get(keys.PRODUCTS, keys.blob(manifest.file(DATA).sha256)))
+    return ProductAnswer(
+        product=name, state=outcome.state, recipe=manifest.recipe, outdated=outdated, data=data, files=tuple(files), **told
+    )
+
+
+def file(store: ObjectStore, identity: Identity, name: str, file_name: str) -> tuple[bytes, str, str]:
+    """Return a product's file: its bytes, media type and SHA-256."""
+    found = standing(store, identity)
+    manifest, _ = _shown(store, found, name, _outcome(found, name))
+    try:
+        if manifest is None:
+            raise KeyError(file_name)
+        one = manifest.file(file_name)
+    except KeyError:
+        unknown("file", f"{name} of {identity.subject} has no file {file_name!r}.", "the product's `files` lists them")
+    return store.get(keys.PRODUCTS, keys.blob(one.sha256)), one.type, one.sha256
+
+
+def layers(store: ObjectStore, identity: Identity) -> LayerList:
+    """Answer for a model's layers.
+
+    Raises:
+        AskedInVain: they are not there (yet).
+    """
+    found = standing(store, identity)
+    outcome = found.outcomes.get("layer_vectors", Outcome(found.state))
+    if outcome.manifest is None or outcome.manifest.state == "refused":
+        reason = why_no_layers(outcome)
+        raise AskedInVain(409, f"layers-{outcome.state}", reason, f"GET /models/{identity.subject} tells more")
+    images, rows = compared(store, outcome.manifest)
+    who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}
+    lines = tuple(LayerLine(**row.model_dump(), layer=row.id) for row in rows)
+    return LayerList(**who, images=images, layers=lines)
+
+
+def why_no_layers(outcome: Outcome) -> str:
+    """Say in a sentence why a model's layers cannot be told."""
+    if outcome.refusal is not None:
+        return outcome.refusal.message
+    if outcome.failure is not None:
+        return f"Its layers could not be computed: {outcome.failure.reason}"
+    return "Its layers are still being computed." if outcome.state == "computing" else "Its upload was not admitted."
+
+
+def compared(store: ObjectStore, manifest: Manifest) -> tuple[int, tuple[Layer, ...]]:
+    """Return the number of probe images and the layers that a manifest of layer vectors names, without their vectors."""
+    return _compared(store, manifest.file(DATA).sha256)
+
+
+@lru_cache(maxsize=256)  # content under a digest never changes
+def _compared(store: ObjectStore, sha256: str) -> tuple[int, tuple[Layer, ...]]:
+    data = json.loads(store.get(keys.PRODUCTS, keys.blob(sha256)))
+    return int(data["images"]), tuple(Layer.model_validate(row) for row in data["layers"])
+
+
+def unknown(what: str, message: str, hint: str) -> NoReturn:
+    """Say that something is not there."""
+    raise AskedInVain(404, f"no-such-{what}", message, hint)
+
+
+def _line(store: ObjectStore, found: Standing, name: str, outcome: Outcome) -> ProductLine:
+    manifest, outdated = _shown(store, found, name, outcome)
+    return ProductLine(
+        state=outcome.state,
+        recipe=manifest.recipe if manifest else product_named(name).declared.recipe,
+        outdated=outdated,
+        headline=manifest.headline if manifest else {},
+        refusal=outcome.refusal,
+        reason=outcome.failure.reason if outcome.failure else None,
+    )
+
+
+def _outcome(found: Standing, name: str) -> Outcome:
+    try:
+        product_named(name)
+    except KeyError:
+        unknown("product", f"There is no product {name!r}.", "GET /models/DATASET/MODEL/VERSION lists them")
+    return found.outcomes.get(name, Outcome(found.state))
+
+
+def _shown(store: ObjectStore, found: Standing, name: str, outcome: Outcome) -> tuple[Manifest | None, bool]:
+    """Return the manifest to show, and whether it is an older one, of another address, for want of the present."""
+    if outcome.manifest is not None or outcome.state == "refused" or found.record is None or not found.record.content:
+        return outcome.manifest, False
+    listed = store.list(keys.PRODUCTS, keys.manifests_of(found.upload.identity, found.record.content, name))
+    older = sorted((one for one in listed if not one.key.endswith(".failed.json")), key=lambda one: one.modified)
+    for one in reversed(older):
+        manifest = Manifest.from_bytes(store.get(keys.PRODUCTS, one.key))
+        if manifest.state == "complete":
+            return manifest, True
+    return None, False
+
+

@@ -1,0 +1,203 @@
+"""The HTTP interface of `query`: routes, parameters, and how errors look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from functions.errors import Unavailable
+from functions.query import answers, search
+from functions.query.answered import Answered
+from functions.query.answers import AskedInVain
+from functions.query.search import Question
+from functions.rows import CatalogueRow
+from functions.services import Services
+from schemas.identity import NAME_PATTERN, Identity
+from schemas.products import Metric
+from schemas.queries import (
+    ErrorAnswer,
+    LayerList,
+    ModelAnswer,
+    ModelList,
+    ProductAnswer,
+    ProductState,
+    RefusalList,
+    SimilarAnswer,
+)
+
+Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
+Part = Annotated[str, Path(max_length=512)]
+K = Annotated[int, Query(ge=1, le=100, description="how many hits")]
+MinAccuracy = Annotated[float | None, Query(ge=0, le=1, description="only models at least this accurate")]
+
+SECURITY = {"x-content-type-options": "nosniff", "content-security-policy": "default-src 'none'"}
+
+
+class Answers:
+    """What the routes need: the services, and the answers that are kept."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.answered = Answered(services.cache)
+        self._lines: tuple[str, list[CatalogueRow]] = ("", [])
+
+    async def lines(self) -> list[CatalogueRow]:
+        """Return the catalogue, held in memory for a generation of the index."""
+        try:
+            generation = await self.services.cache.generation()
+        except Unavailable:
+            return await asyncio.to_thread(self.services.vectors.catalogue)
+        if self._lines[0] != generation:
+            self._lines = (generation, await asyncio.to_thread(self.services.vectors.catalogue))
+        return self._lines[1]
+
+    async def similar(self, question: Question) -> Response:
+        """Answer a search, from the cache if it was asked before."""
+        asked = {
+            "similar": question.identity.subject,
+            "layer": question.layer,
+            "metric": question.metric,
+            "k": question.k,
+            "min_accuracy": question.min_accuracy,
+        }
+
+        async def search_now() -> bytes:
+            services = self.services
+            return _json(await asyncio.to_thread(search.similar, services.store, services.vectors, question))
+
+        return Response(await self.answered.get(asked, search_now), media_type="application/json")
+
+
+def application(given: Callable[[], Answers]) -> FastAPI:
+    """Return the FastAPI application; `given` returns what the routes need, once the function has started."""
+    app = FastAPI(title="Layerscope", version="1", docs_url=None, redoc_url=None)
+    app.include_router(_models(given))
+    app.include_router(_searches(given))
+    app.middleware("http")(_secured)
+    app.add_exception_handler(AskedInVain, _in_vain)
+    app.add_exception_handler(Unavailable, _unavailable)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(HTTPException, _not_routed)
+    return app
+
+
+def _models(given: Callable[[], Answers]) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/models/{dataset}/{model}/{version}", response_model=ModelAnswer)
+    async def model(dataset: Name, model: Name, version: Name) -> Any:
+        """Tell what an upload came to, and of every product."""
+        return await asyncio.to_thread(answers.model, given().services.store, Identity(dataset, model, version))
+
+    @routes.get("/models/{dataset}/{model}/{version}/products/{product}", response_model=ProductAnswer)
+    async def product(dataset: Name, model: Name, version: Name, product: Part) -> Any:
+        """Return a product: its data, and links to its files."""
+        identity = Identity(dataset, model, version)
+        return await asyncio.to_thread(answers.product, given().services.store, identity, product)
+
+    @routes.get("/models/{dataset}/{model}/{version}/products/{product}/{file}", response_class=Response)
+    async def file(dataset: Name, model: Name, version: Name, product: Part, file: Part) -> Response:
+        """Return a file of a product."""
+        identity = Identity(dataset, model, version)
+        content, media_type, sha256 = await asyncio.to_thread(
+            answers.file, given().services.store, identity, product, file
+        )
+        # The URL names a product, whose present content may change; the ETag is the content's own.
+        return Response(content, media_type=media_type, headers={"etag": f'"{sha256}"', "cache-control": "no-cache"})
+
+    @routes.get("/models/{dataset}/{model}/{version}/layers", response_model=LayerList)
+    async def layers(dataset: Name, model: Name, version: Name) -> Any:
+        """List a model's layers with their health."""
+        return await asyncio.to_thread(answers.layers, given().services.store, Identity(dataset, model, version))
+
+    @routes.get("/refusals", response_model=RefusalList)
+    async def refusals() -> Any:
+        """List the uploads whose keys break the rule."""
+        return await asyncio.to_thread(search.refusals, given().services.store)
+
+    return routes
+
+
+def _searches(given: Callable[[], Answers]) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/models", response_model=ModelList)
+    async def models(
+        dataset: Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$")] = None,
+        state: ProductState | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[str | None, Query(max_length=300)] = None,
+    ) -> Any:
+        """List model versions, newest first."""
+        return search.models(await given().lines(), dataset, state, limit, cursor)
+
+    @routes.get("/models/{dataset}/{model}/{version}/layers/{layer}/similar", response_model=SimilarAnswer)
+    async def similar(
+        dataset: Name,
+        model: Name,
+        version: Name,
+        layer: Part,
+        metric: Metric = "deconfounded",
+        k: K = 10,
+        min_accuracy: MinAccuracy = None,
+    ) -> Response:
+        """Return the layers of other models that are most like this one, on the same probe set."""
+        return await given().similar(Question(Identity(dataset, model, version), layer, metric, k, min_accuracy))
+
+    @routes.get("/{model_id}/{version_id}/{layer_id}/search", response_model=SimilarAnswer)
+    async def older(
+        model_id: Name,
+        version_id: Name,
+        layer_id: Part,
+        metric: Metric = "deconfounded",
+        k: K = 10,
+        min_accuracy: MinAccuracy = None,
+    ) -> Response:
+        """Answer the same question in its older form, where the model's name alone says whose layer is meant."""
+        identity = search.named(await given().lines(), model_id, version_id)
+        return await given().similar(Question(identity, layer_id, metric, k, min_accuracy))
+
+    return routes
+
+
+async def _secured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call_next(request)
+    response.headers.update(SECURITY)
+    return response
+
+
+async def _in_vain(_: Request, error: Exception) -> Response:
+    assert isinstance(error, AskedInVain)
+    return _problem(error.status, error.answer)
+
+
+async def _unavailable(_: Request, error: Exception) -> Response:
+    return _problem(503, ErrorAnswer(code="unavailable", message=f"Something is down: {error}.", hint="try again soon"))
+
+
+async def _not_understood(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+    answer = ErrorAnswer(code="bad-parameter", message=f"The request cannot be understood: {faults}.", hint="GET /openapi.json")
+    return _problem(422, answer)
+
+
+async def _not_routed(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    answer = ErrorAnswer(code="no-such-path", message=f"{error.detail}.", hint="GET /openapi.json lists the paths")
+    return _problem(error.status_code, answer)
+
+
+def _problem(status: int, answer: ErrorAnswer) -> Response:
+    return JSONResponse(answer.model_dump(), status_code=status)
+
+
+def _json(answer: BaseModel) -> bytes:
+    return answer.model_dump_json().encode()

@@ -1,0 +1,164 @@
+"""What is answered across models: the list of them, refused keys, and the layers most like one layer. Blocking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from functions import catalogue
+from functions.catalogue import Outcome
+from functions.errors import NotFound
+from functions.object_store import ObjectStore
+from functions.query.answers import AskedInVain, compared, standing, unknown, why_no_layers
+from functions.rows import CatalogueRow, Match, collection_name
+from functions.uploads import by_identity
+from functions.vector_store import VectorStore
+from schemas import keys
+from schemas.identity import Identity
+from schemas.manifests import RefusedKey
+from schemas.products import Layer, LayerVectors, Metric
+from schemas.queries import Hit, ModelLine, ModelList, ProductState, RefusalList, RefusedUpload, SimilarAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which layers of other models are most like this one."""
+
+    identity: Identity
+    layer: str
+    metric: Metric
+    k: int
+    min_accuracy: float | None
+
+
+def models(
+    lines: Sequence[CatalogueRow], dataset: str | None, state: ProductState | None, limit: int, cursor: str | None
+) -> ModelList:
+    """List model versions newest first, from after `cursor` on.
+
+    Raises:
+        AskedInVain: the cursor is not one of ours.
+    """
+    ordered = sorted(lines, key=_place, reverse=True)
+    if cursor is not None:
+        uploaded, _, subject = cursor.partition("|")
+        if not subject:
+            raise AskedInVain(422, "bad-cursor", "The cursor is not the `next` of a page.", "leave it out to begin")
+        ordered = [line for line in ordered if _place(line) < (uploaded, subject)]
+    chosen = [
+        line
+        for line in ordered
+        if (dataset is None or line.subject.startswith(f"{dataset}/")) and (state is None or line.state == state)
+    ]
+    page = chosen[:limit]
+    more = "|".join(_place(page[-1])) if len(chosen) > limit else None
+    return ModelList(models=tuple(_model_line(line) for line in page), next=more)
+
+
+def refusals(store: ObjectStore) -> RefusalList:
+    """List the uploads whose keys break the rule, and that still exist."""
+    _, misnamed = by_identity(store.list(keys.MODELS))
+    told = []
+    for one in misnamed:
+        try:
+            record = RefusedKey.from_bytes(store.get(keys.PRODUCTS, keys.refused_key(one.key)))
+        except NotFound:
+            continue  # `admit` has yet to hear of it
+        refusal = record.refusal
+        told.append(RefusedUpload(key=record.key, code=refusal.code, message=refusal.message, hint=refusal.hint))
+    return RefusalList(refusals=tuple(told))
+
+
+def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> SimilarAnswer:
+    """Answer with the layers of other models nearest to a layer, over the same probe set.
+
+    A hit's `z` is its score over the standard deviation √(2 / (n (n - 3))) that debiased CKA has under random pairing of
+    the n probe images; it holds for every pair of layers.
+    """
+    outcome = standing(store, asked.identity).outcomes.get("layer_vectors", Outcome("computing"))
+    if outcome.manifest is None or outcome.manifest.state == "refused":
+        return _nothing(asked, why_no_layers(outcome))
+    images, layers = compared(store, outcome.manifest)
+    position = _position(layers, asked)
+    if reason := _why_not(layers[position], asked.metric):
+        return _nothing(asked, reason)
+    probe = outcome.manifest.inputs.parts["probe"] or ""
+    collection = collection_name(asked.metric, probe, LayerVectors.declared.recipe)
+    vector = vectors.vector(collection, catalogue.uid(asked.identity, position))
+    if vector is None:
+        return _nothing(asked, "This layer is not in the index yet.")
+    (found,) = vectors.search(
+        collection, vector[None], k=asked.k, excluding=asked.identity.subject, min_accuracy=asked.min_accuracy
+    )
+    deviation = math.sqrt(2 / (images * (images - 3)))
+    return SimilarAnswer(layer=asked.layer, metric=asked.metric, hits=tuple(_hit(one, deviation) for one in found))
+
+
+def named(lines: Sequence[CatalogueRow], model: str, version: str) -> Identity:
+    """Return the one model version of these names, in whichever dataset it is.
+
+    Raises:
+        AskedInVain: there is none, or more than one.
+    """
+    found = [line.subject for line in lines if line.subject.endswith(f"/{model}/{version}")]
+    if not found:
+        unknown("model", f"There is no model {model}/{version}.", "GET /models lists those that are there")
+    if len(found) > 1:
+        subjects = ", ".join(sorted(found))
+        hint = "GET /models/DATASET/MODEL/VERSION/layers/LAYER/similar says which"
+        raise AskedInVain(409, "ambiguous-model", f"Several datasets have it: {subjects}.", hint)
+    return Identity.parse(found[0])
+
+
+def _position(layers: Sequence[Layer], asked: Question) -> int:
+    for position, layer in enumerate(layers):
+        if layer.id == asked.layer:
+            return position
+    there = ", ".join(layer.id for layer in layers[:20])
+    unknown("layer", f"{asked.identity.subject} has no layer {asked.layer[:100]!r}.", f"its layers begin: {there}")
+
+
+def _why_not(layer: Layer, metric: Metric) -> str | None:
+    if layer.state == "constant":
+        return "This layer answers every probe image alike, so there is nothing to compare."
+    if layer.state == "non_finite":
+        return "This layer's responses are not all finite, so they cannot be compared."
+    if metric == "deconfounded" and layer.input_like:
+        return "This layer passes the images on, and nothing is left without them; ask with metric=cka."
+    return None
+
+
+def _nothing(asked: Question, reason: str) -> SimilarAnswer:
+    return SimilarAnswer(layer=asked.layer, metric=asked.metric, hits=(), reason=reason)
+
+
+def _hit(match: Match, deviation: float) -> Hit:
+    identity = Identity.parse(match.subject)
+    return Hit(
+        dataset=identity.dataset,
+        model=identity.model,
+        version=identity.version,
+        layer=match.layer,
+        score=match.score,
+        z=round(match.score / deviation, 2),
+        test_accuracy=match.test_accuracy,
+    )
+
+
+def _place(line: CatalogueRow) -> tuple[str, str]:
+    return line.uploaded, line.subject
+
+
+def _model_line(line: CatalogueRow) -> ModelLine:
+    identity = Identity.parse(line.subject)
+    return ModelLine(
+        dataset=identity.dataset,
+        model=identity.model,
+        version=identity.version,
+        state=line.state,
+        uploaded=line.uploaded,
+        content=line.content,
+        test_accuracy=line.test_accuracy,
+        refusal=line.refusal,
+    )

@@ -1,22 +1,47 @@
 """Kafka's client library as this package uses it: settings, connecting, conversions.
 
-Only the modules `events.kafka_client`, `events.kafka_member` and `events.kafka_log` know the library.
+The only module that imports the library; `events.kafka_log` and `events.kafka_member` take it from here.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from kafka import TopicPartition
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import KafkaError
-from kafka.net.compat import KafkaNetClient
-from kafka.structs import OffsetAndMetadata
-
 from events.kafka import Record
+
+with warnings.catch_warnings():
+    # The library loads its schemas by a function that Python 3.11 and 3.12 call deprecated, and 3.13 no longer does.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+    from kafka import errors as faults
+    from kafka.admin import OffsetSpec
+    from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+    from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+    from kafka.net.compat import KafkaNetClient
+    from kafka.net.inet import KafkaNetSocket
+    from kafka.structs import OffsetAndMetadata
+
+__all__ = (
+    "AsyncConsumerRebalanceListener",
+    "KafkaAdminClient",
+    "KafkaConsumer",
+    "KafkaProducer",
+    "OffsetSpec",
+    "Shared",
+    "TopicPartition",
+    "connect",
+    "faults",
+    "milliseconds",
+    "partitions_of",
+    "record",
+    "require_crc32c",
+    "to_commit",
+)
 
 CONNECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final = 4.0
@@ -50,10 +75,28 @@ CONSUMER: Final[Mapping[str, Any]] = {
     "session_timeout_ms": 10_000,
     "heartbeat_interval_ms": 3_000,
     "metadata_max_age_ms": 30_000,
+    "fetch_max_wait_ms": 2_000,  # a record that comes ends the wait at once; thirty idle consumers should cost little
     "metrics_enabled": False,
 }
 
 ADMIN: Final[Mapping[str, Any]] = {"request_timeout_ms": milliseconds(ANSWER_SECONDS)}
+
+
+class _Direct(KafkaNetSocket):  # type: ignore[misc]
+    """Connects as the library does, but closes a socket that did not connect.
+
+    The library leaves that to the garbage collector: thirty consumers hold hundreds of sockets after half a minute
+    without a broker. It finds this class by the scheme of a proxy's URL.
+    """
+
+    SCHEMES = ("direct",)
+
+    async def sock_connect(self, net: Any, sock: socket.socket, address: Any, timeout_at: float | None = None) -> Any:
+        try:
+            return await super().sock_connect(net, sock, address, timeout_at=timeout_at)
+        except (faults.KafkaError, OSError):
+            sock.close()
+            raise
 
 
 def require_crc32c() -> None:
@@ -85,10 +128,11 @@ def connect(make: Callable[..., Any], bootstrap_servers: str, **settings: Any) -
             bootstrap_servers=bootstrap_servers.split(","),
             bootstrap_timeout_ms=milliseconds(CONNECT_SECONDS),
             reconnect_backoff_max_ms=500,
+            proxy_url="direct://",
             kafka_client=connection,
             **settings,
         )
-    except KafkaError:
+    except faults.KafkaError:
         for left_behind in connections:  # with its thread, for there is no object yet that could be closed
             left_behind.close()
         raise
@@ -102,7 +146,7 @@ class Shared:
         self._make = make
         self._lock = threading.Lock()
         self._client: Any = None
-        self._failure: tuple[float, KafkaError] | None = None
+        self._failure: tuple[float, faults.KafkaError] | None = None
 
     def get(self) -> Any:
         """Return the client.
@@ -117,7 +161,7 @@ class Shared:
                     raise self._failure[1]
                 try:
                     self._client = self._make()
-                except KafkaError as error:
+                except faults.KafkaError as error:
                     self._failure = (time.monotonic(), error)
                     raise
             return self._client

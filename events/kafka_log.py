@@ -11,13 +11,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka import errors as faults
-from kafka.admin import OffsetSpec
-
 from events import kafka_client
 from events.kafka import KafkaMessage, Record
-from events.kafka_client import ANSWER_SECONDS, Shared, connect, milliseconds, partitions_of, record
+from events.kafka_client import (
+    ANSWER_SECONDS,
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetSpec,
+    Shared,
+    TopicPartition,
+    connect,
+    faults,
+    milliseconds,
+    partitions_of,
+    record,
+)
 from events.kafka_member import Member
 from events.log import BACKLOG_RECORDS, Consumer, LogUnavailable, MessageRefused, Revoked, Start, check
 from events.topics import TOPICS, Topic

@@ -8,16 +8,21 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from kafka import errors as faults
-from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
-
 from events.inbox import Inbox
-from events.kafka_client import ANSWER_SECONDS, milliseconds, partitions_of, record, to_commit
+from events.kafka_client import (
+    ANSWER_SECONDS,
+    AsyncConsumerRebalanceListener,
+    faults,
+    milliseconds,
+    partitions_of,
+    record,
+    to_commit,
+)
 from events.log import Revoked, Start
 
 logger = logging.getLogger(__name__)
 
-SLICE_SECONDS: Final = 0.25  # how long the thread waits for records before it commits
+SLICE_SECONDS: Final = 0.5  # how long the thread waits for records before it commits
 RETRY_SECONDS: Final = 0.5
 READ_AHEAD: Final = 200
 

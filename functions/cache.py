@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from functions.errors import Unavailable
@@ -107,19 +108,19 @@ class RedisCache:
         self._held: tuple[float, str] = (0.0, "")
 
     async def get(self, key: str) -> bytes | None:
-        return await self._asked("GET", PREFIX + key)
+        return await self._asked(lambda: self._redis.get(PREFIX + key))
 
     async def set(self, key: str, value: bytes, seconds: float = SECONDS) -> None:
-        await self._asked("SET", PREFIX + key, value, "PX", max(1, int(seconds * 1000)))
+        await self._asked(lambda: self._redis.set(PREFIX + key, value, px=max(1, int(seconds * 1000))))
 
     async def generation(self) -> str | None:
         until, token = self._held
         if time.monotonic() < until:
             return token
-        found = await self._asked("GET", GENERATION)
+        found = await self._asked(lambda: self._redis.get(GENERATION))
         if found is None and not self._is_down:
-            await self._asked("SET", GENERATION, secrets.token_hex(16), "NX")
-            found = await self._asked("GET", GENERATION)
+            await self._asked(lambda: self._redis.set(GENERATION, secrets.token_hex(16), nx=True))
+            found = await self._asked(lambda: self._redis.get(GENERATION))
         if found is None:
             return None
         self._held = (time.monotonic() + HELD_SECONDS, found.decode())
@@ -137,14 +138,14 @@ class RedisCache:
     async def close(self) -> None:
         await self._redis.aclose()
 
-    async def _asked(self, *command: str | bytes | int) -> bytes | None:
+    async def _asked(self, command: Callable[[], Awaitable[object]]) -> bytes | None:
         """Return the server's answer; None while it is down, which is found out once a pause and logged once."""
         from redis.exceptions import RedisError
 
         if time.monotonic() < self._down_until:
             return None
         try:
-            answer = await self._redis.execute_command(*command)
+            answer = await command()
         except RedisError as error:
             self._down_until = time.monotonic() + PAUSE_SECONDS
             if not self._is_down:

@@ -98,6 +98,16 @@ def fingerprint(upload: Upload, facts: Facts | None, listed: Collection[str]) ->
     return digest({"key": upload.key, "modified": upload.modified.isoformat(), "outcomes": exist})
 
 
+def present_fingerprint(store: ObjectStore, identity: Identity) -> str | None:
+    """Return the fingerprint of a model version as the bucket has it now; None where there is no such upload."""
+    listed = listing(store, identity)
+    upload = uploads.current(store, identity)
+    if upload is None:
+        return None
+    record = uploads.record(store, upload)
+    return fingerprint(upload, uploads.facts(store, record) if record and record.content else None, listed)
+
+
 def listing(store: ObjectStore, identity: Identity) -> set[str]:
     """Return the keys in the bucket of products that `fingerprint` asks for."""
     prefixes = (keys.uploads_of(identity), keys.manifests_of(identity))
@@ -123,6 +133,9 @@ def vectors_from(facts: Facts, vectors: type[Product], test_accuracy: float | No
     return digest({"content": facts.content, "address": address_of(vectors, facts), "test_accuracy": test_accuracy})
 
 
-def uid(identity: Identity, position: int) -> str:
-    """Return the key of the row of a model's layer, counted in the order of the forward pass from 0."""
-    return f"{identity.subject}#{position:05d}"
+def uid(identity: Identity, address: str, position: int) -> str:
+    """Return the key of the row of a model's layer, counted in the order of the forward pass from 0.
+
+    The address of the layer vectors is part of it, so that a row of an earlier upload is never taken for a present one.
+    """
+    return f"{identity.subject}#{address}#{position:05d}"

@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -100,9 +100,10 @@ class DirectoryStore:
         with _faults():
             for folder in (INCOMING, *BUCKETS):
                 (self._root / folder).mkdir(parents=True, exist_ok=True)
-            for left in (self._root / INCOMING).iterdir():  # by writers that were killed
-                if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-                    left.unlink(missing_ok=True)
+            for left in (self._root / INCOMING).iterdir():  # by writers that were killed, or are at work
+                with suppress(FileNotFoundError):
+                    if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                        left.unlink()
 
     def _bucket(self, bucket: str) -> Path:
         folder = self._root / bucket

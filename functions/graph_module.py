@@ -19,7 +19,6 @@ from functions.operators import ATTRIBUTE_CALLS, DTYPES, FUNCTION_CALLS, LAYER_C
 from functions.safetensors_file import PACK_COMMAND, shown
 
 TensorOf = Callable[[str], Tensor]
-Watch = Callable[[Node, Any], None]
 
 _CALLS: Final[Mapping[str, Mapping[str, Callable[..., Any]]]] = {
     "function": FUNCTION_CALLS,
@@ -55,20 +54,14 @@ class SafeModel(Container):
         return self._safe_graph
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the model's output for a batch `x`."""
-        return self.walk(x)
-
-    def walk(self, x: Tensor, watch: Watch | None = None) -> Tensor:
-        """Run the graph on `x`, freeing each value after its last use; `watch` sees every node with its value.
+        """Return the model's output for a batch `x`, freeing each value after its last use.
 
         Raises:
-            TypeError: the output is not a tensor.
+            TypeError: the output is not a tensor, or a step was given what it does not take.
         """
         values: dict[int, Any] = {}
         for index, node in enumerate(self._safe_graph.nodes):
             values[index] = x if node.operation == "input" else self._value(node, values)
-            if watch is not None:
-                watch(node, values[index])
             for used in self._safe_releases[index]:
                 del values[used]
         (output,) = values.values()

@@ -45,6 +45,14 @@ def check(root: nn.Module) -> None:
     Raises:
         Refused: `torchscript`, `has-hooks`, `parametrized`, `not-initialised`, `patched-forward`.
     """
+    # Lazy layers have hooks besides, until they know their size.
+    lazy = next((name for name, value in root.named_parameters() if nn.parameter.is_lazy(value)), None)
+    if lazy is not None:
+        raise Refused(
+            "not-initialised",
+            f"Parameter {shown(lazy)} has no shape yet.",
+            "Run the model once on a batch, then pack it",
+        )
     for name, module in root.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise Refused(
@@ -71,13 +79,6 @@ def check(root: nn.Module) -> None:
                 f"{_quoted(name)} has a forward that was set on the object.",
                 "Define forward in a class of its own instead",
             )
-    lazy = next((name for name, value in root.named_parameters() if nn.parameter.is_lazy(value)), None)
-    if lazy is not None:
-        raise Refused(
-            "not-initialised",
-            f"Parameter {shown(lazy)} has no shape yet.",
-            "Run the model once on a batch, then pack it",
-        )
 
 
 def _quoted(name: str) -> str:

@@ -11,7 +11,7 @@ from schemas.manifests import Refusal
 
 ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 LINE_FIELDS: Final = [
-    "uid", "state", "uploaded", "content", "has_accuracy", "test_accuracy", "refusal", "vectors", "fingerprint"
+    "uid", "state", "uploaded", "content", "has_accuracy", "test_accuracy", "refusal", "vectors", "rows", "fingerprint"
 ]  # fmt: skip
 
 
@@ -66,6 +66,7 @@ def of_line(line: CatalogueRow) -> dict[str, Any]:
         "test_accuracy": line.test_accuracy or 0.0,
         "refusal": line.refusal.to_bytes().decode() if line.refusal else "",
         "vectors": line.vectors,
+        "rows": line.rows,
         "fingerprint": line.fingerprint,
         "vector": [0.0, 0.0],  # which Milvus wants of every collection
     }
@@ -81,6 +82,7 @@ def to_line(fields: Mapping[str, Any]) -> CatalogueRow:
         test_accuracy=_known(fields),
         refusal=Refusal.from_bytes(fields["refusal"].encode()) if fields["refusal"] else None,
         vectors=fields["vectors"],
+        rows=fields["rows"],
         fingerprint=fields["fingerprint"],
     )
 

@@ -11,11 +11,10 @@ the file names. The SHA-256 of the canonical bytes is the model's `content`.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +23,12 @@ from functions import file_kinds
 from functions.errors import Refused
 from functions.file_kinds import KEY, opened
 from functions.graph_module import SafeModel, assemble
-from functions.graph_nodes import Node, refuse
+from functions.graph_nodes import refuse
 from functions.graph_spec import FORMAT, Graph, from_json
-from functions.safetensors_file import PACK_COMMAND, Header, Stored, read_header, shown, to_bytes
+from functions.safetensors_file import Header, Stored, read_header, shown, to_bytes
 from functions.tracing import trace
 
-__all__ = ["FORMAT", "ModelFile", "SafeModel", "Trial", "build", "canonical", "choose_device", "load", "pack", "read"]
-__all__ += ["try_out"]
-
-MAX_ACTIVATION: Final = 2**28
-"""Elements in one intermediate value, for two images: 1 GiB in float32."""
+__all__ = ["FORMAT", "ModelFile", "SafeModel", "build", "canonical", "choose_device", "load", "pack", "read"]
 
 _DTYPES: Final[Mapping[str, torch.dtype]] = {
     "F64": torch.float64,
@@ -48,15 +43,6 @@ _DTYPES: Final[Mapping[str, torch.dtype]] = {
     "BOOL": torch.bool,
 }
 _NAMES: Final[Mapping[torch.dtype, str]] = {dtype: name for name, dtype in _DTYPES.items()}
-_RUN_ERRORS: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +52,6 @@ class ModelFile:
     graph: Graph
     header: Header
     source: Path | bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What a model makes of an input: the shape of its output for one image, and the elements of all values between."""
-
-    output: tuple[int, ...]
-    activations: int
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
@@ -213,42 +191,3 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
-
-
-# Trying --------------------------------------------------------------------------------------------------------------
-
-
-def try_out(file: ModelFile, shape: tuple[int, ...]) -> Trial:
-    """Run the model on shapes alone, without data or memory, for images of `shape` (channels, height, width).
-
-    Raises:
-        Refused: `does-not-run` (the shapes do not fit), `too-much-memory` (an intermediate value is too large).
-    """
-    model = assemble(file.graph, lambda name: _placeholder(file.header.tensors[name]))
-    images = 2
-    steps = counted = 0
-
-    def watch(node: Node, value: Any) -> None:
-        nonlocal steps, counted
-        steps += 1
-        elements = value.numel() if isinstance(value, Tensor) else 0
-        counted += elements
-        if elements > MAX_ACTIVATION:
-            raise Refused(
-                "too-much-memory",
-                f"The {node.operation} {shown(node.target)} makes {elements} numbers of {images} images.",
-                "Use a model with smaller feature maps",
-            )
-
-    try:
-        with torch.no_grad():
-            output = model.walk(torch.empty((images, *shape), device="meta"), watch)
-    except _RUN_ERRORS as error:
-        failed = file.graph.nodes[min(steps, len(file.graph.nodes) - 1)]
-        raise Refused(
-            "does-not-run",
-            f"The {failed.operation} {shown(failed.target)} fails on images of shape {shown(shape)}: "
-            f"{shown(str(error))}.",
-            f"Train it for images of this shape, or upload it for another dataset; then: {PACK_COMMAND}",
-        ) from error
-    return Trial(tuple(output.shape[1:]), math.ceil(counted / images))

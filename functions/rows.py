@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueRow:
-    """One model version; `vectors` names what its rows are made from, `fingerprint` what they and this row are."""
+    """One model version; `vectors` names what its layer rows are made from, `fingerprint` all that is told of it."""
 
     subject: str
     state: ProductState
@@ -51,6 +51,7 @@ class CatalogueRow:
     test_accuracy: float | None
     refusal: Refusal | None
     vectors: str
+    rows: int
     fingerprint: str
 
 

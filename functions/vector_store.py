@@ -264,6 +264,7 @@ def _schema(collection: str, dimension: int) -> Any:
     schema.add_field("uid", DataType.VARCHAR, is_primary=True, max_length=NAME_BYTES)
     if collection == CATALOGUE:
         texts = {"state": 16, "uploaded": 40, "content": 64, "refusal": REFUSAL_BYTES, "vectors": 64, "fingerprint": 64}
+        schema.add_field("rows", DataType.INT64)
     else:
         texts = {"subject": NAME_BYTES, "layer": LAYER_BYTES}
         schema.add_field("layer_index", DataType.INT64)

@@ -51,7 +51,7 @@ _SIGNED_PAD = _whole(-1_024, 1_024)
 _DIM = _whole(-8, 8)
 _RATIO = _real(0.0, 1.0)
 _NUMBER = _real(-1e6, 1e6)
-_SCALE = _real(1 / 64, 64)
+_SCALE = _real(1 / 64, 16)
 _MODES = _one_of("zeros", "reflect", "replicate", "circular")
 _SIZE = _either(_none, _whole(1, 4_096))
 

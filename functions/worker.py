@@ -49,9 +49,10 @@ class Worker:
             WorkFailed: the function raised anything else, the child died, or a limit was passed.
         """
         async with self._turn:
-            call = asyncio.ensure_future(asyncio.to_thread(self._call, function, args, kwargs))
+            call: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(self._call, function, args, kwargs))
             try:
-                return await asyncio.shield(call)  # type: ignore[return-value]
+                answer: T = await asyncio.shield(call)
+                return answer
             except asyncio.CancelledError:
                 self.stop()  # ends the call in the thread, so that the turn is free when it is given on
                 with contextlib.suppress(LayerscopeError):

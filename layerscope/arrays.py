@@ -164,9 +164,9 @@ def _range(images: Array) -> str:
 
 
 def _bytes(images: Array) -> str:
-    if images.dtype.kind == "f" and images.size and 0 <= images.min() and images.max() <= 1:
+    if images.dtype.kind == "f" and images.size and images.min() >= 0 and images.max() <= 1:
         return "images = (images * 255).round().astype(numpy.uint8)"
-    if images.dtype.kind in "iuf" and images.size and 0 <= images.min() and images.max() <= 255:
+    if images.dtype.kind in "iuf" and images.size and images.min() >= 0 and images.max() <= 255:
         return "images = images.round().astype(numpy.uint8)"
     return "bring pixels to 0 to 255, then images.astype(numpy.uint8): normalization is left to --mean and --std"
 

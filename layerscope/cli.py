@@ -21,7 +21,6 @@ from layerscope import client, systems, tables
 from layerscope.servers import ServerError
 from layerscope.supervisor import AlreadyRunning, StartError
 from layerscope.systems import Embedded, Located, NoSystem, Stack
-from schemas.datasets import PartName
 from schemas.identity import Identity, KeyRefused, identify
 from schemas.queries import ModelAnswer, ModelList, SimilarAnswer
 
@@ -238,7 +237,7 @@ def datasets_add(
 
     system = systems.locate(at)
     channels = [None if one is None else [float(figure) for figure in one.split(",")] for one in (mean, std)]
-    parts: dict[PartName, Path | None] = {"test": test, "train": train, "probe": probe}
+    parts: dict[str, Path | None] = {"test": test, "train": train, "probe": probe}
     given = {part: path for part, path in parts.items() if path is not None}
     add(client.object_store(system), name, given, classes.split(","), *channels)
     say(f"added {name}")

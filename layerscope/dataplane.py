@@ -135,7 +135,7 @@ class DataPlane:
         return None if busy else (sum(p.taken for p in self._pingers), [replace(t) for t in self._tallies.values()])
 
     async def _lags(self) -> list[int]:
-        return await asyncio.gather(*(asyncio.to_thread(self._lag, d.subscription) for d in self._dispatchers))
+        return await asyncio.to_thread(lambda: [self._lag(d.subscription) for d in self._dispatchers])
 
     def _lag(self, subscription: Subscription) -> int:
         return len(self._log.backlog(subscription.topic, subscription.group, start=subscription.start))

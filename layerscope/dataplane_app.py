@@ -35,7 +35,8 @@ def main() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it says a line for every call
+    for chatty in ("httpx", "kafka", "uvicorn.error"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     from events.kafka_log import KafkaLog  # its client takes long to import, and only the process needs it
 
     functions = json.loads(os.environ["LAYERSCOPE_FUNCTIONS"])

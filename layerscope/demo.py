@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -101,18 +102,19 @@ def train(network: Network, part: Part, description: DatasetDescription) -> Iter
     torch.manual_seed(network.seed)
     model = network.make()
     images = torch.from_numpy(_normalised(part.images, description))
-    labels = torch.from_numpy(part.labels)
+    labels = torch.tensor(part.labels)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     yield 0, model.eval()
     for epoch in range(1, network.epochs + 1):
         model.train()
-        for batch in torch.randperm(len(labels)).split(BATCH):
+        for batch in torch.split(torch.randperm(len(labels)), BATCH):
             optimiser.zero_grad()
-            F.cross_entropy(model(images[batch]), labels[batch]).backward()
+            torch.autograd.backward(F.cross_entropy(model(images[batch]), labels[batch]))
             optimiser.step()
         yield epoch, model.eval()
 
 
-def _normalised(images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], description: DatasetDescription) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    scaled = (images / np.float32(255) - np.float32(description.mean)) / np.float32(description.std)
+def _normalised(images: NDArray[np.uint8], description: DatasetDescription) -> NDArray[np.float32]:
+    """Return what a model sees of (N, H, W, C): (N, C, H, W)."""
+    scaled = (images / 255 - np.array(description.mean)) / np.array(description.std)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)

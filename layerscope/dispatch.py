@@ -7,6 +7,7 @@ Knative does. Whatever the order in which events end, only the offset is committ
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from events.cloudevent import CloudEvent
 from events.kafka import Record
-from events.log import Consumer, EventLog
+from events.log import Consumer, EventLog, LogUnavailable
 from layerscope.delivery import Tally
 from layerscope.filters import FilterError
 from layerscope.manifests import Subscription
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 WINDOW: Final = 50
 LOW_WATER: Final = 10
+RETRY_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 30.0  # nothing waits for a poll to end: new records, a resumed partition and closing wake it
 
 Deliver = Callable[[CloudEvent, str | None], Coroutine[Any, Any, None]]
@@ -78,30 +80,51 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Deliver until stopped; what was begun and not ended is delivered again by whoever reads next."""
+        threads = ThreadPoolExecutor(2, thread_name_prefix=f"consumer-{self.subscription.name}")  # to poll, to close
+        try:
+            async with asyncio.TaskGroup() as deliveries:
+                while not self._stopping.is_set():
+                    try:
+                        self._consumer = self._join()
+                        await self._read(self._consumer, threads, deliveries)
+                    except LogUnavailable as error:
+                        logger.error("%s joins its group anew: %s", self.subscription.name, error)
+                        await self._leave(threads)
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(self._stopping.wait(), RETRY_SECONDS)
+                await self._drain()
+        finally:
+            await asyncio.shield(self._leave(threads))
+            threads.shutdown()
+
+    def _join(self) -> Consumer:
         loop = asyncio.get_running_loop()
 
         def revoked(partitions: frozenset[int]) -> None:
             loop.call_soon_threadsafe(self._forget, partitions)
 
         topic, group, start = self.subscription.topic, self.subscription.group, self.subscription.start
-        consumer = self._consumer = self._log.consumer(topic, group, start=start, revoked=revoked)
-        thread = ThreadPoolExecutor(1, thread_name_prefix=f"poll-{self.subscription.name}")
+        return self._log.consumer(topic, group, start=start, revoked=revoked)
+
+    async def _read(self, consumer: Consumer, threads: ThreadPoolExecutor, deliveries: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
         stopped = asyncio.ensure_future(self._stopping.wait())
         try:
-            async with asyncio.TaskGroup() as deliveries:
-                while not self._stopping.is_set():
-                    polled = loop.run_in_executor(thread, consumer.poll, POLL_SECONDS)
-                    await asyncio.wait((polled, stopped), return_when=asyncio.FIRST_COMPLETED)
-                    if not self._stopping.is_set():
-                        for record in await polled:
-                            self._take(record, deliveries)
-                        self._hold_back(consumer)
-                await self._drain()
+            while not self._stopping.is_set():
+                polled = loop.run_in_executor(threads, consumer.poll, POLL_SECONDS)
+                await asyncio.wait((polled, stopped), return_when=asyncio.FIRST_COMPLETED)
+                if not self._stopping.is_set():
+                    for record in await polled:
+                        self._take(record, deliveries)
+                    self._hold_back(consumer)
         finally:
-            self._consumer = None
             stopped.cancel()
-            await asyncio.shield(loop.run_in_executor(None, consumer.close))
-            thread.shutdown()
+
+    async def _leave(self, threads: ThreadPoolExecutor) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await asyncio.get_running_loop().run_in_executor(threads, consumer.close)
+        self._forget(frozenset(self._partitions))
 
     def _take(self, record: Record, deliveries: asyncio.TaskGroup) -> None:
         partition = self._partitions.setdefault(record.partition, _Partition(record.partition))

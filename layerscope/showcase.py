@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from pathlib import Path
 
@@ -39,20 +38,22 @@ class Showcase:
     async def run(self) -> bool:
         """Run it; True: every product is complete."""
         self._tell(f"a system in one process; its buckets are folders of {self._directory}")
+        self._tell("starting the functions; those that run models import torch, which takes a moment")
         async with running(self._directory, self._tell) as system:
             description = datasets.describe(system.services.store, DATASET)
             assert description is not None, "initialise has made it"
             cache = system.services.scratch / "datasets"
-            part = datasets.load(system.services.store, description, ["train"], cache).part("train")
+            part = datasets.load(system.services.store, description, ("train",), cache).part("train")
             for network, identity in zip(NETWORKS, self._identities, strict=True):
                 model = await asyncio.to_thread(self._trained, network, part, description)
                 await system.put(keys.upload(identity), pack(model))
                 self._tell(f"uploaded {keys.upload(identity)}: nothing else is called")
-            watching = asyncio.create_task(self._watch(system))
-            await system.settle()
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+            settling = asyncio.create_task(system.settle())
+            told: set[tuple[str, str]] = set()
+            while not settling.done():
+                await asyncio.wait([settling], timeout=0.5)
+                await self._tell_products(system, told)
+            await settling
             return await self._show(system)
 
     def _trained(self, network: Network, part: datasets.Part, description: DatasetDescription) -> torch.nn.Module:
@@ -63,17 +64,13 @@ class Showcase:
         assert model is not None, "train yields at least once"
         return model
 
-    async def _watch(self, system: Running) -> None:
-        """Tell of each product as it comes."""
-        told: set[tuple[str, str]] = set()
-        while True:
-            for identity in self._identities:
-                with contextlib.suppress(client.QueryFailed):
-                    for name, line in (await self._model(system, identity)).products.items():
-                        if line.state != "computing" and (identity.subject, name) not in told:
-                            told.add((identity.subject, name))
-                            self._tell(f"{identity.subject}: {name} {line.state}")
-            await asyncio.sleep(0.5)
+    async def _tell_products(self, system: Running, told: set[tuple[str, str]]) -> None:
+        """Tell of each product that came since."""
+        for identity in self._identities:
+            for name, line in (await self._model(system, identity)).products.items():
+                if line.state != "computing" and (identity.subject, name) not in told:
+                    told.add((identity.subject, name))
+                    self._tell(f"{identity.subject}: {name} {line.state}")
 
     async def _show(self, system: Running) -> bool:
         """Print the table of models; True: every product is complete."""
@@ -105,7 +102,7 @@ class Showcase:
                 hit = answer.hits[0]
                 rows.append((line.layer, (hit.layer, f"{hit.model}/{hit.version}", f"{hit.score:.2f}")))
             else:
-                rows.append((line.layer, (answer.reason or "", "", "")))
+                rows.append((line.layer, ("close to the input" if line.input_like else "none", "", "")))
         return rows
 
     async def _model(self, system: Running, identity: Identity) -> ModelAnswer:

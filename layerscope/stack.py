@@ -85,6 +85,7 @@ def start(stack: Stack, say: Say) -> None:
         if child.poll() is not None:
             raise StackError("\n".join(["the stack did not start", *lines[-20:]]))
         time.sleep(0.1)
+    say(f"ready: {stack.url}")
 
 
 def stop(directory: Path, say: Say) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from events.cloudevent import CloudEvent, compose
 from functions import catalogue, product_store
@@ -10,7 +12,7 @@ from functions.catalogue import Standing
 from functions.errors import Ignored
 from functions.handler import EventFunction
 from functions.index.rows import NO_VECTORS, layer_rows, line_of
-from functions.rows import CatalogueRow
+from functions.rows import CatalogueRow, Row
 from schemas.events import IndexUpdated
 from schemas.identity import Identity
 from schemas.products import LayerVectors
@@ -28,6 +30,8 @@ class Index(EventFunction):
 
     async def respond(self, event: CloudEvent) -> CloudEvent:
         """Update the rows, look again, and repeat where the bucket has moved meanwhile."""
+        if event.type == IndexUpdated.type:
+            raise Ignored("what this function says itself")
         try:
             identity = Identity.parse(event.subject)
         except ValueError as error:
@@ -43,7 +47,7 @@ class Index(EventFunction):
         return compose(data, source="/functions/index", subject=event.subject, cause=event)
 
     def _update(self, identity: Identity) -> tuple[str, int]:
-        """Write the rows of a model; return the fingerprint of what they say, and how many layer rows were written."""
+        """Write the rows of a model; return the fingerprint of what they say, and how many layer rows there are."""
         store, vectors = self.services.store, self.services.vectors
         # The listing comes first: what appears after it makes the fingerprint differ when it is looked at again.
         listed = catalogue.listing(store, identity)
@@ -54,27 +58,26 @@ class Index(EventFunction):
         line = line_of(standing, catalogue.fingerprint(standing.upload, standing.facts, listed))
         before = vectors.line(identity.subject)
         if before is not None and before.vectors == line.vectors:
+            line = replace(line, rows=before.rows)
             if before != line:
                 vectors.replace(identity.subject, None, line)
-            return line.fingerprint, 0
-        return line.fingerprint, self._replace(standing, line)
+        else:
+            rows = self._rows(standing, line)
+            line = replace(line, rows=sum(len(group) for group in rows.values()))
+            vectors.replace(identity.subject, rows, line)
+        return line.fingerprint, line.rows
 
-    def _replace(self, standing: Standing, line: CatalogueRow) -> int:
-        """Write a model's layer rows anew, or remove them; return how many there are."""
+    def _rows(self, standing: Standing, line: CatalogueRow) -> Mapping[str, Sequence[Row]]:
+        """Return the layer rows that a model should have."""
         found = standing.outcomes["layer_vectors"].manifest if line.vectors != NO_VECTORS else None
         if found is None or standing.facts is None:
-            self.services.vectors.replace(line.subject, {}, line)
-            return 0
+            return {}
         product = product_store.load(self.services.store, LayerVectors, found)
         assert isinstance(product, LayerVectors)
-        rows = layer_rows(standing.facts, product, line.test_accuracy)
-        self.services.vectors.replace(line.subject, rows, line)
-        return sum(len(group) for group in rows.values())
+        return layer_rows(standing.facts, product, line.test_accuracy)
 
     def _present(self, identity: Identity) -> str:
-        listed = catalogue.listing(self.services.store, identity)
-        standing = catalogue.standing(self.services.store, identity)
-        return GONE if standing is None else catalogue.fingerprint(standing.upload, standing.facts, listed)
+        return catalogue.present_fingerprint(self.services.store, identity) or GONE
 
 
 def new() -> EventFunction:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import get_args
 
 from functions.catalogue import Standing, uid, vectors_from
 from functions.rows import CatalogueRow, Row, Vector, collection_name
-from schemas.addresses import Facts
+from schemas.addresses import Facts, address_of
 from schemas.manifests import Manifest
 from schemas.products import Layer, LayerVectors, Metric
 
@@ -21,7 +22,7 @@ def accuracy_of(evaluation: Manifest | None) -> float | None:
 
 
 def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
-    """Return the catalogue row of a model version."""
+    """Return the catalogue row of a model version, without the number of its layer rows."""
     evaluated, compared = standing.outcomes.get("evaluation"), standing.outcomes.get("layer_vectors")
     accuracy = accuracy_of(evaluated.manifest) if evaluated else None
     made = NO_VECTORS
@@ -31,11 +32,13 @@ def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
     return CatalogueRow(
         subject=standing.upload.identity.subject,
         state=standing.state,
-        uploaded=standing.upload.modified.isoformat(),
+        # Of one length, so that they sort as text, and without the + that a URL would turn into a space.
+        uploaded=f"{standing.upload.modified.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z",
         content=record.content if record else None,
         test_accuracy=accuracy,
         refusal=record.refusal if record else None,
         vectors=made,
+        rows=0,
         fingerprint=fingerprint,
     )
 
@@ -43,10 +46,11 @@ def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
 def layer_rows(facts: Facts, product: LayerVectors, accuracy: float | None) -> Mapping[str, Sequence[Row]]:
     """Return the rows of a model's layers, by collection; layers that cannot be compared have none."""
     vectors: dict[Metric, Vector] = {"cka": product.cka, "deconfounded": product.deconfounded}
+    identity, address = facts.identity, address_of(LayerVectors, facts)
     return {
         collection_name(metric, product.probe, LayerVectors.declared.recipe): [
-            Row(uid(facts.identity, position), facts.identity.subject, layer.id, position, accuracy, vectors[metric][position])
-            for position, layer in enumerate(product.layers)
+            Row(uid(identity, address, at), identity.subject, layer.id, at, accuracy, vectors[metric][at])
+            for at, layer in enumerate(product.layers)
             if is_comparable(layer, metric)
         ]
         for metric in get_args(Metric)

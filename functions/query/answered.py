@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from prometheus_client import Counter
+from pydantic import ValidationError
 
 from functions.cache import Cache
-from functions.errors import Unavailable
 from functions.single_flight import SingleFlight
 from schemas.digests import digest
+from schemas.queries import Answer
 
 KEPT = 1_024
-SECONDS = 3_600
 
-_log = logging.getLogger(__name__)
 _lookups = Counter("layerscope_query_lookups", "Cached questions, by where the answer was", ["found"])
 
 
@@ -27,40 +25,41 @@ class Answered:
         self._cache = cache
         self._near: OrderedDict[str, bytes] = OrderedDict()
         self._flight: SingleFlight[bytes] = SingleFlight()
-        self._without = False
 
-    async def get(self, asked: dict[str, object], make: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the answer to `asked`; while the cache is down, every answer is made."""
-        try:
-            generation = await self._cache.generation()
-            self._without = False
-        except Unavailable as error:
-            if not self._without:
-                _log.warning("answering without the cache: %s", error)
-            self._without = True
-            return await self._flight.run(digest(asked), make)
+    async def get(self, asked: dict[str, object], body: type[Answer], make: Callable[[], Awaitable[Answer]]) -> bytes:
+        """Return the JSON of the answer to `asked`, which is a `body`; while the cache is down nothing is kept."""
+
+        async def made() -> bytes:
+            return (await make()).model_dump_json().encode()
+
+        generation = await self._cache.generation()
+        if generation is None:
+            return await self._flight.run(digest(asked), made)
         key = f"{generation}:{digest(asked)}"
         if key in self._near:
             self._near.move_to_end(key)
             _lookups.labels("near").inc()
             return self._near[key]
-        return await self._flight.run(key, lambda: self._looked_up(key, make))
+        return await self._flight.run(key, lambda: self._looked_up(key, body, made))
 
-    async def _looked_up(self, key: str, make: Callable[[], Awaitable[bytes]]) -> bytes:
-        try:
-            found = await self._cache.get(key)
-        except Unavailable:
-            found = None
+    async def _looked_up(self, key: str, body: type[Answer], made: Callable[[], Awaitable[bytes]]) -> bytes:
+        found = _valid(body, await self._cache.get(key))
+        _lookups.labels("nowhere" if found is None else "cache").inc()
         if found is None:
-            _lookups.labels("nowhere").inc()
-            found = await make()
-            try:
-                await self._cache.set(key, found, SECONDS)
-            except Unavailable as error:
-                _log.warning("an answer was not kept: %s", error)
-        else:
-            _lookups.labels("cache").inc()
+            found = await made()
+            await self._cache.set(key, found)
         self._near[key] = found
         if len(self._near) > KEPT:
             self._near.popitem(last=False)
         return found
+
+
+def _valid(body: type[Answer], found: bytes | None) -> bytes | None:
+    """Return what the cache gave if it is such an answer: others can write there as well."""
+    if found is None:
+        return None
+    try:
+        body.model_validate_json(found)
+    except ValidationError:
+        return None
+    return found

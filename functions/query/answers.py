@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from typing import NoReturn
 from urllib.parse import quote
 
 from functions import catalogue
 from functions.catalogue import Outcome, Standing
-from functions.errors import LayerscopeError
+from functions.errors import LayerscopeError, Unavailable
 from functions.object_store import ObjectStore
 from schemas import keys
+from schemas.digests import sha256
 from schemas.files import DATA
 from schemas.identity import Identity
-from schemas.manifests import Manifest
+from schemas.manifests import File, Manifest
 from schemas.products import Layer, product_named
 from schemas.queries import (
     ErrorAnswer,
@@ -69,31 +69,60 @@ def product(store: ObjectStore, identity: Identity, name: str) -> ProductAnswer:
     found = standing(store, identity)
     outcome = _outcome(found, name)
     manifest, outdated = _shown(store, found, name, outcome)
-    told = {"refusal": outcome.refusal, "reason": outcome.failure.reason if outcome.failure else None}
+    reason = outcome.failure.reason if outcome.failure else None
     if manifest is None or manifest.state == "refused":
-        return ProductAnswer(product=name, state=outcome.state, recipe=product_named(name).declared.recipe, **told)
+        recipe = product_named(name).declared.recipe
+        return ProductAnswer(product=name, state=outcome.state, recipe=recipe, refusal=outcome.refusal, reason=reason)
     path = f"/models/{identity.subject}/products/{name}"
     files = [
-        FileLink(name=one.name, url=f"{path}/{quote(one.name)}", type=one.type, size=one.size, sha256=one.sha256)
+        FileLink(
+            name=one.name,
+            # With its digest, a URL names a content, which can be kept for good.
+            url=f"{path}/{quote(one.name)}?sha256={one.sha256}",
+            type=one.type,
+            size=one.size,
+            sha256=one.sha256,
+        )
         for one in manifest.files
     ]
-    data = json.loads(store.get(keys.PRODUCTS, keys.blob(manifest.file(DATA).sha256)))
+    data = json.loads(content(store, manifest.file(DATA)))
     return ProductAnswer(
-        product=name, state=outcome.state, recipe=manifest.recipe, outdated=outdated, data=data, files=tuple(files), **told
+        product=name,
+        state=outcome.state,
+        recipe=manifest.recipe,
+        outdated=outdated,
+        data=data,
+        reason=reason,
+        files=tuple(files),
     )
 
 
-def file(store: ObjectStore, identity: Identity, name: str, file_name: str) -> tuple[bytes, str, str]:
-    """Return a product's file: its bytes, media type and SHA-256."""
+def file(store: ObjectStore, identity: Identity, name: str, file_name: str) -> File:
+    """Return what the manifest of a product says of one of its files.
+
+    Raises:
+        AskedInVain: there is no such file.
+    """
     found = standing(store, identity)
     manifest, _ = _shown(store, found, name, _outcome(found, name))
     try:
         if manifest is None:
             raise KeyError(file_name)
-        one = manifest.file(file_name)
+        return manifest.file(file_name)
     except KeyError:
         unknown("file", f"{name} of {identity.subject} has no file {file_name!r}.", "the product's `files` lists them")
-    return store.get(keys.PRODUCTS, keys.blob(one.sha256)), one.type, one.sha256
+
+
+def content(store: ObjectStore, file: File) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        Unavailable: what lies in its place is something else.
+    """
+    found = store.get(keys.PRODUCTS, keys.blob(file.sha256))
+    if sha256(found) != file.sha256:
+        raise Unavailable(f"the stored bytes of {file.name} are damaged")
+    return found
 
 
 def layers(store: ObjectStore, identity: Identity) -> LayerList:
@@ -124,12 +153,7 @@ def why_no_layers(outcome: Outcome) -> str:
 
 def compared(store: ObjectStore, manifest: Manifest) -> tuple[int, tuple[Layer, ...]]:
     """Return the number of probe images and the layers that a manifest of layer vectors names, without their vectors."""
-    return _compared(store, manifest.file(DATA).sha256)
-
-
-@lru_cache(maxsize=256)  # content under a digest never changes
-def _compared(store: ObjectStore, sha256: str) -> tuple[int, tuple[Layer, ...]]:
-    data = json.loads(store.get(keys.PRODUCTS, keys.blob(sha256)))
+    data = json.loads(content(store, manifest.file(DATA)))
     return int(data["images"]), tuple(Layer.model_validate(row) for row in data["layers"])
 
 
@@ -169,5 +193,3 @@ def _shown(store: ObjectStore, found: Standing, name: str, outcome: Outcome) -> 
         if manifest.state == "complete":
             return manifest, True
     return None, False
-
-

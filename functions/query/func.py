@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from functions.handler import Receive, Scope, Send
-from functions.query.routes import Answers, application
+from functions.query.routes import Answers, application, secured
 from functions.services import Services, connect
 from functions.settings import Settings
 
@@ -41,7 +41,7 @@ class QueryFunction:
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, secured(send))
 
 
 def new() -> QueryFunction:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, MutableMapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from functions.errors import Unavailable
@@ -18,7 +17,9 @@ from functions.query.answered import Answered
 from functions.query.answers import AskedInVain
 from functions.query.search import Question
 from functions.rows import CatalogueRow
+from functions.server import Send
 from functions.services import Services
+from functions.single_flight import SingleFlight
 from schemas.identity import NAME_PATTERN, Identity
 from schemas.products import Metric
 from schemas.queries import (
@@ -37,7 +38,11 @@ Part = Annotated[str, Path(max_length=512)]
 K = Annotated[int, Query(ge=1, le=100, description="how many hits")]
 MinAccuracy = Annotated[float | None, Query(ge=0, le=1, description="only models at least this accurate")]
 
-SECURITY = {"x-content-type-options": "nosniff", "content-security-policy": "default-src 'none'"}
+SECURITY = {
+    b"x-content-type-options": b"nosniff",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+}
+ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in (404, 409, 422, 500, 503)}
 
 
 class Answers:
@@ -46,17 +51,20 @@ class Answers:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.answered = Answered(services.cache)
-        self._lines: tuple[str, list[CatalogueRow]] = ("", [])
+        self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])
+        self._reading: SingleFlight[list[CatalogueRow]] = SingleFlight()
 
     async def lines(self) -> list[CatalogueRow]:
-        """Return the catalogue, held in memory for a generation of the index."""
-        try:
-            generation = await self.services.cache.generation()
-        except Unavailable:
-            return await asyncio.to_thread(self.services.vectors.catalogue)
-        if self._lines[0] != generation:
-            self._lines = (generation, await asyncio.to_thread(self.services.vectors.catalogue))
-        return self._lines[1]
+        """Return the catalogue newest first, held in memory for a generation of the index."""
+        generation = await self.services.cache.generation()
+        if generation is not None and self._lines[0] == generation:
+            return self._lines[1]
+
+        async def read() -> list[CatalogueRow]:
+            self._lines = (generation, search.newest_first(await asyncio.to_thread(self.services.vectors.catalogue)))
+            return self._lines[1]
+
+        return await self._reading.run(str(generation), read)
 
     async def similar(self, question: Question) -> Response:
         """Answer a search, from the cache if it was asked before."""
@@ -68,11 +76,10 @@ class Answers:
             "min_accuracy": question.min_accuracy,
         }
 
-        async def search_now() -> bytes:
-            services = self.services
-            return _json(await asyncio.to_thread(search.similar, services.store, services.vectors, question))
+        async def searched() -> SimilarAnswer:
+            return await asyncio.to_thread(search.similar, self.services.store, self.services.vectors, question)
 
-        return Response(await self.answered.get(asked, search_now), media_type="application/json")
+        return Response(await self.answered.get(asked, SimilarAnswer, searched), media_type="application/json")
 
 
 def application(given: Callable[[], Answers]) -> FastAPI:
@@ -80,16 +87,29 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     app = FastAPI(title="Layerscope", version="1", docs_url=None, redoc_url=None)
     app.include_router(_models(given))
     app.include_router(_searches(given))
-    app.middleware("http")(_secured)
     app.add_exception_handler(AskedInVain, _in_vain)
     app.add_exception_handler(Unavailable, _unavailable)
     app.add_exception_handler(RequestValidationError, _not_understood)
     app.add_exception_handler(HTTPException, _not_routed)
+    app.add_exception_handler(Exception, _bug)
     return app
 
 
+def secured(send: Send) -> Send:
+    """Return a `send` that adds the headers which every answer has, unless it brings its own."""
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            given = {name for name, _ in message["headers"]}
+            added = [(name, value) for name, value in SECURITY.items() if name not in given]
+            message = {**message, "headers": [*message["headers"], *added]}
+        await send(message)
+
+    return sending
+
+
 def _models(given: Callable[[], Answers]) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(responses=ERRORS)
 
     @routes.get("/models/{dataset}/{model}/{version}", response_model=ModelAnswer)
     async def model(dataset: Name, model: Name, version: Name) -> Any:
@@ -103,14 +123,25 @@ def _models(given: Callable[[], Answers]) -> APIRouter:
         return await asyncio.to_thread(answers.product, given().services.store, identity, product)
 
     @routes.get("/models/{dataset}/{model}/{version}/products/{product}/{file}", response_class=Response)
-    async def file(dataset: Name, model: Name, version: Name, product: Part, file: Part) -> Response:
-        """Return a file of a product."""
-        identity = Identity(dataset, model, version)
-        content, media_type, sha256 = await asyncio.to_thread(
-            answers.file, given().services.store, identity, product, file
-        )
-        # The URL names a product, whose present content may change; the ETag is the content's own.
-        return Response(content, media_type=media_type, headers={"etag": f'"{sha256}"', "cache-control": "no-cache"})
+    async def file(
+        request: Request,
+        dataset: Name,
+        model: Name,
+        version: Name,
+        product: Part,
+        file: Part,
+        sha256: Annotated[str | None, Query(max_length=64, description="of the content that is meant")] = None,
+    ) -> Response:
+        """Return a file of a product; for good, if the URL has its digest."""
+        store, identity = given().services.store, Identity(dataset, model, version)
+        found = await asyncio.to_thread(answers.file, store, identity, product, file)
+        # Without its digest the URL names a product, which may have another content tomorrow.
+        keep = "public, max-age=31536000, immutable" if sha256 == found.sha256 else "no-cache"
+        headers = {"etag": f'"{found.sha256}"', "cache-control": keep}
+        if headers["etag"] in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        content = await asyncio.to_thread(answers.content, store, found)
+        return Response(content, media_type=found.type, headers=headers)
 
     @routes.get("/models/{dataset}/{model}/{version}/layers", response_model=LayerList)
     async def layers(dataset: Name, model: Name, version: Name) -> Any:
@@ -126,7 +157,7 @@ def _models(given: Callable[[], Answers]) -> APIRouter:
 
 
 def _searches(given: Callable[[], Answers]) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(responses=ERRORS)
 
     @routes.get("/models", response_model=ModelList)
     async def models(
@@ -167,12 +198,6 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
     return routes
 
 
-async def _secured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call_next(request)
-    response.headers.update(SECURITY)
-    return response
-
-
 async def _in_vain(_: Request, error: Exception) -> Response:
     assert isinstance(error, AskedInVain)
     return _problem(error.status, error.answer)
@@ -185,7 +210,9 @@ async def _unavailable(_: Request, error: Exception) -> Response:
 async def _not_understood(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
-    answer = ErrorAnswer(code="bad-parameter", message=f"The request cannot be understood: {faults}.", hint="GET /openapi.json")
+    answer = ErrorAnswer(
+        code="bad-parameter", message=f"The request cannot be understood: {faults}.", hint="GET /openapi.json"
+    )
     return _problem(422, answer)
 
 
@@ -195,9 +222,10 @@ async def _not_routed(_: Request, error: Exception) -> Response:
     return _problem(error.status_code, answer)
 
 
+async def _bug(_: Request, error: Exception) -> Response:
+    # The server logs it; what went wrong inside is nobody else's business.
+    return _problem(500, ErrorAnswer(code="internal-error", message="Something is wrong here.", hint="see query's log"))
+
+
 def _problem(status: int, answer: ErrorAnswer) -> Response:
     return JSONResponse(answer.model_dump(), status_code=status)
-
-
-def _json(answer: BaseModel) -> bytes:
-    return answer.model_dump_json().encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from functions import catalogue
@@ -32,23 +32,27 @@ class Question:
     min_accuracy: float | None
 
 
+def newest_first(lines: Iterable[CatalogueRow]) -> list[CatalogueRow]:
+    """Return the catalogue in the order in which it is listed."""
+    return sorted(lines, key=_place, reverse=True)
+
+
 def models(
     lines: Sequence[CatalogueRow], dataset: str | None, state: ProductState | None, limit: int, cursor: str | None
 ) -> ModelList:
-    """List model versions newest first, from after `cursor` on.
+    """Choose of the model versions, `newest_first`, a page from after `cursor` on.
 
     Raises:
         AskedInVain: the cursor is not one of ours.
     """
-    ordered = sorted(lines, key=_place, reverse=True)
     if cursor is not None:
         uploaded, _, subject = cursor.partition("|")
         if not subject:
             raise AskedInVain(422, "bad-cursor", "The cursor is not the `next` of a page.", "leave it out to begin")
-        ordered = [line for line in ordered if _place(line) < (uploaded, subject)]
+        lines = [line for line in lines if _place(line) < (uploaded, subject)]
     chosen = [
         line
-        for line in ordered
+        for line in lines
         if (dataset is None or line.subject.startswith(f"{dataset}/")) and (state is None or line.state == state)
     ]
     page = chosen[:limit]
@@ -76,7 +80,8 @@ def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> Simila
     A hit's `z` is its score over the standard deviation √(2 / (n (n - 3))) that debiased CKA has under random pairing of
     the n probe images; it holds for every pair of layers.
     """
-    outcome = standing(store, asked.identity).outcomes.get("layer_vectors", Outcome("computing"))
+    found = standing(store, asked.identity)
+    outcome = found.outcomes.get("layer_vectors", Outcome(found.state))
     if outcome.manifest is None or outcome.manifest.state == "refused":
         return _nothing(asked, why_no_layers(outcome))
     images, layers = compared(store, outcome.manifest)
@@ -85,14 +90,14 @@ def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> Simila
         return _nothing(asked, reason)
     probe = outcome.manifest.inputs.parts["probe"] or ""
     collection = collection_name(asked.metric, probe, LayerVectors.declared.recipe)
-    vector = vectors.vector(collection, catalogue.uid(asked.identity, position))
+    vector = vectors.vector(collection, catalogue.uid(asked.identity, outcome.manifest.address, position))
     if vector is None:
         return _nothing(asked, "This layer is not in the index yet.")
-    (found,) = vectors.search(
+    (matches,) = vectors.search(
         collection, vector[None], k=asked.k, excluding=asked.identity.subject, min_accuracy=asked.min_accuracy
     )
     deviation = math.sqrt(2 / (images * (images - 3)))
-    return SimilarAnswer(layer=asked.layer, metric=asked.metric, hits=tuple(_hit(one, deviation) for one in found))
+    return SimilarAnswer(layer=asked.layer, metric=asked.metric, hits=tuple(_hit(one, deviation) for one in matches))
 
 
 def named(lines: Sequence[CatalogueRow], model: str, version: str) -> Identity:
@@ -124,6 +129,8 @@ def _why_not(layer: Layer, metric: Metric) -> str | None:
         return "This layer answers every probe image alike, so there is nothing to compare."
     if layer.state == "non_finite":
         return "This layer's responses are not all finite, so they cannot be compared."
+    if layer.state != "ok":
+        return f"This layer cannot be compared: it is {layer.state}."
     if metric == "deconfounded" and layer.input_like:
         return "This layer passes the images on, and nothing is left without them; ask with metric=cka."
     return None

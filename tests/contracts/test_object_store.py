@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -298,14 +299,15 @@ def test_only_if_absent_leaves_what_is_there(store: ObjectStore, tmp_path: Path)
 def test_of_twenty_who_put_only_if_absent_one_wins(store: ObjectStore) -> None:
     start = threading.Barrier(20)
 
-    def put(number: int) -> bool:
-        start.wait()
-        return store.put(PRODUCTS, "manifests/key.json", b"%d" % number, only_if_absent=True)
+    def put(key: str, number: int) -> bool:
+        start.wait(60)
+        return store.put(PRODUCTS, key, b"%d" % number, only_if_absent=True)
 
     with ThreadPoolExecutor(20) as pool:
-        won = list(pool.map(put, range(20)))
-    assert won.count(True) == 1
-    assert store.get(PRODUCTS, "manifests/key.json") == b"%d" % won.index(True)
+        for key in (f"manifests/{turn}.json" for turn in range(25)):
+            won = list(pool.map(partial(put, key), range(20)))
+            assert won.count(True) == 1
+            assert store.get(PRODUCTS, key) == b"%d" % won.index(True)
 
 
 def test_a_removed_object_is_gone_and_its_key_free(store: ObjectStore) -> None:

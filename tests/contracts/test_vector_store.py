@@ -1,6 +1,6 @@
 """One contract for the index, whichever it is: exact in memory, a Milvus Lite file, a Milvus server.
 
-`LAYERSCOPE_TEST_MILVUS=http://...` runs the server's part on a Milvus that is there, instead of a Lite server of our own.
+`LAYERSCOPE_TEST_MILVUS=http://…` runs the server's part on a Milvus that is there, instead of a Lite server.
 """
 
 from __future__ import annotations
@@ -99,9 +99,11 @@ def rows(who: str, vectors: Vector, accuracy: float | None = None) -> list[Row]:
     return [Row(f"{who}#{i}", who, f"layer.{i}", i, accuracy, vector) for i, vector in enumerate(vectors)]
 
 
-def line(who: str, fingerprint: str = "f", accuracy: float | None = None, refusal: Refusal | None = None) -> CatalogueRow:
+def line(
+    who: str, fingerprint: str = "f", accuracy: float | None = None, refusal: Refusal | None = None
+) -> CatalogueRow:
     state = "refused" if refusal else "complete"
-    return CatalogueRow(who, state, "2026-11-21T10:00:00.000Z", "c" * 64, accuracy, refusal, "v", fingerprint)
+    return CatalogueRow(who, state, "2026-11-21T10:00:00.000Z", "c" * 64, accuracy, refusal, "v", 3, fingerprint)
 
 
 def found(store: VectorStore, collection: str, vector: Vector, **wanted: object) -> list[Match]:
@@ -225,7 +227,9 @@ def twins(store: VectorStore) -> tuple[VectorStore, NumpyStore, str]:
 TEXT = st.one_of(
     st.sampled_from([*HOSTILE, "digits/a/1", "", "digits/a/1#0"]),
     st.text(max_size=30),
-    st.lists(st.sampled_from(['"', "\\", "'", " or ", "uid", " != ", "in [", "]", "x", "\n", "\t", "\x00"])).map("".join),
+    st.lists(st.sampled_from(['"', "\\", "'", " or ", "uid", " != ", "in [", "]", "x", "\n", "\t", "\x00"])).map(
+        "".join
+    ),
 )
 
 

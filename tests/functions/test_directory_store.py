@@ -102,6 +102,18 @@ def test_the_etag_is_seen_to_change_when_a_file_is_replaced_by_hand(store: Direc
     assert len(etags) == 2
 
 
+def test_the_etag_of_a_young_file_is_not_taken_from_memory(store: DirectoryStore, tmp_path: Path) -> None:
+    path = tmp_path / "models/digits/m/1.pth"
+    store.put(MODELS, "digits/m/1.pth", b"first")
+    now, etags = time.time_ns(), set()
+    for content in (b"first", b"other"):
+        path.write_bytes(content)
+        os.utime(path, ns=(now, now))  # as if a number of a removed file were used again within one tick of the clock
+        (one,) = store.list(MODELS)
+        etags.add(one.etag)
+    assert len(etags) == 2
+
+
 def test_a_directory_that_cannot_be_written_is_unavailable(store: DirectoryStore, tmp_path: Path) -> None:
     (tmp_path / INCOMING).rmdir()
     (tmp_path / INCOMING).write_bytes(b"")  # in the way; permissions would not stop root

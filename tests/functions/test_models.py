@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from functions import models
-from functions.errors import Refused
 from tests.functions.networks import NETWORKS, Residual, SharedLayer, Tied, Tutorial, images, randomise
 
 
@@ -260,37 +259,6 @@ def test_building_leaves_the_global_random_numbers_alone() -> None:
     models.build(models.read(packed))
 
     assert torch.equal(torch.get_rng_state(), before)
-
-
-# Trying --------------------------------------------------------------------------------------------------------------
-
-
-def test_trying_a_model_out_tells_its_output_without_computing() -> None:
-    file = models.read(models.pack(randomise(Tutorial())))
-
-    trial = models.try_out(file, (1, 28, 28))
-
-    assert trial.output == (10,)
-    assert trial.activations > 28 * 28 + 4 * 26 * 26
-
-
-def test_a_model_for_other_images_is_refused_with_the_reason() -> None:
-    file = models.read(models.pack(Tutorial()))
-
-    with pytest.raises(Refused) as caught:
-        models.try_out(file, (3, 28, 28))
-
-    assert caught.value.code == "does-not-run"
-    assert "The layer 'conv1' fails on images of shape (3, 28, 28)" in caught.value.message
-
-
-def test_values_that_would_fill_the_memory_are_refused_before_any_is_made() -> None:
-    file = models.read(models.pack(nn.Sequential(*(nn.Upsample(scale_factor=64) for _ in range(4)))))
-
-    with pytest.raises(Refused) as caught:
-        models.try_out(file, (1, 8, 8))
-
-    assert caught.value.code == "too-much-memory"
 
 
 def test_auto_is_a_device_that_is_there() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -142,3 +143,12 @@ def test_something_else_on_the_port_is_unavailable(answer: bytes, tries: int) ->
         with pytest.raises(Unavailable):
             store_at(endpoint).get(MODELS, "key")
         assert len(seen) == tries
+
+
+def test_neither_the_secret_nor_a_signature_is_in_a_log_or_a_message(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with answering(b"", b"", b"") as (endpoint, seen), pytest.raises(Unavailable) as raised:
+        store_at(endpoint).put(MODELS, "key", b"1", only_if_absent=True)
+    assert b"Signature=" in seen[0]
+    said = f"{caplog.text} {raised.value} {raised.value.__cause__!r} {store_at(endpoint)!r}"
+    assert "urllib3" in said and "Signature" not in said and SECRET not in said

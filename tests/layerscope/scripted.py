@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from events.cloudevent import CloudEvent, InvalidCloudEvent
 from events.http import from_request
@@ -148,15 +148,20 @@ def source(policy: DeliveryPolicy = POLICY) -> Subscription:
     return replace(subscription, name="minio", kind="KafkaSource", group="minio", reply_topic=None)
 
 
-def system(*subscriptions: Subscription, services: Iterable[Service] = (), pings: tuple[Ping, ...] = ()) -> System:
-    declared = {one.name: one for one in (*services, service())}
-    return System({EVENTS: 2, LETTERS: 1}, declared, subscriptions, (), pings)
+def system(*subscriptions: Subscription, pings: tuple[Ping, ...] = ()) -> System:
+    return System({EVENTS: 2, LETTERS: 1}, {"s": service()}, subscriptions, (), pings)
+
+
+LogT = TypeVar("LogT", bound=MemoryLog)
+
+
+def with_topics(log: LogT) -> LogT:
+    log.ensure_topics([Topic(EVENTS, partitions=2), Topic(LETTERS, partitions=1)])
+    return log
 
 
 def new_log() -> MemoryLog:
-    log = MemoryLog()
-    log.ensure_topics([Topic(EVENTS, partitions=2), Topic(LETTERS, partitions=1)])
-    return log
+    return with_topics(MemoryLog())
 
 
 def an_event(identifier: str = "1", **extensions: str) -> CloudEvent:

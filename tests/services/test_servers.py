@@ -284,7 +284,7 @@ def test_minio_starts_without_kafka_and_notifies_once_kafka_is_there(tmp_path: P
             records.close()
 
 
-def test_kafka_keeps_its_records_when_its_ports_change(tmp_path: Path) -> None:
+def test_kafka_keeps_its_topics_when_its_ports_change(tmp_path: Path) -> None:
     for expected in (0, 1):
         port, controller = servers.free_ports(2)
         with Supervisor(tmp_path) as supervisor:

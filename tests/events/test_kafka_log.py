@@ -1,0 +1,283 @@
+"""What only the log on Kafka has to stand: brokers that are away, die or hang, and readers that are killed."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from events.kafka import KafkaMessage
+from events.kafka_log import KafkaLog
+from events.log import LogUnavailable
+from events.topics import DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, Topic
+from tests.events.kafka_server import KafkaServer, free_ports, running
+
+PATIENCE_SECONDS = 60.0
+PUBLISH_SECONDS = 12.0  # what `publish` promises, and some for a busy machine
+
+
+@pytest.fixture
+def server(real_servers: None, tmp_path: Path) -> Iterator[KafkaServer]:
+    """A server of the test's own, which it may harm."""
+    with running(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def log(server: KafkaServer) -> Iterator[KafkaLog]:
+    with closing(KafkaLog(server.bootstrap_servers)) as made:
+        yield made
+
+
+@pytest.fixture
+def topic(log: KafkaLog) -> str:
+    name = f"test.{uuid.uuid4().hex}"
+    log.ensure_topics([Topic(name, partitions=3)])
+    return name
+
+
+class Publisher(threading.Thread):
+    """Publishes one number after the other, each until the log has it."""
+
+    def __init__(self, log: KafkaLog, topic: str, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.log, self.topic = log, topic
+        self.acknowledged: list[bytes] = []
+        self.longest = 0.0
+        self.failures = 0
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        for number in itertools.count():
+            value = f"{self.name}-{number}".encode()
+            while not self.stopping.wait(0.01):
+                began = time.monotonic()
+                try:
+                    self.log.publish(self.topic, KafkaMessage(self.name.encode(), value))
+                except LogUnavailable:
+                    self.failures += 1
+                else:
+                    self.acknowledged.append(value)
+                    break
+                finally:
+                    self.longest = max(self.longest, time.monotonic() - began)
+            if self.stopping.is_set():
+                return
+
+
+@pytest.mark.services
+def test_a_broker_that_is_killed_costs_no_acknowledged_record_and_stops_no_reader(
+    server: KafkaServer, log: KafkaLog, topic: str
+) -> None:
+    consumer = log.consumer(topic, "reader", start="earliest")
+    publishers = [Publisher(log, topic, f"publisher{number}") for number in range(3)]
+    seen: dict[int, list[tuple[int, bytes]]] = {0: [], 1: [], 2: []}
+    reading = threading.Event()
+    reading.set()
+
+    def read() -> None:
+        while reading.is_set():
+            for record in consumer.poll(0.5):
+                seen[record.partition].append((record.offset, record.value or b""))
+                consumer.commit({record.partition: record.offset + 1})
+
+    reader = threading.Thread(target=read, daemon=True)
+    for thread in (reader, *publishers):
+        thread.start()
+    _until(lambda: sum(map(len, seen.values())) > 100)
+    server.signal(signal.SIGKILL)
+    server.wait_for_restart()
+    before = [len(publisher.acknowledged) for publisher in publishers]
+    _until(lambda: all(len(p.acknowledged) > n + 20 for p, n in zip(publishers, before, strict=True)))
+    for publisher in publishers:
+        publisher.stopping.set()
+        publisher.join(PATIENCE_SECONDS)
+    acknowledged = {value for publisher in publishers for value in publisher.acknowledged}
+    _until(lambda: acknowledged <= {value for read_here in seen.values() for _, value in read_here})
+    _until(lambda: log.backlog(topic, "reader") == [])
+    reading.clear()
+    reader.join(PATIENCE_SECONDS)
+
+    assert max(publisher.longest for publisher in publishers) < PUBLISH_SECONDS
+    for read_here in seen.values():
+        first_seen = list(dict.fromkeys(offset for offset, _ in read_here))
+        assert first_seen == list(range(len(first_seen))), "a record was passed over"
+
+
+@pytest.mark.services
+def test_what_was_started_while_no_broker_was_there_works_once_one_is(real_servers: None, tmp_path: Path) -> None:
+    ports = free_ports()
+    with closing(KafkaLog(f"127.0.0.1:{ports[0]}")) as log:
+        consumer = log.consumer(EVENTS, "reader", start="latest")
+        with pytest.raises(LogUnavailable):
+            log.publish(EVENTS, KafkaMessage(b"k", b"too early"))
+        with running(tmp_path, ports):
+            log.ensure_topics()
+            _until(lambda: consumer.partitions)
+            log.publish(EVENTS, KafkaMessage(b"k", b"v"))
+            assert [record.value for record in consumer.poll(PATIENCE_SECONDS)] == [b"v"]
+
+
+def test_without_a_broker_every_call_ends_soon_and_leaves_nothing_behind() -> None:
+    log = KafkaLog(f"127.0.0.1:{free_ports()[0]}")
+    consumer = log.consumer(EVENTS, "reader", start="earliest")
+    failures: list[str] = []
+
+    def work() -> None:
+        for call in (
+            lambda: log.publish(EVENTS, KafkaMessage(b"k", b"v")),
+            lambda: log.backlog(EVENTS, "reader"),
+            log.ensure_topics,
+        ):
+            began = time.monotonic()
+            with pytest.raises(LogUnavailable):
+                call()
+            if time.monotonic() - began > PUBLISH_SECONDS:
+                failures.append("too long")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+    assert not failures
+    assert not any(thread.is_alive() for thread in threads)
+    assert consumer.poll(0.1) == []
+    began = time.monotonic()
+    log.close()
+    assert time.monotonic() - began < PUBLISH_SECONDS
+    _until(lambda: not [thread for thread in threading.enumerate() if "kafka" in thread.name])
+
+
+@pytest.mark.services
+def test_a_broker_that_hangs_holds_nobody_up_and_is_used_again_when_it_wakes(
+    server: KafkaServer, log: KafkaLog, topic: str
+) -> None:
+    consumer = log.consumer(topic, "reader", start="earliest")
+    log.publish(topic, KafkaMessage(b"k", b"before"))
+    assert [record.value for record in consumer.poll(PATIENCE_SECONDS)] == [b"before"]
+    log.backlog(topic, "reader")
+    server.signal(signal.SIGSTOP)
+    try:
+        for call in (lambda: log.publish(topic, KafkaMessage(b"k", b"v")), lambda: log.backlog(topic, "reader")):
+            began = time.monotonic()
+            with pytest.raises(LogUnavailable):
+                call()
+            assert time.monotonic() - began < PUBLISH_SECONDS
+    finally:
+        server.signal(signal.SIGCONT)
+
+    def published() -> bool:
+        with suppress(LogUnavailable):
+            log.publish(topic, KafkaMessage(b"k", b"after"))
+            return True
+        return False
+
+    _until(published)
+    read: list[bytes | None] = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while b"after" not in read and time.monotonic() < deadline:
+        read += [record.value for record in consumer.poll(1.0)]
+    assert b"after" in read
+    _until(lambda: _values(log, topic)[-1:] == [b"after"])
+
+
+@pytest.mark.services
+def test_closing_ends_soon_while_the_broker_hangs(server: KafkaServer) -> None:
+    log = KafkaLog(server.bootstrap_servers)
+    log.ensure_topics()
+    consumers = [log.consumer(EVENTS, f"reader{number}", start="earliest") for number in range(3)]
+    _until(lambda: all(consumer.partitions for consumer in consumers))
+    for consumer in consumers:
+        consumer.commit({0: 0})
+    server.signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        log.close()
+        assert time.monotonic() - began < 20
+    finally:
+        server.signal(signal.SIGCONT)
+
+
+READER = """
+import sys
+from events.kafka_log import KafkaLog
+consumer = KafkaLog(sys.argv[1]).consumer(sys.argv[2], "reader", start="latest")
+while not consumer.partitions: pass
+print("joined", flush=True)
+print(len(consumer.poll(60)), flush=True)
+consumer.poll(600)
+"""
+
+
+@pytest.mark.services
+def test_what_a_killed_reader_held_is_read_by_the_next_once_its_session_is_over(
+    server: KafkaServer, log: KafkaLog, topic: str
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", READER, server.bootstrap_servers, topic], stdout=-1) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"joined\n"
+        log.publish(topic, KafkaMessage(b"k", b"held"))
+        assert killed.stdout.readline() == b"1\n"
+        killed.kill()
+    consumer = log.consumer(topic, "reader", start="latest")
+    assert [record.value for record in consumer.poll(PATIENCE_SECONDS)] == [b"held"]
+
+
+@pytest.mark.services
+def test_topics_are_made_as_declared(server: KafkaServer, log: KafkaLog) -> None:
+    log.ensure_topics()
+    with closing(KafkaAdminClient(bootstrap_servers=server.bootstrap_servers)) as admin:
+        described = {topic["name"]: topic for topic in admin.describe_topics([topic.name for topic in TOPICS])}
+        asked = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in TOPICS]
+        settings = admin.describe_configs(asked)["topic"]
+    assert {name: len(topic["partitions"]) for name, topic in described.items()} == {
+        S3_RAW: 3,
+        EVENTS: 3,
+        DEAD_LETTERS: 1,
+    }
+    assert {name: int(setting["retention.ms"]["value"]) for name, setting in settings.items()} == {
+        S3_RAW: 7 * 86_400_000,
+        EVENTS: -1,
+        DEAD_LETTERS: 90 * 86_400_000,
+    }
+
+
+def test_without_crc32c_it_says_so_at_the_start() -> None:
+    program = "import sys; sys.modules['crc32c'] = None; from events.kafka_log import KafkaLog; KafkaLog('127.0.0.1:1')"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "needs the package crc32c" in ended.stderr.splitlines()[-1]
+
+
+def test_importing_the_log_connects_to_nothing_and_starts_nothing() -> None:
+    program = "import threading; from events.kafka_log import KafkaLog; KafkaLog('x:1'); print(threading.active_count())"
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout == "1\n"
+
+
+def _values(log: KafkaLog, topic: str) -> list[bytes | None]:
+    with suppress(LogUnavailable):
+        return [record.value for record in log.backlog(topic, "nobody")]
+    return []
+
+
+def _until(holds: object) -> None:
+    assert callable(holds)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:g} s"
+        time.sleep(0.05)

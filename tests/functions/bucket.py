@@ -1,0 +1,177 @@
+"""A bucket with model versions in any state, made as the functions make them, but with made-up products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from functions import datasets, product_store, uploads
+from functions.cache import MemoryCache
+from functions.datasets import Part
+from functions.directory_store import DirectoryStore
+from functions.errors import Refused
+from functions.numpy_store import NumpyStore
+from functions.object_store import ObjectStore
+from functions.product_store import Making
+from functions.services import Services, embedded
+from functions.vector_store import VectorStore
+from schemas import keys
+from schemas.addresses import Facts, manifest_key
+from schemas.digests import sha256
+from schemas.identity import Identity
+from schemas.manifests import Failure, Manifest, Refusal, UploadRecord
+from schemas.products import Evaluation, Layer, LayerVectors, Product, declared_products
+
+IMAGES = 6
+PAIRS = IMAGES * (IMAGES - 1) // 2
+DATASET = "tiny"
+
+
+def services(directory: Path, vectors: VectorStore | None = None) -> Services:
+    """Return services over a directory, with the index in memory unless one is given."""
+    made = embedded(directory)
+    store = DirectoryStore(directory)
+    store.ensure_buckets()
+    return Services(store, vectors or NumpyStore(), MemoryCache(), made.log, made.scratch)
+
+
+def add_dataset(store: ObjectStore, name: str = DATASET, shade: int = 0) -> None:
+    """Add a dataset of noise."""
+    pixels = np.random.default_rng(shade).integers(0, 255, (IMAGES, 4, 4, 1), np.uint8)
+    part = Part(pixels, np.arange(IMAGES, dtype=np.int64) % 2)
+    datasets.write(store, name, ("no", "yes"), {"test": part, "probe": part})
+
+
+@dataclass
+class Bucket:
+    """What tests do to one model version."""
+
+    store: ObjectStore
+    identity: Identity
+    making: Making = field(default_factory=Making)
+
+    @property
+    def facts(self) -> Facts:
+        return uploads.facts(self.store, self.record)
+
+    @property
+    def record(self) -> UploadRecord:
+        upload = uploads.current(self.store, self.identity)
+        assert upload is not None
+        record = uploads.record(self.store, upload)
+        assert record is not None
+        return record
+
+    def put(self, content: bytes = b"weights") -> None:
+        self.store.put(keys.MODELS, keys.upload(self.identity), content)
+
+    def remove(self) -> None:
+        self.store.remove(keys.MODELS, keys.upload(self.identity))
+
+    def admit(self, content: bytes = b"weights", refusal: Refusal | None = None) -> None:
+        """Put an upload, and record what it came to."""
+        self.put(content)
+        upload = uploads.current(self.store, self.identity)
+        assert upload is not None
+        record = UploadRecord(
+            dataset=self.identity.dataset,
+            model=self.identity.model,
+            version=self.identity.version,
+            recipe=UploadRecord.RECIPE,
+            etag=upload.etag,
+            size=upload.size,
+            state="refused" if refusal else "admitted",
+            content=None if refusal else sha256(content),
+            refusal=refusal,
+        )
+        self.store.put(keys.PRODUCTS, upload.record_key, record.to_bytes())
+
+    def write(self, product: Product) -> Manifest:
+        return product_store.write(self.store, product, self.facts, self.making)
+
+    def refuse(self, product: type[Product]) -> Manifest:
+        refused = Refused("not-for-it", f"This model cannot have {product.declared.name}.", "upload another")
+        return product_store.refuse(self.store, product, self.facts, refused, self.making)
+
+    def refuse_rest(self) -> None:
+        """Bring every product that has no outcome to one."""
+        for product in declared_products():
+            if product_store.manifest(self.store, product, self.facts) is None:
+                self.refuse(product)
+
+    def fail(self, product: type[Product] | None, reason: str = "it broke") -> None:
+        """Record that a product failed; None: that reading the upload did."""
+        upload = uploads.current(self.store, self.identity)
+        assert upload is not None
+        outcome = upload.record_key if product is None else manifest_key(product, self.facts)
+        failure = Failure(
+            dataset=self.identity.dataset,
+            model=self.identity.model,
+            version=self.identity.version,
+            function=product.declared.name if product else "admit",
+            address=outcome.rpartition("/")[2].removesuffix(".json"),
+            reason=reason,
+            attempts=1,
+            events=("e",),
+        )
+        self.store.put(keys.PRODUCTS, keys.failure(outcome), failure.to_bytes())
+
+    def settle(self, seed: int, accuracy: float | None = 0.75, layers: Sequence[Layer] = ()) -> LayerVectors:
+        """Admit a model with layer vectors, and an evaluation if its accuracy is known; refuse the rest."""
+        self.admit(content=f"weights {seed}".encode())
+        product = layer_vectors(self.facts, seed, layers or ok_layers(4))
+        self.write(product)
+        if accuracy is not None:
+            self.write(evaluation(accuracy))
+        self.refuse_rest()
+        return product
+
+
+def ok_layers(count: int) -> list[Layer]:
+    """Return layers that can be compared, two of them calls of one module."""
+    names = [("features.0.conv", 0), ("features.0.conv", 1), *((f"features.{i}", 0) for i in range(1, count))]
+    return [Layer(name=name, call=call, type="Conv2d", shape=(8, 4, 4)) for name, call in names[:count]]
+
+
+def unit_rows(count: int, seed: int) -> npt.NDArray[np.float32]:
+    drawn = np.random.default_rng(seed).standard_normal((count, PAIRS))
+    return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
+
+
+def layer_vectors(facts: Facts, seed: int, layers: Sequence[Layer]) -> LayerVectors:
+    """Return made-up vectors; zeros where a layer cannot be compared."""
+    assert facts.dataset is not None
+    ok = np.array([layer.state == "ok" for layer in layers])
+    apart = np.array([not layer.input_like for layer in layers])
+    return LayerVectors(
+        probe=facts.dataset.part_digest("probe") or "",
+        images=IMAGES,
+        layers=tuple(layers),
+        grams=np.zeros((len(layers), PAIRS + IMAGES), np.float32),
+        cka=unit_rows(len(layers), seed) * ok[:, None],
+        deconfounded=unit_rows(len(layers), seed + 1_000) * (ok & apart)[:, None],
+    )
+
+
+def evaluation(accuracy: float) -> Evaluation:
+    return Evaluation(
+        images=IMAGES,
+        correct=round(accuracy * IMAGES),
+        accuracy=accuracy,
+        accuracy_low=0.0,
+        accuracy_high=1.0,
+        balanced_accuracy=accuracy,
+        loss=None,
+        nll=None,
+        brier=None,
+        top5_accuracy=None,
+        macro_f1=0.0,
+        non_finite=0,
+        output_kind="logits",
+        classes=(),
+        calibration=None,
+    )

@@ -1,0 +1,268 @@
+"""The index is what the bucket says: whatever event comes, in whatever order, however often."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from events import http
+from events.cloudevent import CloudEvent, compose
+from events.http import from_request
+from functions.cache import MemoryCache
+from functions.errors import Unavailable
+from functions.index.func import new
+from functions.numpy_store import NumpyStore
+from functions.rows import CatalogueRow, collection_name
+from functions.server import application
+from functions.services import Services
+from functions.vector_store import MilvusStore, VectorStore
+from schemas.events import EventData, IndexUpdated, ModelRemoved, ProductRequested
+from schemas.identity import Identity
+from schemas.manifests import Refusal
+from schemas.products import LayerVectors, Predictions, declared_products
+from tests.functions.bucket import Bucket, add_dataset, evaluation, layer_vectors, ok_layers, services
+
+WHO = Identity("tiny", "net", "1")
+OTHER = Identity("tiny", "net", "2")
+
+
+@pytest.fixture(params=["memory", "file"])
+def vectors(request: pytest.FixtureRequest, tmp_path: Path) -> VectorStore:
+    if request.param == "memory":
+        return NumpyStore()
+    pytest.importorskip("milvus_lite")
+    return MilvusStore(str(tmp_path / "lite" / "index.db"))
+
+
+@pytest.fixture
+def given(tmp_path: Path, vectors: VectorStore) -> Services:
+    made = services(tmp_path, vectors)
+    add_dataset(made.store)
+    return made
+
+
+def about(identity: Identity, data: EventData | None = None) -> CloudEvent:
+    who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}
+    return compose(data or ProductRequested(**who, product="index"), source="/tests", subject=identity.subject)
+
+
+def posted(given: Services, sent: CloudEvent) -> httpx.Response:
+    async def post() -> httpx.Response:
+        function = new()
+        function.attach(given)
+        headers, body = http.to_binary(sent)
+        transport = httpx.ASGITransport(app=application(function))
+        async with httpx.AsyncClient(transport=transport, base_url="http://index") as client:
+            return await client.post("/", headers=headers, content=body)
+
+    return asyncio.run(post())
+
+
+def told(given: Services, identity: Identity = WHO) -> IndexUpdated:
+    answer = posted(given, about(identity))
+    assert answer.status_code == 200, answer.text
+    event = from_request(answer.headers.raw, answer.content)
+    assert (event.type, event.subject) == (IndexUpdated.type, identity.subject)
+    return IndexUpdated.model_validate_json(event.data or b"")
+
+
+def line(given: Services, identity: Identity = WHO) -> CatalogueRow:
+    found = given.vectors.line(identity.subject)
+    assert found is not None
+    return found
+
+
+def stored(given: Services, product: LayerVectors, metric: str = "cka") -> set[tuple[str, str, float | None]]:
+    """Every row of the product's probe set: subject, layer, accuracy."""
+    collection = collection_name(metric, product.probe, LayerVectors.declared.recipe)
+    asked = np.eye(1, product.cka.shape[1], dtype=np.float32)
+    (found,) = given.vectors.search(collection, asked, k=500, excluding="")
+    return {(one.subject, one.layer, one.test_accuracy) for one in found}
+
+
+def test_a_complete_model_has_a_row_for_each_layer_and_metric_and_a_catalogue_row(given: Services) -> None:
+    product = Bucket(given.store, WHO).settle(seed=1, accuracy=0.75)
+
+    news = told(given)
+
+    expected = {(WHO.subject, layer.id, 0.75) for layer in product.layers}
+    assert stored(given, product) == stored(given, product, "deconfounded") == expected
+    assert news.rows == 2 * len(product.layers)
+    assert line(given).state == "complete"
+    assert line(given).test_accuracy == 0.75
+    assert line(given).content == Bucket(given.store, WHO).record.content
+    assert line(given).fingerprint == news.fingerprint
+
+
+def test_layers_that_cannot_be_compared_have_no_rows(given: Services) -> None:
+    first, second, third = ok_layers(3)
+    layers = [first, second.model_copy(update={"state": "constant"}), third.model_copy(update={"input_like": True})]
+    product = Bucket(given.store, WHO).settle(seed=1, layers=layers)
+    assert told(given).rows == 3
+    assert {layer for _, layer, _ in stored(given, product)} == {first.id, third.id}
+    assert {layer for _, layer, _ in stored(given, product, "deconfounded")} == {first.id}
+
+
+def test_rows_come_before_the_evaluation_and_take_its_accuracy_when_it_is_there(given: Services) -> None:
+    bucket = Bucket(given.store, WHO)
+    bucket.admit()
+    product = layer_vectors(bucket.facts, 1, ok_layers(2))
+    told(given)
+    assert (line(given).state, stored(given, product)) == ("computing", set())
+
+    bucket.write(product)
+    told(given)
+    assert {accuracy for _, _, accuracy in stored(given, product)} == {None}
+
+    bucket.write(evaluation(0.5))
+    told(given)
+    assert {accuracy for _, _, accuracy in stored(given, product)} == {0.5}
+    assert (line(given).state, line(given).test_accuracy) == ("computing", 0.5)
+
+    bucket.refuse_rest()
+    told(given)
+    assert line(given).state == "complete"
+
+
+def test_the_same_state_is_the_same_fact_and_moves_the_cache_on(given: Services) -> None:
+    bucket = Bucket(given.store, WHO)
+    bucket.settle(seed=1)
+    first = posted(given, about(WHO))
+    before = asyncio.run(given.cache.generation())
+    again = posted(given, about(WHO))
+    assert again.headers["ce-id"] == first.headers["ce-id"]
+    assert again.content == first.content
+    # A first attempt may have ended between the rows and the cache: the second has to move it on all the same.
+    assert asyncio.run(given.cache.generation()) != before
+
+
+def test_a_new_content_replaces_the_rows_of_the_old(given: Services) -> None:
+    bucket = Bucket(given.store, WHO)
+    old = bucket.settle(seed=1, layers=ok_layers(4))
+    told(given)
+    bucket.admit(content=b"other weights")
+    told(given)
+    assert stored(given, old) == set()
+    assert (line(given).state, line(given).test_accuracy) == ("computing", None)
+    new_product = bucket.settle(seed=2, accuracy=None, layers=ok_layers(2))
+    told(given)
+    assert stored(given, new_product) == {(WHO.subject, layer.id, None) for layer in new_product.layers}
+
+
+def test_a_changed_probe_set_moves_the_rows_to_another_collection(given: Services) -> None:
+    bucket = Bucket(given.store, WHO)
+    old = bucket.settle(seed=1)
+    told(given)
+    add_dataset(given.store, shade=7)
+    product = bucket.settle(seed=1)
+    told(given)
+    assert product.probe != old.probe
+    assert stored(given, old) == set()
+    assert len(stored(given, product)) == 4
+
+
+def test_a_removed_model_leaves_the_index_and_others_stay(given: Services) -> None:
+    bucket = Bucket(given.store, WHO)
+    product = bucket.settle(seed=1)
+    Bucket(given.store, OTHER).settle(seed=2)
+    told(given)
+    told(given, OTHER)
+    bucket.remove()
+    removed = ModelRemoved(bucket="models", key="tiny/net/1.safetensors")
+    assert posted(given, about(WHO, removed)).status_code == 200
+    assert given.vectors.line(WHO.subject) is None
+    assert {subject for subject, _, _ in stored(given, product)} == {OTHER.subject}
+    assert told(given).rows == 0  # and once more
+
+
+def test_states_of_a_model_are_told_as_the_bucket_has_them(given: Services) -> None:
+    bucket = Bucket(given.store, WHO)
+
+    bucket.put()
+    told(given)
+    assert line(given).state == "computing"
+
+    bucket.fail(None)
+    told(given)
+    assert line(given).state == "failed"
+
+    refusal = Refusal(code="not-a-model", message="This is no model.", hint="layerscope pack")
+    bucket.admit(refusal=refusal)
+    told(given)
+    assert (line(given).state, line(given).refusal, line(given).content) == ("refused", refusal, None)
+
+    bucket.admit(b"a model")
+    for product in (one for one in declared_products() if not one.declared.inputs):
+        told(given)
+        assert line(given).state == "computing"
+        bucket.refuse(product)
+    told(given)  # what stands on a refused product is refused without a record of its own
+    assert line(given).state == "complete"
+
+
+def test_a_failed_product_fails_the_model_once_nothing_is_computing(given: Services) -> None:
+    bucket = Bucket(given.store, WHO)
+    bucket.admit()
+    bucket.fail(Predictions)
+    told(given)
+    assert line(given).state == "computing"
+    for product in (one for one in declared_products() if not one.declared.inputs and one is not Predictions):
+        bucket.refuse(product)
+    told(given)  # what stands on a failed product has failed with it
+    assert line(given).state == "failed"
+    bucket.refuse(Predictions)  # an outcome outranks a failure
+    told(given)
+    assert line(given).state == "complete"
+
+
+def test_events_that_name_no_model_are_passed_over(given: Services) -> None:
+    refused = compose(ModelRemoved(bucket="models", key="x"), source="/tests", subject="_refused/abc")
+    answer = posted(given, refused)
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+class Moving(NumpyStore):
+    """An index during whose first write the bucket moves on."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        super().__init__()
+        self.bucket = bucket
+        self.writes = 0
+
+    def replace(self, subject: str, rows: object, line: CatalogueRow | None) -> None:
+        self.writes += 1
+        if self.writes == 1:
+            self.bucket.write(evaluation(0.5))
+        super().replace(subject, rows, line)  # type: ignore[arg-type]
+
+
+def test_what_appears_while_it_writes_is_seen_before_it_answers(tmp_path: Path) -> None:
+    plain = services(tmp_path)
+    add_dataset(plain.store)
+    bucket = Bucket(plain.store, WHO)
+    bucket.admit()
+    product = layer_vectors(bucket.facts, 1, ok_layers(2))
+    bucket.write(product)
+    given = Services(plain.store, Moving(bucket), MemoryCache(), plain.log, plain.scratch)
+    told(given)
+    assert {accuracy for _, _, accuracy in stored(given, product)} == {0.5}
+
+
+class Silent(MemoryCache):
+    """A cache that is down for who has to change it."""
+
+    async def bump(self) -> None:
+        raise Unavailable("the cache does not answer")
+
+
+def test_it_asks_to_be_called_again_while_the_cache_cannot_be_moved_on(tmp_path: Path) -> None:
+    plain = services(tmp_path)
+    given = Services(plain.store, plain.vectors, Silent(), plain.log, plain.scratch)
+    add_dataset(given.store)
+    Bucket(given.store, WHO).settle(seed=1)
+    assert posted(given, about(WHO)).status_code == 503
+    assert posted(plain, about(WHO)).status_code == 200

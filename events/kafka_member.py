@@ -83,6 +83,7 @@ class Member(Inbox):
                 client.resume(*client.paused() - full)
             self._write(client)
         finally:
+            self.take_finished()  # what could not be written by now is read again; closing is not to wait for it
             client.close(autocommit=False, timeout_ms=milliseconds(ANSWER_SECONDS))
             self.withdraw(self.partitions)
 

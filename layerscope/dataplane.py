@@ -71,7 +71,7 @@ class DataPlane:
         self._log = log
         self._tallies = {subscription.name: Tally() for subscription in system.subscriptions}
         self._dispatchers = tuple(
-            Dispatcher(s, log, Delivery(s, called[s.service], self._publish, tally).deliver, tally)
+            Dispatcher(s, log, Delivery(s, called[s.service], self._publish, self._pause, tally).deliver, tally)
             for s, tally in zip(system.subscriptions, self._tallies.values(), strict=True)
         )
         self._pingers = tuple(Pinger(ping, called[ping.service]) for ping in system.pings)
@@ -95,7 +95,7 @@ class DataPlane:
             self._ended.set()
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """Begin nothing more, wait for what is under way at most `grace_seconds`, commit, and leave the groups."""
+        """Begin and repeat nothing more, let the calls under way end, for `grace_seconds` at most, and commit."""
         self._stopping.set()
         for dispatcher in self._dispatchers:
             dispatcher.stop(grace_seconds)
@@ -154,8 +154,18 @@ class DataPlane:
                 return
             except LogUnavailable as error:
                 logger.warning("event %s is kept until %s takes it: %s", event.id, topic, error)
-            await asyncio.sleep(pause)
+            await self._pause(pause)
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before something is tried again.
+
+        Raises:
+            CancelledError: the data plane stops; the event is not settled, so it is delivered at the next start.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+            raise asyncio.CancelledError
 
 
 if __name__ == "__main__":

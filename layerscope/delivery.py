@@ -13,7 +13,6 @@ letter could not be stored, and a `kne-` header that cannot become an extension'
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import logging
 import re
@@ -39,6 +38,7 @@ _TAKEN: Final = frozenset(
 )
 
 Publish = Callable[[str, CloudEvent], Awaitable[None]]
+Pause = Callable[[float], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -64,14 +64,18 @@ class Failure:
 class Delivery:
     """Brings the events of one subscription to their end.
 
-    `publish` stores an event in a topic and returns only when it is there, however long the log is away.
+    `publish` stores an event in a topic and returns only when it is there, however long the log is away; `pause` waits
+    for so many seconds before a retry.
     """
 
-    def __init__(self, subscription: Subscription, subscriber: Subscriber, publish: Publish, tally: Tally) -> None:
+    def __init__(
+        self, subscription: Subscription, subscriber: Subscriber, publish: Publish, pause: Pause, tally: Tally
+    ) -> None:
         """Count in `tally`; everything else is said above."""
         self._subscription = subscription
         self._subscriber = subscriber
         self._publish = publish
+        self._pause = pause
         self._tally = tally
 
     async def deliver(self, event: CloudEvent, traceparent: str | None = None) -> None:
@@ -113,7 +117,7 @@ class Delivery:
         answer: Answer | None = None
         for retry in range(policy.retry + 1):
             if retry:
-                await asyncio.sleep(policy.delay(retry))
+                await self._pause(policy.delay(retry))
             self._tally.attempts += 1
             answer = await self._subscriber.call(headers, body, policy.timeout_seconds)
             if answer is not None and answer.accepted:

@@ -46,7 +46,7 @@ def _wrap(record: Record, subscription: Subscription) -> CloudEvent:
         source=f"/apis/v1/namespaces/{subscription.namespace}/kafkasources/{subscription.name}#{record.topic}",
         type=WRAPPED_TYPE,
         subject=f"partition:{record.partition}#{record.offset}",
-        time=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat().replace("+00:00", "Z"),
+        time=_time(record.timestamp_ms),
         data=record.value,
         extensions=extensions,
     )
@@ -54,6 +54,13 @@ def _wrap(record: Record, subscription: Subscription) -> CloudEvent:
         with suppress(InvalidCloudEvent):  # what is no media type is left out, the record is not
             return replace(event, datacontenttype=content_types[-1])
     return event
+
+
+def _time(milliseconds: int) -> str | None:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat().replace("+00:00", "Z")
+    except (OverflowError, OSError, ValueError):  # a producer may write any time, also one beyond the calendar
+        return None
 
 
 def clean(text: str) -> str:

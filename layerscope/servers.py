@@ -292,7 +292,7 @@ def _redis_answers(port: int, password: str) -> bool:
 
 
 def _milvus_answers(port: int) -> bool:
-    import grpc  # type: ignore[import-untyped]  # pymilvus makes the same call, but takes seconds to import
+    import grpc  # pymilvus makes the same call, but takes seconds to import
 
     with suppress(grpc.RpcError), grpc.insecure_channel(f"{HOST}:{port}") as channel:
         call = channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")

@@ -65,7 +65,7 @@ class Subscriber:
                 await stack.enter_async_context(place)
             try:
                 async with asyncio.timeout(timeout_seconds):
-                    response = await self._post(headers, body)
+                    response = await self._post([(k.encode(), v.encode()) for k, v in headers.items()], body)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 logger.info("%s did not answer: %r", self.service.name, error)
                 return None
@@ -74,7 +74,7 @@ class Subscriber:
                 return None
         return Answer(response.status_code, tuple(response.headers.raw), response.content)
 
-    async def _post(self, headers: Mapping[str, str], body: bytes) -> httpx.Response:
+    async def _post(self, headers: list[tuple[bytes, bytes]], body: bytes) -> httpx.Response:
         response = await self._client.post("/", headers=headers, content=body, timeout=None)
         if response.status_code == httpx.codes.SEE_OTHER and "location" in response.headers:
             # As Knative's data plane does, the event in the body included; no other redirection is followed.

@@ -205,7 +205,7 @@ def test_closing_ends_soon_while_the_broker_hangs(server: KafkaServer) -> None:
     try:
         began = time.monotonic()
         log.close()
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < PUBLISH_SECONDS
     finally:
         server.signal(signal.SIGCONT)
 
@@ -262,7 +262,7 @@ def test_without_crc32c_it_says_so_at_the_start() -> None:
 
 
 def test_importing_the_log_connects_to_nothing_and_starts_nothing() -> None:
-    program = "import threading; from events.kafka_log import KafkaLog; KafkaLog('x:1'); print(threading.active_count())"
+    program = "import threading; from events.kafka_log import *; KafkaLog('x:1'); print(threading.active_count())"
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=True
     )

@@ -9,17 +9,26 @@ import asyncio
 import base64
 import json
 import logging
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from events.cloudevent import CloudEvent
 from events.http import to_binary
 from events.json_format import to_object
-from events.kafka import KafkaMessage
+from events.kafka import KafkaMessage, Record, to_record
 from events.log import LogUnavailable
 from events.memory import MemoryLog
-from layerscope.manifests import DeliveryPolicy
+from layerscope.dataplane import DataPlane
+from layerscope.delivery import Delivery, Tally
+from layerscope.manifests import DeliveryPolicy, Subscription
+from layerscope.records import event_of
+from layerscope.subscribers import Subscriber, client_at, client_of
 from tests.layerscope.scripted import (
     EVENTS,
     LETTERS,
@@ -34,6 +43,7 @@ from tests.layerscope.scripted import (
     new_log,
     publish,
     running,
+    service,
     source,
     system,
     trigger,
@@ -456,3 +466,73 @@ def test_an_event_with_every_kind_of_character_arrives_as_it_was() -> None:
     publish(log, sent)
     event = only_call(log).event
     assert (event.subject, event.extensions["note"]) == (sent.subject, sent.extensions["note"])
+
+
+NAMES = st.one_of(
+    st.sampled_from(["ce_id", "ce_source", "ce_type", "ce_specversion", "content-type"]), st.text(max_size=8)
+)
+VALUES = st.one_of(st.sampled_from([b"1.0", b"/s", b"text/plain; \xc3\xa9"]), st.binary(max_size=12))
+
+
+@given(
+    key=st.none() | st.binary(max_size=8),
+    value=st.none() | st.binary(max_size=8),
+    headers=st.lists(st.tuples(NAMES, VALUES), max_size=6),
+    timestamp_ms=st.integers(-(2**63), 2**63 - 1),
+    kind=st.sampled_from([source(), trigger()]),
+)
+@settings(max_examples=300, deadline=None)
+@example(
+    None, b"x", [("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/s"), ("ce_type", b"t")], 0, trigger()
+)
+def test_no_record_whatever_is_in_it_stops_the_data_plane(
+    key: bytes | None,
+    value: bytes | None,
+    headers: list[tuple[str, bytes]],
+    timestamp_ms: int,
+    kind: Subscription,
+) -> None:
+    async def echo(scope: dict[str, Any], receive: object, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        await send({"type": "http.response.start", "status": 422, "headers": scope["headers"]})
+        await send({"type": "http.response.body", "body": b"why"})
+
+    letters: list[CloudEvent] = []
+
+    async def publish_letter(topic: str, event: CloudEvent) -> None:
+        to_record(event)
+        letters.append(event)
+
+    async def run() -> None:
+        async with client_of(echo) as client:
+            subscriber = Subscriber(service(), client)
+            await Delivery(kind, subscriber, publish_letter, asyncio.sleep, Tally()).deliver(event)
+
+    event = event_of(Record(EVENTS, 0, 0, key, value, tuple(headers), timestamp_ms), kind)
+    assert event is not None or kind.kind == "Trigger"
+    if event is not None:
+        asyncio.run(run())
+        assert [letter.extensions["knativeerrorcode"] for letter in letters] == ["422"]
+
+
+def test_a_stop_does_not_wait_for_a_retry_and_leaves_the_event_to_the_next_start() -> None:
+    log, subscription = new_log(), trigger(DeliveryPolicy(3, "linear", 30.0, 2.0, LETTERS), ordered=True)
+    subscriber = Scripted((Reply(503), Reply(204)))
+    publish(log, an_event())
+
+    async def run() -> float:
+        async with subscriber.listening() as url, client_at(url) as client:
+            plane = DataPlane(system(subscription), log, {"s": client})
+            work = asyncio.create_task(plane.run())
+            while not subscriber.finished:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            began = time.monotonic()
+            await plane.stop()
+            await work
+            return time.monotonic() - began
+
+    assert asyncio.run(run()) < 2.0
+    assert len(uncommitted(log, subscription)) == 1
+    asyncio.run(deliver(subscriber, subscription, log))
+    assert subscriber.ids() == ["1", "1"]
+    assert contents(log, LETTERS) == []

@@ -1,0 +1,333 @@
+"""What is missing is asked for once, on its own lane; what failed for good is recorded, and passed over."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from events.cloudevent import CloudEvent, compose
+from events.kafka import from_record, to_record
+from events.log import LogUnavailable
+from events.memory import MemoryLog
+from events.topics import EVENTS, trigger_group
+from functions import catalogue, datasets, product_store, uploads
+from functions.cache import MemoryCache
+from functions.directory_store import DirectoryStore
+from functions.errors import Ignored, Refused, Unavailable
+from functions.index.func import Index
+from functions.numpy_store import NumpyStore
+from functions.product_store import Making
+from functions.replay.failures import read_dead_letter, record_failure
+from functions.replay.func import PING, Replay, plan
+from functions.replay.missing import Known
+from functions.services import Services
+from schemas import keys
+from schemas.events import ModelAdmitted, ModelUploaded, ProductFailed, ProductRequested
+from schemas.identity import Identity
+from schemas.manifests import RefusedKey, Refusal, UploadRecord
+from schemas.products import Predictions
+
+IDENTITY = Identity("digits", "plain", "1")
+WHO = {"dataset": "digits", "model": "plain", "version": "1"}
+CONTENT = "c" * 64
+FIRST = {("predictions", IDENTITY.subject), ("layer_vectors", IDENTITY.subject)}
+BEHIND = {("evaluation", IDENTITY.subject), ("confusion_matrix", IDENTITY.subject)}
+
+
+class System:
+    """A directory, an in-memory log and index, and what a test puts there by hand."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = DirectoryStore(directory)
+        self.log = MemoryLog()
+        self.services = Services(self.store, NumpyStore(), MemoryCache(), self.log, directory / ".scratch")
+        self.store.ensure_buckets()
+        self.log.ensure_topics()
+        part = datasets.Part(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1]))
+        datasets.write(self.store, "digits", ("a", "b"), {"test": part, "probe": part}, mean=(0.5,), std=(0.5,))
+
+    def upload(self, key: str = "digits/plain/1.safetensors", content: bytes = b"an upload") -> None:
+        self.store.put(keys.MODELS, key, content)
+
+    def admit(self, **outcome: Any) -> None:
+        upload = uploads.current(self.store, IDENTITY)
+        assert upload is not None
+        given = outcome or {"state": "admitted", "content": CONTENT}
+        self.record = UploadRecord(**WHO, recipe=1, etag=upload.etag, size=upload.size, **given)
+        self.store.put(keys.PRODUCTS, upload.record_key, self.record.to_bytes())
+
+    def predict(self) -> None:
+        made = Predictions(outputs=np.eye(2, dtype=np.float32), output_kind="logits", images=2, non_finite=0)
+        product_store.write(self.store, made, uploads.facts(self.store, self.record), Making())
+
+    def index(self) -> None:
+        index = Index()
+        index.attach(self.services)
+        event = compose(ProductRequested(**WHO, product="index"), source="/tests", subject=IDENTITY.subject)
+        asyncio.run(index.respond(event))
+
+    def asks(self, *, ask_failed: bool = False) -> set[tuple[str, str]]:
+        return {(one.function, one.subject) for one in plan(self.services, Known(), ask_failed=ask_failed)}
+
+    def published(self) -> list[CloudEvent]:
+        found = [from_record(one) for one in self.log.backlog(EVENTS, "a group that never read", start="earliest")]
+        return [one for one in found if one is not None]
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    return System(tmp_path)
+
+
+def test_in_an_empty_system_nothing_is_missing(system: System) -> None:
+    assert system.asks() == set()
+
+
+def test_an_upload_that_nobody_was_told_of_is_missing(system: System) -> None:
+    system.upload()
+    assert system.asks() == {("admit", IDENTITY.subject), ("index", IDENTITY.subject)}
+
+
+def test_of_an_admitted_model_what_can_be_made_is_missing(system: System) -> None:
+    system.upload()
+    system.admit()
+    system.index()
+    assert system.asks() == FIRST
+    system.predict()
+    assert {one for one in system.asks() if one[0] != "index"} == BEHIND | {("layer_vectors", IDENTITY.subject)}
+
+
+def test_a_refused_upload_has_nothing_missing(system: System) -> None:
+    system.upload()
+    system.admit(state="refused", refusal=Refusal(code="not-a-model", message="It is text."))
+    system.index()
+    assert system.asks() == set()
+
+
+def test_what_stands_on_a_refused_product_is_not_asked_for(system: System) -> None:
+    system.upload()
+    system.admit()
+    facts = uploads.facts(system.store, system.record)
+    product_store.refuse(system.store, Predictions, facts, Refused("wrong-shape", "No."), Making())
+    system.index()
+    assert system.asks() == {("layer_vectors", IDENTITY.subject)}
+
+
+def test_a_raised_recipe_makes_the_product_missing_and_what_stands_on_it(system: System) -> None:
+    system.upload()
+    system.admit()
+    system.predict()
+    raised = dataclasses.replace(Predictions.declared, recipe=2)
+    with mock.patch.object(Predictions, "declared", raised):
+        assert {one for one in system.asks() if one[0] != "index"} == FIRST
+
+
+def test_a_changed_dataset_makes_missing_what_read_it(system: System) -> None:
+    system.upload()
+    system.admit()
+    system.predict()
+    other = datasets.Part(np.ones((2, 4, 4, 1), np.uint8), np.array([0, 1]))
+    datasets.write(system.store, "digits", ("a", "b"), {"test": other, "probe": other}, mean=(0.5,), std=(0.5,))
+    assert ("predictions", IDENTITY.subject) in system.asks()
+
+
+def test_a_sidecar_that_comes_late_has_the_upload_read_again(system: System) -> None:
+    system.upload()
+    system.admit()
+    system.index()
+    system.upload("digits/plain/1.history.json", b"{}")
+    assert ("admit", IDENTITY.subject) in system.asks()
+
+
+def test_a_key_that_breaks_the_rule_is_asked_for_until_it_is_recorded(system: System) -> None:
+    key = "digits/my net/1.pth"
+    system.upload(key)
+    ((function, _),) = system.asks()
+    assert function == "admit"
+    refused = RefusedKey(key=key, refusal=Refusal(code="bad-key", message="No."))
+    system.store.put(keys.PRODUCTS, keys.refused_key(key), refused.to_bytes())
+    assert system.asks() == set()
+
+
+def test_rows_of_a_model_that_is_gone_are_stale(system: System) -> None:
+    system.upload()
+    system.admit()
+    system.index()
+    system.store.remove(keys.MODELS, "digits/plain/1.safetensors")
+    assert system.asks() == {("index", IDENTITY.subject)}
+    system.index()
+    assert system.asks() == set()
+    assert system.services.vectors.catalogue() == []
+
+
+def test_an_index_that_was_lost_is_filled_again(system: System) -> None:
+    system.upload()
+    system.admit()
+    system.index()
+    before = system.asks()
+    lost = dataclasses.replace(system.services, vectors=NumpyStore())
+    assert {(one.function, one.subject) for one in plan(lost, Known())} - before == {("index", IDENTITY.subject)}
+
+
+def test_what_waits_for_its_function_is_not_asked_for_again(system: System) -> None:
+    system.upload()
+    system.admit()
+    system.index()
+    told = ModelAdmitted(**WHO, key="k", etag="e", content=CONTENT)
+    # Given that predictions has yet to take its event, and layer_vectors has taken it
+    system.log.publish(EVENTS, to_record(compose(told, source="/tests", subject=IDENTITY.subject)))
+    consumer = system.log.consumer(EVENTS, trigger_group("layerscope", "layer-vectors"), start="earliest")
+    (record,) = eventually_polled(consumer)
+    consumer.commit({record.partition: record.offset + 1})
+    # Then only the second is asked for
+    assert system.asks() == {("layer_vectors", IDENTITY.subject)}
+    consumer.close()
+
+
+def eventually_polled(consumer: Any) -> list[Any]:
+    for _ in range(50):
+        if records := consumer.poll(0.1):
+            return list(records)
+    raise AssertionError("no record came")
+
+
+def test_the_timer_asks_on_a_lane_of_its_own_and_says_what_for(system: System) -> None:
+    system.upload()
+    system.admit()
+    system.index()
+    replay = Replay()
+    replay.attach(system.services)
+    ping = CloudEvent(id="1", source="/apis/v1/namespaces/layerscope/pingsources/missing", type=PING, subject="missing")
+    asyncio.run(replay.respond(ping))
+    events = system.published()
+    assert sorted(one.type.removeprefix("io.layerscope.") for one in events) == [
+        "product.requested.v1",
+        "product.requested.v1",
+        "replay.finished.v1",
+        "replay.started.v1",
+    ]
+    assert {one.extensions["lane"] for one in events} == {"replay"}
+    assert len({one.extensions["replayid"] for one in events}) == 1
+    # And nothing is asked for a second time while that is queued
+    asyncio.run(replay.respond(ping))
+    assert len(system.published()) == len(events)
+
+
+class Down(MemoryLog):
+    """A log that does not answer."""
+
+    def backlog(self, *_: Any, **__: Any) -> list[Any]:
+        raise LogUnavailable("Kafka is down")
+
+
+def test_without_the_log_nothing_is_asked_for(system: System) -> None:
+    system.upload()
+    with pytest.raises(Unavailable):
+        plan(dataclasses.replace(system.services, log=Down()), Known())
+
+
+# Dead letters --------------------------------------------------------------------------------------------------------
+
+
+def dead_letter(function: str, code: str | None, reason: str = "the computing process ended with signal SIGKILL") -> CloudEvent:
+    event = compose(ProductRequested(**WHO, product=function), source="/tests", subject=IDENTITY.subject)
+    service = function.replace("_", "-")
+    noted = {"knativeerrordest": f"http://{service}.layerscope.svc.cluster.local/"}
+    noted |= {"knativeerrorcode": code} if code else {}
+    noted |= {"knativeerrordata": base64.b64encode(reason.encode()).decode()}
+    return dataclasses.replace(event, extensions={**event.extensions, **noted})
+
+
+@pytest.mark.parametrize(
+    ("code", "final"),
+    [("500", True), ("400", True), ("422", True), ("413", True), ("429", False), ("503", False), ("408", False), (None, False), ("502", False)],
+)
+def test_only_an_answer_that_will_not_change_is_final(code: str | None, final: bool) -> None:
+    letter = read_dead_letter(dead_letter("evaluation", code))
+    assert letter is not None
+    assert letter.is_final == final
+
+
+def test_an_event_without_a_note_is_no_dead_letter() -> None:
+    event = compose(ProductRequested(**WHO, product="x"), source="/tests", subject=IDENTITY.subject)
+    assert read_dead_letter(event) is None
+
+
+def failing(system: System, function: str, code: str | None = "500") -> None:
+    replay = Replay()
+    replay.attach(system.services)
+    asyncio.run(replay.respond(dead_letter(function, code)))
+
+
+def test_a_failure_is_recorded_told_and_passed_over_unless_asked_for(system: System) -> None:
+    system.upload()
+    system.admit()
+    system.index()
+    failing(system, "predictions")
+    (told,) = system.published()
+    assert (told.type, told.subject) == (ProductFailed.type, IDENTITY.subject)
+    standing = catalogue.standing(system.store, IDENTITY)
+    assert standing is not None
+    failure = standing.outcomes["predictions"].failure
+    assert failure is not None
+    assert (failure.attempts, failure.reason) == (1, "the computing process ended with signal SIGKILL")
+    system.index()
+    assert system.asks() == {("layer_vectors", IDENTITY.subject)}
+    assert ("predictions", IDENTITY.subject) in system.asks(ask_failed=True)
+
+
+def test_a_repeated_dead_letter_counts_once(system: System) -> None:
+    system.upload()
+    system.admit()
+    letter = read_dead_letter(dead_letter("predictions", "500"))
+    assert letter is not None
+    for _ in range(2):
+        failed = record_failure(system.store, letter)
+        assert failed is not None
+        assert failed.attempts == 1
+
+
+def test_a_dead_letter_of_a_dependency_leaves_nothing(system: System) -> None:
+    system.upload()
+    system.admit()
+    system.index()
+    with pytest.raises(Ignored):
+        failing(system, "predictions", "503")
+    assert system.asks() == FIRST
+
+
+def test_a_manifest_outranks_a_failure(system: System) -> None:
+    system.upload()
+    system.admit()
+    failing(system, "predictions")
+    system.predict()
+    standing = catalogue.standing(system.store, IDENTITY)
+    assert standing is not None
+    assert standing.outcomes["predictions"].state == "complete"
+    letter = read_dead_letter(dead_letter("predictions", "500"))
+    assert letter is not None
+    assert record_failure(system.store, letter) is None
+
+
+def test_an_upload_that_could_not_be_read_is_shown_as_failed(system: System) -> None:
+    system.upload()
+    event = compose(
+        ModelUploaded(bucket="models", key="digits/plain/1.safetensors", etag="e"), source="/tests", subject=IDENTITY.subject
+    )
+    noted = {"knativeerrordest": "http://admit.layerscope.svc.cluster.local/", "knativeerrorcode": "500"}
+    replay = Replay()
+    replay.attach(system.services)
+    asyncio.run(replay.respond(dataclasses.replace(event, extensions={**event.extensions, **noted})))
+    standing = catalogue.standing(system.store, IDENTITY)
+    assert standing is not None
+    assert standing.state == "failed"
+    system.index()
+    assert system.asks() == set()
+    assert system.asks(ask_failed=True) == {("admit", IDENTITY.subject)}

@@ -74,14 +74,15 @@ class Member(Inbox):
         try:
             self._begin(client)
             client.subscribe([self._topic], listener=_Listener(self, client, self._topic))
-            while not self._stopping.is_set():
+            stopping = False
+            while not stopping:
                 batches = client.poll(timeout_ms=milliseconds(SLICE_SECONDS))
                 self.put(record(raw) for raw in itertools.chain.from_iterable(batches.values()))
+                stopping = self._stopping.is_set()  # asked before the write, so what was committed by then is written
                 self._write(client)
                 full = client.assignment() & set(partitions_of(self._topic, self.holding(READ_AHEAD)))
                 client.pause(*full)
                 client.resume(*client.paused() - full)
-            self._write(client)
         finally:
             self.take_finished()  # what could not be written by now is read again; closing is not to wait for it
             client.close(autocommit=False, timeout_ms=milliseconds(ANSWER_SECONDS))

@@ -47,7 +47,7 @@ _NAMES: Final[Mapping[torch.dtype, str]] = {dtype: name for name, dtype in _DTYP
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A file in the safe form, checked so far that `build` cannot fail; its tensors are still where they were."""
+    """A file in the safe form that was checked and can be built; the values of its tensors are yet to be read."""
 
     graph: Graph
     header: Header

@@ -95,18 +95,23 @@ class Delivery:
             failure.reason,
             "" if topic else "; there is no dead letter sink",
         )
-        if topic is None:
+        letter = dead_letter(event, self._subscriber.service.address, failure.answer)
+        if topic is not None and await self._bury(topic, letter):
+            self._tally.dead_letters += 1
+        else:
             self._tally.lost += 1
-            return
-        await self._bury(topic, dead_letter(event, self._subscriber.service.address, failure.answer))
-        self._tally.dead_letters += 1
 
-    async def _bury(self, topic: str, letter: CloudEvent) -> None:
-        try:
-            await self._publish(topic, letter)
-        except MessageRefused:
-            # The event just fitted and its reason does not fit beside it; without its data the rest does.
-            await self._publish(topic, replace(letter, data=None))
+    async def _bury(self, topic: str, letter: CloudEvent) -> bool:
+        # Where the event just fitted, its reason may not fit beside it, but does without its data; and a record that
+        # has neither key nor value, which other producers may write, is given a key.
+        without = replace(letter, data=None, extensions={"partitionkey": letter.id, **letter.extensions})
+        for candidate in (letter, without):
+            try:
+                await self._publish(topic, candidate)
+                return True
+            except MessageRefused as error:
+                logger.error("%s: the dead letter of %s: %s", self._subscription.name, letter.id, error)
+        return False
 
     def _headers(self, traceparent: str | None) -> dict[str, str]:
         headers = {"prefer": "reply", "kn-namespace": self._subscription.namespace, "user-agent": USER_AGENT}

@@ -18,7 +18,6 @@ import httpx
 from botocore.config import Config
 
 from functions.s3_store import S3Store
-from layerscope import stack as stacks
 from layerscope.supervisor import read_status
 from layerscope.systems import Stack, make_stack
 
@@ -70,8 +69,9 @@ class RealStack:
 @contextmanager
 def running(directory: Path) -> Iterator[RealStack]:
     """Start a stack in the background, and stop it."""
+    started = layerscope("up", "--detach", "--data", str(directory))
+    assert started.returncode == 0, started.stderr
     made = make_stack(directory)
-    stacks.start(made, lambda line: print(line, file=sys.stderr))
     try:
         environment = made.client_environment()
         s3 = boto3.client(
@@ -85,7 +85,8 @@ def running(directory: Path) -> Iterator[RealStack]:
         with httpx.Client(base_url=made.url, timeout=30) as query:
             yield RealStack(made, s3, query)
     finally:
-        stacks.stop(made.directory, lambda line: print(line, file=sys.stderr))
+        stopped = layerscope("down", "--data", str(directory))
+        assert stopped.returncode == 0, stopped.stderr
 
 
 def eventually(holds: Callable[[], Any], seconds: float = 60, every: float = 0.2) -> Any:

@@ -1,4 +1,4 @@
-"""Answers that are kept: by what was asked and the generation of the index, in this process first, then in the cache."""
+"""Answers that are kept, by what was asked and the index's generation: in this process first, then in the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is answered about one model, read from the bucket: its state, its products, their files, its layers. Blocking."""
+"""What is answered about one model, read from the bucket: its state, products, their files, its layers. Blocking."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def why_no_layers(outcome: Outcome) -> str:
 
 
 def compared(store: ObjectStore, manifest: Manifest) -> tuple[int, tuple[Layer, ...]]:
-    """Return the number of probe images and the layers that a manifest of layer vectors names, without their vectors."""
+    """Return the number of probe images, and the layers without their vectors, of a manifest of layer vectors."""
     data = json.loads(content(store, manifest.file(DATA)))
     return int(data["images"]), tuple(Layer.model_validate(row) for row in data["layers"])
 

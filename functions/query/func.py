@@ -1,4 +1,4 @@
-"""Query: what people and programs ask. It reads the cache, the index and the bucket, and writes to none but the cache."""
+"""Query: what people and programs ask. It reads the cache, the index and the bucket, and writes to the cache alone."""
 
 from __future__ import annotations
 

@@ -77,8 +77,8 @@ def refusals(store: ObjectStore) -> RefusalList:
 def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> SimilarAnswer:
     """Answer with the layers of other models nearest to a layer, over the same probe set.
 
-    A hit's `z` is its score over the standard deviation √(2 / (n (n - 3))) that debiased CKA has under random pairing of
-    the n probe images; it holds for every pair of layers.
+    A hit's `z` is its score over the standard deviation √(2 / (n (n - 3))) that debiased CKA has under random pairing
+    of the n probe images; it holds for every pair of layers.
     """
     found = standing(store, asked.identity)
     outcome = found.outcomes.get("layer_vectors", Outcome(found.state))
@@ -117,11 +117,11 @@ def named(lines: Sequence[CatalogueRow], model: str, version: str) -> Identity:
 
 
 def _position(layers: Sequence[Layer], asked: Question) -> int:
-    for position, layer in enumerate(layers):
-        if layer.id == asked.layer:
-            return position
-    there = ", ".join(layer.id for layer in layers[:20])
-    unknown("layer", f"{asked.identity.subject} has no layer {asked.layer[:100]!r}.", f"its layers begin: {there}")
+    position = next((at for at, layer in enumerate(layers) if layer.id == asked.layer), None)
+    if position is None:
+        there = ", ".join(layer.id for layer in layers[:20])
+        unknown("layer", f"{asked.identity.subject} has no layer {asked.layer[:100]!r}.", f"its layers begin: {there}")
+    return position
 
 
 def _why_not(layer: Layer, metric: Metric) -> str | None:

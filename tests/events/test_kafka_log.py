@@ -27,10 +27,10 @@ PATIENCE_SECONDS = 60.0
 PUBLISH_SECONDS = 12.0  # what `publish` promises, and some for a busy machine
 
 
-@pytest.fixture
-def server(real_servers: None, tmp_path: Path) -> Iterator[KafkaServer]:
-    """A server of the test's own, which it may harm."""
-    with running(tmp_path) as started:
+@pytest.fixture(scope="module")
+def server(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """A server of this module's own, which its tests may harm but for a time."""
+    with running(tmp_path_factory.mktemp("kafka")) as started:
         yield started
 
 

@@ -63,10 +63,14 @@ class Call:
 
 @dataclass(slots=True)
 class Scripted:
-    """Answers each event by its own script, by its id, or by `script`; the last answer of a script repeats."""
+    """Answers each event by its own script, by its id, or by `script`; the last answer of a script repeats.
+
+    With `permits`, each answer takes one.
+    """
 
     script: Sequence[Reply] = (Reply(),)
     by_id: dict[str, Sequence[Reply]] = field(default_factory=dict)
+    permits: asyncio.Semaphore | None = None
     calls: list[Call] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     under_way: int = 0
@@ -114,6 +118,8 @@ class Scripted:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         await asyncio.sleep(reply.seconds)
+        if self.permits is not None:
+            await self.permits.acquire()
         self.under_way -= 1
         if reply.status == 0:
             writer.transport.abort()
@@ -213,6 +219,6 @@ async def running(log: MemoryLog, declared: System, *urls: str) -> AsyncIterator
 async def deliver(subscriber: Scripted, subscription: Subscription, log: MemoryLog) -> DataPlane:
     """Deliver everything in the log, and return once it is settled."""
     async with subscriber.listening() as url, running(log, system(subscription), url) as plane:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await plane.idle()
         return plane

@@ -1,0 +1,126 @@
+"""The command line on a system that is one directory: what a user types, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.models import PRODUCTS, packed
+from tests.stack import ROOT, layerscope
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+
+MODULE = """
+from torch import nn
+
+def lenet():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 10))
+
+class Choosing(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+choosing = Choosing()
+"""
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with one analysed model, digits/lenet/1."""
+    directory = tmp_path_factory.mktemp("system")
+    made = layerscope("init", "--at", str(directory))
+    assert made.returncode == 0, made.stderr
+    model = directory / "model.safetensors"
+    model.write_bytes(packed(1))
+    uploaded = layerscope("upload", str(model), "digits/lenet/1", "--at", str(directory), "--json")
+    assert uploaded.returncode == 0, uploaded.stderr
+    answer = json.loads(uploaded.stdout)
+    assert {name: line["state"] for name, line in answer["products"].items()} == dict.fromkeys(PRODUCTS, "complete")
+    return directory
+
+
+def test_show_lists_models_and_shows_one(system: Path) -> None:
+    listed = json.loads(layerscope("show", "--at", str(system), "--json").stdout)
+    assert [(line["model"], line["state"]) for line in listed["models"]] == [("lenet", "complete")]
+    shown = layerscope("show", "digits/lenet/1", "--at", str(system))
+    assert all(name in shown.stdout for name in PRODUCTS)
+
+
+def test_similar_finds_the_layers_of_a_second_model(system: Path) -> None:
+    second = system / "second.safetensors"
+    second.write_bytes(packed(2))
+    assert layerscope("upload", str(second), "digits/lenet/2", "--at", str(system)).returncode == 0
+    asked = layerscope("similar", "digits/lenet/1", "4", "--metric", "cka", "--at", str(system), "--json")
+    hits = json.loads(asked.stdout)["hits"]
+    assert {hit["version"] for hit in hits} == {"2"}
+    assert hits == sorted(hits, key=lambda hit: -hit["score"])
+
+
+def test_nothing_is_missing_afterwards(system: Path) -> None:
+    assert json.loads(layerscope("replay", "plan", "--at", str(system), "--json").stdout) == {}
+
+
+def test_pack_writes_a_model_of_the_users_own_code(tmp_path: Path) -> None:
+    (tmp_path / "my_models.py").write_text(MODULE)
+    packing = [sys.executable, "-m", "layerscope.cli", "pack"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+
+    def pack(target: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*packing, target], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=100
+        )
+
+    assert pack("my_models:lenet").returncode == 0
+    assert (tmp_path / "model.safetensors").stat().st_size > 1000
+    refused = pack("my_models:choosing")
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert "forward" in refused.stderr or "x.sum()" in refused.stderr
+
+
+def test_a_dataset_of_ones_own_is_added_and_a_misfit_names_both_shapes(system: Path, tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "test.npz",
+        images=chance.integers(0, 256, (60, 8, 8, 3), np.uint8),
+        labels=np.arange(60) % 3,
+    )
+    added = layerscope(
+        "datasets", "add", "shapes", "--test", str(tmp_path / "test.npz"), "--classes", "circle,square,star", "--at", str(system)
+    )
+    assert added.returncode == 0, added.stderr
+    names = [one["name"] for one in json.loads(layerscope("datasets", "list", "--at", str(system), "--json").stdout)]
+    assert names == ["digits", "shapes"]
+    model = system / "model.safetensors"
+    misfit = layerscope("upload", str(model), "shapes/lenet/1", "--at", str(system), "--json")
+    products = json.loads(misfit.stdout)["products"]
+    told = products["predictions"]["refusal"]["message"]
+    assert products["evaluation"]["state"] == "refused"
+    assert "3x8x8" in told
+    assert "expects 1 channel" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["show", "digits/lenet"], 2, "is not DATASET/MODEL/VERSION"),
+        (["show", "digits/nobody/1"], 1, "There is no model digits/nobody/1"),
+        (["similar", "digits/lenet/1", "nolayer"], 1, "has no layer 'nolayer'"),
+        (["env"], 3, "only a stack"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(system: Path, arguments: list[str], status: int, said: str) -> None:
+    done = layerscope(*arguments, "--at", str(system))
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False)
+    assert said in done.stderr
+
+
+def test_without_a_system_it_says_how_to_make_one(tmp_path: Path) -> None:
+    done = layerscope("show", "--at", str(tmp_path / "nowhere"))
+    assert done.returncode == 3
+    assert "layerscope init --at" in done.stderr

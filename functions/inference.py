@@ -34,6 +34,7 @@ _MISFITS: Final = (
     TypeError,
     ValueError,
 )
+_WIDE: Final = 512
 _OUT_OF_MEMORY: Final = ("allocate memory", "out of memory", "bad_alloc")
 _HINT: Final = "Upload it under the dataset that it was trained on; `layerscope datasets list` shows them."
 
@@ -109,7 +110,7 @@ class Classifier:
 def fit(model: nn.Module, images: Images, description: DatasetDescription, device: str) -> Classifier:
     """Run the model on the first two of these images (N, H, W, C) and return it as one that fits its dataset.
 
-    On a CPU the weights of a model with 2-D convolutions are laid out channels last, if it runs like that.
+    On a CPU the weights of a model that gains by it are laid out channels last, if it runs like that.
 
     Raises:
         Refused: it does not take such images (`input-mismatch`), or returns anything but one number a class for each
@@ -119,7 +120,7 @@ def fit(model: nn.Module, images: Images, description: DatasetDescription, devic
     first = images[:2]
     with inference():
         plain(first)
-        if device != "cpu" or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        if device != "cpu" or not _gains_by_channels_last(model):
             return plain
         model.to(memory_format=torch.channels_last)
         fast = Classifier(model, description, device, torch.channels_last)
@@ -128,6 +129,16 @@ def fit(model: nn.Module, images: Images, description: DatasetDescription, devic
             return fast
         model.to(memory_format=torch.contiguous_format)
         return plain
+
+
+def _gains_by_channels_last(model: nn.Module) -> bool:
+    """Tell from its layers, not from a clock, whose mood would show in the last digits of the outputs.
+
+    Small, depthwise and 1x1 convolutions gain (1.2 to 2.2 times on whole models), wide dense ones lose (ResNet: 0.7).
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    wide = any(_WIDE <= layer.in_channels and layer.groups == 1 and max(layer.kernel_size) > 1 for layer in layers)
+    return bool(layers) and not wide
 
 
 def _answer(model: nn.Module, batch: Tensor, description: DatasetDescription) -> Any:

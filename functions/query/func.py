@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from functions.handler import Receive, Scope, Send
 from functions.query.routes import Answers, application, secured
+from functions.server import Receive, Scope, Send
 from functions.services import Services, connect
 from functions.settings import Settings
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from kafka.partitioner.default import murmur2 as kafkas_murmur2
 
 from events.kafka import KafkaMessage, Record
 from events.kafka_log import KafkaLog
@@ -17,6 +16,7 @@ from events.log import MESSAGE_BYTES, POLL_RECORDS, Consumer, EventLog, LogUnava
 from events.memory import MemoryLog
 from events.topics import TOPICS, Topic
 from tests.events.kafka_server import KafkaServer, running
+from tests.events.library import murmur2 as kafkas_murmur2
 
 PATIENCE_SECONDS = 30.0
 

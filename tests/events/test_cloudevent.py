@@ -85,7 +85,13 @@ def test_an_extension_has_a_name_of_its_own_in_lower_case_letters_and_digits(nam
 
 
 @pytest.mark.parametrize(
-    "time", ["2026-11-21T10:45:57Z", "2026-11-21t10:45:57.123456789z", "1990-12-31T23:59:60+00:00", "0001-01-01T00:00:00-23:59"]
+    "time",
+    [
+        "2026-11-21T10:45:57Z",
+        "2026-11-21t10:45:57.123456789z",
+        "1990-12-31T23:59:60+00:00",
+        "0001-01-01T00:00:00-23:59",
+    ],
 )
 def test_every_rfc_3339_time_is_one_and_keeps_its_digits(time: str) -> None:
     assert CloudEvent(id="1", source="/s", type="t", time=time).attributes()["time"] == time

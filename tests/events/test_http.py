@@ -138,7 +138,16 @@ def test_every_fault_of_a_request_is_told_at_once() -> None:
         },
         b"{",
     )
-    for fault in ("specversion", "'ce-id'", "time is", "'bad_name'", "ce-datacontenttype", "not JSON", "source", "type"):
+    for fault in (
+        "specversion",
+        "'ce-id'",
+        "time is",
+        "'bad_name'",
+        "ce-datacontenttype",
+        "not JSON",
+        "source",
+        "type",
+    ):
         assert any(fault in one for one in found), f"{fault} is not in {found}"
 
 
@@ -211,9 +220,7 @@ def test_data_are_read_by_member_and_type(members: dict[str, Any], data: bytes |
 
 def test_attributes_are_text_numbers_and_booleans_become_it_and_null_is_absent() -> None:
     event = structured(subject=None, time=None, whole=-7, yes=True, no=False, none=None)
-    assert event == CloudEvent(
-        id="1", source="/s", type="t", extensions={"whole": "-7", "yes": "true", "no": "false"}
-    )
+    assert event == CloudEvent(id="1", source="/s", type="t", extensions={"whole": "-7", "yes": "true", "no": "false"})
 
 
 @pytest.mark.parametrize(
@@ -298,7 +305,9 @@ def test_the_sdk_reads_what_we_write(event: CloudEvent) -> None:
 
 @given(
     st.dictionaries(EXTENSION_NAMES, ATTRIBUTE_TEXT, max_size=3),
-    st.dictionaries(st.text("abc", max_size=3), JSON_VALUES, min_size=1, max_size=3),  # it leaves a bare string unquoted
+    st.dictionaries(
+        st.text("abc", max_size=3), JSON_VALUES, min_size=1, max_size=3
+    ),  # it leaves a bare string unquoted
     st.booleans(),
 )
 def test_we_read_what_the_sdk_writes(extensions: dict[str, str], data: Any, as_object: bool) -> None:

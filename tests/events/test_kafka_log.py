@@ -14,14 +14,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
 
 from events.kafka import KafkaMessage
 from events.kafka_log import KafkaLog
 from events.log import LogUnavailable
 from events.topics import DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, Topic
 from tests.events.kafka_server import KafkaServer, free_ports, running
+from tests.events.library import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 PATIENCE_SECONDS = 60.0
 PUBLISH_SECONDS = 12.0  # what `publish` promises, and some for a busy machine

@@ -19,7 +19,8 @@ import pytest
 import torch
 from torch import nn
 
-from functions import file_kinds, graph_nodes, graph_spec, models, safetensors_file, vocabulary
+from functions import models
+from functions.models import file_kinds, graph_nodes, graph_spec, safetensors_file, vocabulary
 from functions.errors import Refused
 
 Json = dict[str, Any]
@@ -695,7 +696,7 @@ def test_the_safe_form_is_recognised() -> None:
 
 
 def test_every_name_of_the_vocabulary_has_its_callable() -> None:
-    from functions import operators
+    from functions.models import operators
 
     assert set(operators.LAYER_CLASSES) == set(vocabulary.LAYERS)
     assert set(operators.FUNCTION_CALLS) == vocabulary.FUNCTIONS

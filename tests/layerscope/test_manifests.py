@@ -176,6 +176,17 @@ def test_containers_are_probed_bounded_and_unprivileged_and_hold_no_secret() -> 
     assert not list(documents("Secret"))
 
 
+def test_a_computation_passes_its_own_memory_limit_before_the_container_does() -> None:
+    bounded = 0
+    for document in documents("Service"):
+        (container,) = document["spec"]["template"]["spec"]["containers"]
+        own = {one["name"]: one["value"] for one in container.get("env", ())}.get("LAYERSCOPE_LIMIT_MEMORY_MB")
+        if own is not None:
+            bounded += 1
+            assert int(own) < 1024 * int(container["resources"]["limits"]["memory"].removesuffix("Gi"))
+    assert bounded == 10  # five functions that compute, and what is behind their replay Triggers
+
+
 ONE_TRIGGER = """
 apiVersion: eventing.knative.dev/v1
 kind: Broker

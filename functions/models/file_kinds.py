@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from functions.errors import Refused
-from functions.safetensors_file import MAX_HEADER, PACK_COMMAND
+from functions.models.safetensors_file import MAX_HEADER, PACK_COMMAND
 
 Kind = Literal[
     "safetensors-layerscope",

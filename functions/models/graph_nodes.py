@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast, get_args
 
 from functions.errors import Refused
-from functions.safetensors_file import PACK_COMMAND, shown
-from functions.vocabulary import ARGUMENT_DTYPES, ATTRIBUTES, FUNCTIONS, METHODS, STRINGS
+from functions.models.safetensors_file import PACK_COMMAND, shown
+from functions.models.vocabulary import ARGUMENT_DTYPES, ATTRIBUTES, FUNCTIONS, METHODS, STRINGS
 
 MAX_NESTING: Final = 4
 MAX_ITEMS: Final = 4_096

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from functions.vocabulary import ARGUMENT_DTYPES, ATTRIBUTES, FUNCTIONS, LAYERS, METHODS
+from functions.models.vocabulary import ARGUMENT_DTYPES, ATTRIBUTES, FUNCTIONS, LAYERS, METHODS
 
 Operator = Callable[..., Any]
 

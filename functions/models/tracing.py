@@ -16,14 +16,14 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from functions import live_module
+from functions.models import live_module
 from functions.errors import Refused
-from functions.graph_module import SafeModel
-from functions.graph_spec import Graph, Weight
-from functions.operators import function_name, layer_name
-from functions.safetensors_file import PACK_COMMAND, shown
-from functions.traced_calls import Encoder
-from functions.vocabulary import ATTRIBUTES, METHODS
+from functions.models.graph_module import SafeModel
+from functions.models.graph_spec import Graph, Weight
+from functions.models.operators import function_name, layer_name
+from functions.models.safetensors_file import PACK_COMMAND, shown
+from functions.models.traced_calls import Encoder
+from functions.models.vocabulary import ATTRIBUTES, METHODS
 
 _DROPOUTS: Final = frozenset(
     {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "stochastic_depth"}

@@ -20,10 +20,10 @@ from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
 from functions.errors import Refused
-from functions.graph_spec import Module, Weight
-from functions.operators import layer_name
-from functions.safetensors_file import PACK_COMMAND, shown
-from functions.vocabulary import LAYERS
+from functions.models.graph_spec import Module, Weight
+from functions.models.operators import layer_name
+from functions.models.safetensors_file import PACK_COMMAND, shown
+from functions.models.vocabulary import LAYERS
 
 _NOT_IN_A_CLASS: Final = re.compile(r"[^A-Za-z0-9_]", re.ASCII)
 

@@ -1,4 +1,4 @@
-"""The safe model form: a safetensors file whose metadata holds the architecture as JSON. Written, read, rebuilt here.
+"""The safe model form: a safetensors file whose metadata holds the architecture as JSON. Shared, not a function.
 
 `pack` runs in the user's process; `read` and `build` are how every function gets at a model, and execute nothing that
 the file names. The SHA-256 of the canonical bytes is the model's `content`.
@@ -19,14 +19,14 @@ from typing import BinaryIO, Final
 import torch
 from torch import Tensor, nn
 
-from functions import file_kinds
+from functions.models import file_kinds
 from functions.errors import Refused
-from functions.file_kinds import KEY, opened
-from functions.graph_module import SafeModel, assemble
-from functions.graph_nodes import refuse
-from functions.graph_spec import FORMAT, Graph, from_json
-from functions.safetensors_file import Header, Stored, read_header, shown, to_bytes
-from functions.tracing import trace
+from functions.models.file_kinds import KEY, opened
+from functions.models.graph_module import SafeModel, assemble
+from functions.models.graph_nodes import refuse
+from functions.models.graph_spec import FORMAT, Graph, from_json
+from functions.models.safetensors_file import Header, Stored, read_header, shown, to_bytes
+from functions.models.tracing import trace
 
 __all__ = ["FORMAT", "ModelFile", "SafeModel", "build", "canonical", "choose_device", "load", "pack", "read"]
 

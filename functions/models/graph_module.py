@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from functions.errors import Refused
-from functions.graph_nodes import DType, Node, Ref, refuse
-from functions.graph_spec import Graph, Module, Weight
-from functions.operators import ATTRIBUTE_CALLS, DTYPES, FUNCTION_CALLS, LAYER_CLASSES, METHOD_CALLS
-from functions.safetensors_file import PACK_COMMAND, shown
+from functions.models.graph_nodes import DType, Node, Ref, refuse
+from functions.models.graph_spec import Graph, Module, Weight
+from functions.models.operators import ATTRIBUTE_CALLS, DTYPES, FUNCTION_CALLS, LAYER_CLASSES, METHOD_CALLS
+from functions.models.safetensors_file import PACK_COMMAND, shown
 
 TensorOf = Callable[[str], Tensor]
 

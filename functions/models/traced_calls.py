@@ -8,11 +8,11 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from functions import live_module
+from functions.models import live_module
 from functions.errors import Refused
-from functions.graph_nodes import DType, Node, Ref
-from functions.operators import DTYPES, function_name
-from functions.safetensors_file import PACK_COMMAND, shown
+from functions.models.graph_nodes import DType, Node, Ref
+from functions.models.operators import DTYPES, function_name
+from functions.models.safetensors_file import PACK_COMMAND, shown
 
 _WITHOUT_EFFECT: Final = frozenset({"memory_format", "_stacklevel"})
 """Keywords that choose a memory layout or the depth of a warning: results do not depend on them."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
 from functions.errors import Refused
-from functions.graph_nodes import MAX_DEPTH, Node, Ref, check_keys, node_to_json, read_name, read_node, refuse
-from functions.safetensors_file import MAX_TENSORS, PACK_COMMAND, shown, strict_json
-from functions.vocabulary import LAYERS
+from functions.models.graph_nodes import MAX_DEPTH, Node, Ref, check_keys, node_to_json, read_name, read_node, refuse
+from functions.models.safetensors_file import MAX_TENSORS, PACK_COMMAND, shown, strict_json
+from functions.models.vocabulary import LAYERS
 from schemas.digests import canonical_json
 
 FORMAT: Final = "layerscope.graph.v1"

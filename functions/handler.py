@@ -145,7 +145,7 @@ class WorkingFunction(EventFunction):
     def attach(self, services: Services) -> None:
         """Use these services, and start the worker."""
         super().attach(services)
-        self._worker = Worker(services.limits.seconds, services.limits.memory_mb)
+        self._worker = services.worker or Worker(services.limits.seconds, services.limits.memory_mb)
         self._warming = asyncio.get_running_loop().create_task(self._worker.run(warm, self._runs_models))
 
     async def stop(self) -> None:

@@ -19,6 +19,7 @@ from functions.object_store import ObjectStore
 from functions.s3_store import S3Store
 from functions.settings import Settings
 from functions.vector_store import MilvusStore, VectorStore
+from functions.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Services:
     scratch: Path
     limits: Limits = Limits()
     namespace: str = "layerscope"
+    worker: Worker | None = None
+    """The worker of all functions where they are one process; None: each starts its own."""
 
 
 def connect(settings: Settings) -> Services:
@@ -59,12 +62,15 @@ def connect(settings: Settings) -> Services:
 
 def embedded(directory: Path) -> Services:
     """Return the services of a system that is one directory: buckets, an index in a file, an in-memory log and cache."""
+    limits = Limits()
     return Services(
         store=DirectoryStore(directory),
         vectors=MilvusStore(str(directory / "index.db"), ""),
         cache=MemoryCache(),
         log=MemoryLog(),
         scratch=directory / ".scratch",
+        limits=limits,
+        worker=Worker(limits.seconds, limits.memory_mb),
     )
 
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import uvicorn
-from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from events.log import EventLog
-from functions.server import JsonLines
+from functions.server import JsonLines, Receive, Scope, Send
 from layerscope.dataplane import DataPlane, SubscriptionStatus
 from layerscope.delivery import Tally
 from layerscope.manifests import load
@@ -31,84 +29,86 @@ SHUTDOWN_SECONDS: Final = 2
 
 
 def main() -> None:
-    """Run until SIGTERM; ends with status 1 if the data plane ends by itself."""
+    """Run until SIGTERM; ends with status 1 if the data plane ends by itself, which only a bug can make it do."""
+    from events.kafka_log import KafkaLog  # its client takes long to import, and only the process needs it
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("httpx", "kafka", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    from events.kafka_log import KafkaLog  # its client takes long to import, and only the process needs it
-
-    functions = json.loads(os.environ["LAYERSCOPE_FUNCTIONS"])
     log = KafkaLog(os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"))
-    serve(log, functions, int(os.environ.get("LAYERSCOPE_DATAPLANE_PORT", "8090")))
-
-
-def serve(log: EventLog, functions: Mapping[str, str], port: int) -> None:
-    """Run the data plane of `knative/` over a log and functions at these URLs, by the names of their Services.
-
-    Raises:
-        SystemExit: it ended by itself, which only a bug can make it do.
-    """
-    clients = {name: client_at(url) for name, url in functions.items()}
-    plane = DataPlane(load(MANIFESTS), log, clients)
-    faults: list[BaseException] = []
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        def ended(task: asyncio.Task[None]) -> None:
-            if fault := task.exception():
-                logger.critical("the data plane ended", exc_info=fault)
-                faults.append(fault)
-            server.should_exit = True
-
-        work = asyncio.create_task(plane.run())
-        work.add_done_callback(ended)
-        yield
-        await plane.stop()
-        for client in clients.values():
-            await client.aclose()
-        await asyncio.to_thread(log.close)
-
-    app = application(plane, lifespan)
+    clients = {name: client_at(url) for name, url in json.loads(os.environ["LAYERSCOPE_FUNCTIONS"]).items()}
+    process = DataPlaneProcess(DataPlane(load(MANIFESTS), log, clients))
     config = uvicorn.Config(
-        app,
+        process,
         host="127.0.0.1",
-        port=port,
+        port=int(os.environ.get("LAYERSCOPE_DATAPLANE_PORT", "8090")),
         lifespan="on",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     server = uvicorn.Server(config)
+    process.ended = partial(setattr, server, "should_exit", True)
     server.run()
-    if faults:
+    log.close()
+    if process.fault is not None:
         sys.exit(1)
 
 
-def application(plane: DataPlane, lifespan: Any = None) -> FastAPI:
-    """Return what the process answers: health, `/metrics` for Prometheus, and the same as JSON under `/status`."""
-    app = FastAPI(openapi_url=None, lifespan=lifespan)
+class DataPlaneProcess:
+    """The ASGI application around a data plane: it runs as long as this is served, and drains before the end.
 
-    @app.get("/health/liveness")
-    async def alive() -> Response:
-        return Response("alive", media_type="text/plain")
+    Answers `/health/liveness`, `/health/readiness`, `/metrics` for Prometheus, and the same as JSON under `/status`.
+    """
 
-    @app.get("/health/readiness")
-    async def ready() -> Response:
-        if plane.ready:
-            return Response("ready", media_type="text/plain")
-        return Response("not every subscription reads its topic yet", status_code=503, media_type="text/plain")
+    def __init__(self, plane: DataPlane) -> None:
+        """Prepare; `ended` is called when the data plane ends, and `fault` then tells why, if it was not stopped."""
+        self.ended: Callable[[], None] = lambda: None
+        self.fault: BaseException | None = None
+        self._plane = plane
 
-    @app.get("/status")
-    async def status() -> list[dict[str, Any]]:
-        return [asdict(one) for one in await plane.status()]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run from the server's start to its end."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        status, media_type, body = await self._answer(scope["path"])
+        headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        return Response(exposition(await plane.status()), media_type=CONTENT_TYPE_LATEST)
+    async def _answer(self, path: str) -> tuple[int, str, bytes]:
+        match path:
+            case "/health/liveness":
+                return 200, "text/plain", b"alive"
+            case "/health/readiness" if self._plane.ready:
+                return 200, "text/plain", b"ready"
+            case "/health/readiness":
+                return 503, "text/plain", b"not every subscription reads its topic yet"
+            case "/metrics":
+                return 200, CONTENT_TYPE_LATEST, exposition(await self._plane.status())
+            case "/status":
+                statuses = [asdict(one) for one in await self._plane.status()]
+                return 200, "application/json", json.dumps(statuses).encode()
+        return 404, "text/plain", b"there is /health/liveness, /health/readiness, /metrics and /status"
 
-    return app
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        work = asyncio.create_task(self._plane.run())
+        work.add_done_callback(self._end)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._plane.stop()
+        await asyncio.wait((work,))
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _end(self, work: asyncio.Task[None]) -> None:
+        self.fault = work.exception()
+        if self.fault is not None:
+            logger.critical("the data plane ended", exc_info=self.fault)
+        self.ended()
 
 
 def exposition(statuses: list[SubscriptionStatus]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -63,6 +64,8 @@ class Running:
 @asynccontextmanager
 async def running(directory: Path, say: Callable[[str], None]) -> AsyncIterator[Running]:
     """Run every function over a directory until the block ends."""
+    # The worker has this machine's cores to share with the caller; more threads only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     services = embedded(directory)
     await asyncio.to_thread(initialise, services, say)
     functions = {name: importlib.import_module(f"functions.{name}.func").new() for name in names()}

@@ -57,6 +57,7 @@ class Showcase:
             return await self._show(system)
 
     def _trained(self, network: Network, part: datasets.Part, description: DatasetDescription) -> torch.nn.Module:
+        torch.set_num_threads(1)  # small networks train no faster with more, and far slower on a busy machine
         model = None
         for epoch, model in train(network, part, description):
             if network.epochs:

@@ -22,7 +22,7 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> LayerVectors:
         Refused: the model does not fit the dataset, or the probe part is too small to compare anything on.
     """
     # torch is imported in the worker only
-    from functions.inference import fit, inference
+    from functions.inference import normalised
     from functions.layer_vectors.grams import gram
     from functions.layer_vectors.responses import responses
 
@@ -35,9 +35,8 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> LayerVectors:
             "least, and on 100 for scores that mean something.",
             "Add the dataset again with a larger probe part: `layerscope datasets add NAME --probe probe.npz …`.",
         )
-    classifier = fit(model, images, dataset.description, device)
-    with inference():
-        input_gram = gram(classifier.inputs(images).flatten(1))
+    answered = responses(model, images, dataset.description, device)
+    input_gram = gram(normalised(images, dataset.description, device).flatten(1))
     references = References(
         inputs=packed(input_gram.centred),
         labels=packed(label_gram(probe.labels)),
@@ -50,7 +49,7 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> LayerVectors:
             one.gram,
             references,
         )
-        for one in responses(classifier, images)
+        for one in answered
     ]
     pairs = n * (n - 1) // 2
     return LayerVectors(

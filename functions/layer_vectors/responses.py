@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from functions.activations import Call, leaves, reduced, weight_layers
-from functions.inference import Classifier, Images, inference
+from functions.inference import Classifier, Images, fit, inference
 from functions.layer_vectors.grams import gram
 from functions.layer_vectors.vectors import Gram
+from schemas.datasets import DatasetDescription
 
 BUDGET: Final = 2 * 1024**3
 # What a pass holds at its peak, in units of its largest response: what goes in, what comes out, and workspace.
@@ -33,21 +34,27 @@ class Response:
     gram: Gram | None
 
 
-def responses(classifier: Classifier, images: Images, budget: int = BUDGET) -> list[Response]:
+def responses(
+    model: nn.Module, images: Images, description: DatasetDescription, device: str, budget: int = BUDGET
+) -> list[Response]:
     """Return every call of every weight layer, in the order of the forward pass, over all images (n, H, W, C).
 
     Args:
-        classifier: a model that fits the images' dataset.
+        model: in eval mode, on `device`.
         images: the probe images; their number is the size of the Grams.
+        description: of the dataset that they are from.
+        device: where to compute.
         budget: bytes that responses may take at a time. It decides how images are batched, so results depend on it in
             their last digits, and not on how much memory there happens to be.
+
+    Raises:
+        Refused: the model does not fit the dataset.
     """
+    with reduced(leaves(model), _floats) as sizes:
+        classifier = fit(model, images, description, device)
+    largest = max(sizes.values(), default=0) // len(images[:2])
+    batch = budget // (_FLOAT * _LIVE * max(largest, 1))
     with inference():
-        first = images[:2]
-        with reduced(leaves(classifier.model), _floats) as sizes:
-            classifier(first)
-        largest = max(sizes.values(), default=0) // len(first)
-        batch = budget // (_FLOAT * _LIVE * max(largest, 1))
         if batch >= len(images):
             return _in_one_batch(classifier, images)
         return _in_passes(classifier, images, max(batch, 2), budget)

@@ -9,6 +9,7 @@ mean 0 and standard deviation sqrt(2 / (n (n - 3))), whatever the two layers are
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -60,7 +61,7 @@ def packed(gram: Matrix) -> Vector | None:
     off_diagonal = gram - np.diag(np.diag(gram))
     means = off_diagonal.sum(axis=0) / (n - 2)
     means -= means.sum() / (2 * (n - 1))
-    vector: Vector = (off_diagonal - means[:, None] - means)[np.triu_indices(n, 1)]
+    vector: Vector = (off_diagonal - means[:, None] - means).ravel()[_triangle(n, 1)]
     length = float(np.linalg.norm(vector))
     # Rounding of float32 products leaves about 1e-8 of the trace; responses to real images are above 1e-3.
     return vector / length if length > _PATTERNLESS * np.trace(gram) else None
@@ -84,4 +85,11 @@ def label_gram(labels: NDArray[np.int64]) -> Matrix:
 
 def upper_triangle(gram: Matrix) -> NDArray[np.float32]:
     """Return the upper triangle with its diagonal, row by row, as it is stored: float32 (n(n+1)/2,)."""
-    return gram[np.triu_indices(len(gram))].astype(np.float32)
+    return gram.ravel()[_triangle(len(gram), 0)].astype(np.float32)
+
+
+@lru_cache
+def _triangle(n: int, first: int) -> NDArray[np.intp]:
+    """Return where the upper triangle lies in a flattened matrix (n, n), from its `first` diagonal on."""
+    places: NDArray[np.intp] = np.flatnonzero(np.triu(np.ones((n, n), np.bool_), first))
+    return places

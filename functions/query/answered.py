@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from prometheus_client import Counter
 from pydantic import ValidationError
 
 from functions.cache import Cache
+from functions.server import Scope
 from functions.single_flight import SingleFlight
 from schemas.digests import digest
 from schemas.queries import Answer
@@ -16,6 +17,7 @@ from schemas.queries import Answer
 KEPT = 1_024
 
 _lookups = Counter("layerscope_query_lookups", "Cached questions, by where the answer was", ["found"])
+_near = _lookups.labels("near")
 
 
 class Answered:
@@ -23,11 +25,31 @@ class Answered:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._near: OrderedDict[str, bytes] = OrderedDict()
+        self._near: OrderedDict[tuple[str | None, str, bytes], bytes] = OrderedDict()
         self._flight: SingleFlight[bytes] = SingleFlight()
 
-    async def get(self, asked: dict[str, object], body: type[Answer], make: Callable[[], Awaitable[Answer]]) -> bytes:
-        """Return the JSON of the answer to `asked`, which is a `body`; while the cache is down nothing is kept."""
+    async def again(self, scope: Scope) -> bytes | None:
+        """Return the answer that this process has given to the same words, unless the index has moved since."""
+        if not self._near or scope["method"] != "GET":
+            return None
+        key = _words(await self._cache.generation(), scope)
+        found = self._near.get(key)
+        if found is not None:
+            self._near.move_to_end(key)
+            _near.inc()
+        return found
+
+    async def get(
+        self, scope: Scope, asked: Mapping[str, object], body: type[Answer], make: Callable[[], Awaitable[Answer]]
+    ) -> bytes:
+        """Return the JSON of the answer to a request; while the cache is down nothing is kept.
+
+        Args:
+            scope: the request, in the words it came in.
+            asked: what it means: the same for all who ask the same, however they put it.
+            body: what the answer is.
+            make: finds the answer.
+        """
 
         async def made() -> bytes:
             return (await make()).model_dump_json().encode()
@@ -36,11 +58,11 @@ class Answered:
         if generation is None:
             return await self._flight.run(digest(asked), made)
         key = f"{generation}:{digest(asked)}"
-        if key in self._near:
-            self._near.move_to_end(key)
-            _lookups.labels("near").inc()
-            return self._near[key]
-        return await self._flight.run(key, lambda: self._looked_up(key, body, made))
+        answer = await self._flight.run(key, lambda: self._looked_up(key, body, made))
+        self._near[_words(generation, scope)] = answer
+        if len(self._near) > KEPT:
+            self._near.popitem(last=False)
+        return answer
 
     async def _looked_up(self, key: str, body: type[Answer], made: Callable[[], Awaitable[bytes]]) -> bytes:
         found = _valid(body, await self._cache.get(key))
@@ -48,10 +70,11 @@ class Answered:
         if found is None:
             found = await made()
             await self._cache.set(key, found)
-        self._near[key] = found
-        if len(self._near) > KEPT:
-            self._near.popitem(last=False)
         return found
+
+
+def _words(generation: str | None, scope: Scope) -> tuple[str | None, str, bytes]:
+    return generation, scope["path"], scope["query_string"]
 
 
 def _valid(body: type[Answer], found: bytes | None) -> bytes | None:

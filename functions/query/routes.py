@@ -66,7 +66,7 @@ class Answers:
 
         return await self._reading.run(str(generation), read)
 
-    async def similar(self, question: Question) -> Response:
+    async def similar(self, request: Request, question: Question) -> Response:
         """Answer a search, from the cache if it was asked before."""
         asked = {
             "similar": question.identity.subject,
@@ -79,7 +79,8 @@ class Answers:
         async def searched() -> SimilarAnswer:
             return await asyncio.to_thread(search.similar, self.services.store, self.services.vectors, question)
 
-        return Response(await self.answered.get(asked, SimilarAnswer, searched), media_type="application/json")
+        answer = await self.answered.get(request.scope, asked, SimilarAnswer, searched)
+        return Response(answer, media_type="application/json")
 
 
 def application(given: Callable[[], Answers]) -> FastAPI:
@@ -171,6 +172,7 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
 
     @routes.get("/models/{dataset}/{model}/{version}/layers/{layer}/similar", response_model=SimilarAnswer)
     async def similar(
+        request: Request,
         dataset: Name,
         model: Name,
         version: Name,
@@ -180,10 +182,12 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
         min_accuracy: MinAccuracy = None,
     ) -> Response:
         """Return the layers of other models that are most like this one, on the same probe set."""
-        return await given().similar(Question(Identity(dataset, model, version), layer, metric, k, min_accuracy))
+        question = Question(Identity(dataset, model, version), layer, metric, k, min_accuracy)
+        return await given().similar(request, question)
 
     @routes.get("/{model_id}/{version_id}/{layer_id}/search", response_model=SimilarAnswer)
     async def older(
+        request: Request,
         model_id: Name,
         version_id: Name,
         layer_id: Part,
@@ -193,7 +197,7 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
     ) -> Response:
         """Answer the same question in its older form, where the model's name alone says whose layer is meant."""
         identity = search.named(await given().lines(), model_id, version_id)
-        return await given().similar(Question(identity, layer_id, metric, k, min_accuracy))
+        return await given().similar(request, Question(identity, layer_id, metric, k, min_accuracy))
 
     return routes
 

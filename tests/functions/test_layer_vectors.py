@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from functions.datasets import Dataset, Part
 from functions.errors import Refused
-from functions.inference import fit
 from functions.layer_vectors import func
 from functions.layer_vectors.grams import gram
 from functions.layer_vectors.responses import responses
@@ -231,10 +230,9 @@ def test_the_same_model_gives_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("budget", [10_000, 40_000, 90_000])
 def test_small_batches_and_several_passes_give_the_grams_of_one_batch(budget: int) -> None:
-    model, dataset = small_cnn().eval(), probe()
-    images = dataset.part("probe").images
-    classifier = fit(model, images, dataset.description, "cpu")
-    whole, parts = responses(classifier, images), responses(classifier, images, budget)
+    model, images = small_cnn().eval(), probe().part("probe").images
+    whole = responses(model, images, described(40), "cpu")
+    parts = responses(model, images, described(40), "cpu", budget)
     assert [one.call for one in parts] == [one.call for one in whole]
     assert [one.shape for one in parts] == [one.shape for one in whole]
     for one, other in zip(whole, parts, strict=True):
@@ -356,7 +354,7 @@ def test_a_layer_that_does_not_answer_image_by_image_is_unbatched() -> None:
     assert [layer.shape for layer in product.layers] == [(7, 9), (9, 8), (10,)]
     assert_not_indexed(product, 0)
     images = probe().part("probe").images
-    in_passes = responses(fit(Odd().eval(), images, described(40), "cpu"), images, budget=10_000)
+    in_passes = responses(Odd().eval(), images, described(40), "cpu", budget=10_000)
     assert [one.gram is None for one in in_passes] == [True, False, False]
 
 

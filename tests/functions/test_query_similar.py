@@ -179,7 +179,8 @@ def test_equal_questions_are_searched_once_until_the_index_moves(given_services:
         answers = await asyncio.gather(*plain, *spelled)
         assert len({answer.content for answer in answers}) == 1
         assert vectors.searches == 1
-        await client.get(similar())
+        assert (await client.get(similar())).content == answers[0].content
+        assert (await client.get(similar())).headers == answers[0].headers
         assert vectors.searches == 1
         for other in ("?k=9", "?metric=cka", "?min_accuracy=0"):
             await client.get(similar() + other)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ from events.kafka import KafkaMessage, to_record
 from events.log import Consumer, Revoked, Start
 from events.memory import MemoryLog
 from layerscope.dataplane import DataPlane, SubscriptionStatus
-from layerscope.dataplane_app import application, exposition
+from layerscope.dataplane_app import DataPlaneProcess, exposition
 from layerscope.dispatch import WINDOW
 from layerscope.filters import parse_all
 from layerscope.manifests import DeliveryPolicy, Ping, System
@@ -468,7 +469,7 @@ def test_status_counts_what_happened_and_metrics_say_the_same() -> None:
             async with asyncio.timeout(30):
                 await plane.idle()
             (status,) = await plane.status()
-            async with client_of(application(plane)) as client:
+            async with client_of(DataPlaneProcess(plane)) as client:
                 metrics, listed = await client.get("/metrics"), await client.get("/status")
                 return status, metrics, listed, await client.get("/health/readiness")
 
@@ -490,7 +491,7 @@ def test_readiness_waits_until_every_subscription_reads_its_topic() -> None:
     async def run() -> httpx.Response:
         async with client_of(None) as nothing:
             plane = DataPlane(system(trigger()), new_log(), {"s": nothing})
-            async with client_of(application(plane)) as client:
+            async with client_of(DataPlaneProcess(plane)) as client:
                 assert (await client.get("/health/liveness")).status_code == 200
                 return await client.get("/health/readiness")
 
@@ -588,3 +589,62 @@ def test_a_topic_that_is_made_later_is_waited_for() -> None:
             await until(lambda: subscriber.finished)
 
     asyncio.run(run())
+
+
+async def serve(process: DataPlaneProcess, until_stopped: Callable[[], Awaitable[None]]) -> list[str]:
+    """Run a process from the server's start to its end, as an ASGI server does."""
+    said: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        if said:
+            await until_stopped()
+            return {"type": "lifespan.shutdown"}
+        return {"type": "lifespan.startup"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        said.append(message["type"])
+
+    async with asyncio.timeout(30):
+        await process({"type": "lifespan"}, receive, send)
+    return said
+
+
+def test_the_process_delivers_from_start_to_end_and_drains() -> None:
+    log, subscription, subscriber = new_log(), trigger(), Scripted((Reply(204, seconds=0.2),))
+    publish(log, an_event())
+
+    async def run() -> list[str]:
+        async def called() -> None:
+            await until(lambda: subscriber.calls)
+
+        async with subscriber.listening() as url, client_at(url) as client:
+            return await serve(DataPlaneProcess(DataPlane(system(subscription), log, {"s": client})), called)
+
+    assert asyncio.run(run()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert subscriber.finished == ["1"]
+    assert uncommitted(log, subscription) == []
+
+
+class BrokenLog(MemoryLog):
+    """A log with a bug."""
+
+    def consumer(self, topic: str, group: str, *, start: Start, revoked: Revoked | None = None) -> Consumer:
+        raise RuntimeError("a bug")
+
+
+def test_the_process_ends_and_says_why_when_the_data_plane_does() -> None:
+    async def run() -> DataPlaneProcess:
+        ended = asyncio.Event()
+        async with client_of(None) as nothing:
+            process = DataPlaneProcess(DataPlane(system(trigger()), with_topics(BrokenLog()), {"s": nothing}))
+            process.ended = ended.set
+
+            async def has_ended() -> None:
+                await ended.wait()
+
+            await serve(process, has_ended)
+        return process
+
+    fault = asyncio.run(run()).fault
+    assert isinstance(fault, ExceptionGroup)
+    assert "a bug" in str(fault.exceptions[0])

@@ -127,7 +127,9 @@ class EventFunction(ABC):
             return _problem(500, "WorkFailed", str(error))
         except Exception as error:
             _log.exception("a bug, while an event was answered")
-            return _problem(500, type(error).__name__, f"internal error: {type(error).__name__}; see the function's log")
+            return _problem(
+                500, type(error).__name__, f"internal error: {type(error).__name__}; see the function's log"
+            )
         if answer is None:
             return 204, {}, b""
         return 200, *http.to_binary(answer)

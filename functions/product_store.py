@@ -67,9 +67,7 @@ def failure(store: ObjectStore, outcome_key: str) -> Failure | None:
 def load(store: ObjectStore, product: type[Product], complete: Manifest) -> Product:
     """Read the product that a manifest names."""
     wanted = [DATA, *(f"{name}.{kind.extension}" for name, kind in product.files().items())]
-    return decode(
-        product, {name: store.get(keys.PRODUCTS, keys.blob(complete.file(name).sha256)) for name in wanted}
-    )
+    return decode(product, {name: store.get(keys.PRODUCTS, keys.blob(complete.file(name).sha256)) for name in wanted})
 
 
 def write(store: ObjectStore, product: Product, facts: Facts, making: Making) -> Manifest:

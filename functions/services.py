@@ -13,8 +13,8 @@ from events.log import EventLog, LogUnavailable
 from events.memory import MemoryLog
 from events.topics import EVENTS
 from functions.cache import Cache, MemoryCache, RedisCache
-from functions.errors import Unavailable
 from functions.directory_store import DirectoryStore
+from functions.errors import Unavailable
 from functions.object_store import ObjectStore
 from functions.s3_store import S3Store
 from functions.settings import Settings
@@ -55,7 +55,9 @@ def connect(settings: Settings) -> Services:
         cache=RedisCache(settings.redis_url.get_secret_value()),
         log=KafkaLog(settings.kafka_bootstrap_servers),
         scratch=settings.layerscope_scratch,
-        limits=Limits(settings.layerscope_limit_seconds, settings.layerscope_limit_memory_mb, settings.layerscope_device),
+        limits=Limits(
+            settings.layerscope_limit_seconds, settings.layerscope_limit_memory_mb, settings.layerscope_device
+        ),
         namespace=settings.layerscope_namespace,
     )
 

@@ -25,7 +25,9 @@ class Settings(BaseModel):
     aws_access_key_id: str = Field(description="the functions' access key")
     aws_secret_access_key: SecretStr = Field(description="its secret")
     kafka_bootstrap_servers: str = Field(default="127.0.0.1:9092", description="brokers, comma-separated")
-    milvus_uri: str = Field(default="http://127.0.0.1:19530", description="Milvus server, or the path of a Milvus Lite file")
+    milvus_uri: str = Field(
+        default="http://127.0.0.1:19530", description="Milvus server, or the path of a Milvus Lite file"
+    )
     milvus_token: SecretStr = Field(default=SecretStr(""), description="Milvus' token, if it asks for one")
     redis_url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"), description="the cache of query")
     layerscope_device: Literal["auto", "cpu", "cuda"] = Field(
@@ -33,7 +35,9 @@ class Settings(BaseModel):
     )
     layerscope_limit_seconds: float = Field(default=120, gt=0, description="time limit of one computation")
     layerscope_limit_memory_mb: int = Field(default=8_192, gt=0, description="memory limit of the computing process")
-    layerscope_namespace: str = Field(default="layerscope", description="Kubernetes namespace, part of the consumer groups")
+    layerscope_namespace: str = Field(
+        default="layerscope", description="Kubernetes namespace, part of the consumer groups"
+    )
     layerscope_scratch: Path = Field(
         default=Path(tempfile.gettempdir()) / "layerscope", description="local folder for models and datasets in use"
     )

@@ -137,7 +137,7 @@ def _outcome(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
         return "returned", function(*args, **kwargs)
     except LayerscopeError as error:
         return "raised", error
-    except Exception as error:  # the other side of the one error boundary: what a child raises is the parent's to judge
+    except Exception as error:  # noqa: BLE001  the far side of the one error boundary: the parent judges what this raised
         return type(error).__name__, traceback.format_exc()
 
 

@@ -9,7 +9,6 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -125,7 +124,11 @@ def doctor(at: At = None, as_json: Json = False) -> None:
         print_json([{"check": one.check, "ok": one.ok, "found": one.found, "advice": one.advice} for one in findings])
     else:
         for one in findings:
-            out.print(f"{'ok  ' if one.ok else 'FAIL'} {one.check}: {one.found}", style=None if one.ok else "red", markup=False)
+            out.print(
+                f"{'ok  ' if one.ok else 'FAIL'} {one.check}: {one.found}",
+                style=None if one.ok else "red",
+                markup=False,
+            )
             if not one.ok:
                 out.print(f"     {one.advice}", style="cyan", markup=False)
     if not all(one.ok for one in findings):
@@ -167,7 +170,11 @@ def pack(
 
 
 @app.command()
-def show(name: Annotated[str | None, typer.Argument(metavar="[DATASET/MODEL/VERSION]")] = None, at: At = None, as_json: Json = False) -> None:
+def show(
+    name: Annotated[str | None, typer.Argument(metavar="[DATASET/MODEL/VERSION]")] = None,
+    at: At = None,
+    as_json: Json = False,
+) -> None:
     """Show one model version, or a list of all."""
     system = systems.locate(at)
     if name is None:
@@ -196,7 +203,11 @@ def similar(
 
 
 @replay_app.command("plan")
-def replay_plan(at: At = None, failed: Annotated[bool, typer.Option("--failed", help="also what failed")] = False, as_json: Json = False) -> None:
+def replay_plan(
+    at: At = None,
+    failed: Annotated[bool, typer.Option("--failed", help="also what failed")] = False,
+    as_json: Json = False,
+) -> None:
     """Say what is missing and not queued, and ask for nothing."""
     from layerscope.reprocessing import planned
 
@@ -205,7 +216,11 @@ def replay_plan(at: At = None, failed: Annotated[bool, typer.Option("--failed", 
 
 
 @replay_app.command("run")
-def replay_run(at: At = None, failed: Annotated[bool, typer.Option("--failed", help="also what failed")] = False, as_json: Json = False) -> None:
+def replay_run(
+    at: At = None,
+    failed: Annotated[bool, typer.Option("--failed", help="also what failed")] = False,
+    as_json: Json = False,
+) -> None:
     """Ask for what is missing and not queued."""
     from layerscope.reprocessing import asked
 

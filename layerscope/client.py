@@ -77,7 +77,9 @@ async def get(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
     try:
         answer = await client.get(path, params=asked)
     except httpx.TransportError as error:
-        raise NoSystem(f"nobody answers at {client.base_url}: {type(error).__name__}; `layerscope status` tells more") from error
+        raise NoSystem(
+            f"nobody answers at {client.base_url}: {type(error).__name__}; `layerscope status` tells more"
+        ) from error
     if answer.is_success:
         return answer.json()
     try:

@@ -124,5 +124,3 @@ def _notification(stored: Object) -> KafkaMessage:
     }
     value = json.dumps({"Records": [record]}).encode()
     return KafkaMessage(key=f"{keys.MODELS}/{stored.key}".encode(), value=value, headers=())
-
-

@@ -44,7 +44,9 @@ async def status_of(system: Located) -> tuple[dict[str, Any], RenderableType]:
         status = read_status(system.directory) if told["running"] else None
         table = Table("process", "pid", "ready", "restarts", "since", box=None, header_style="dim")
         for one in status.processes if status else ():
-            table.add_row(one.name, str(one.pid or ""), "yes" if one.ready else "no", str(one.restarts), one.since or "")
+            table.add_row(
+                one.name, str(one.pid or ""), "yes" if one.ready else "no", str(one.restarts), one.since or ""
+            )
         told["processes"] = [asdict(one) for one in status.processes] if status else []
         shown.append(table if status else Text("not running: `layerscope up` starts it"))
     if told.get("running", True):
@@ -95,7 +97,12 @@ def _machine() -> list[Finding]:
     return [
         Finding("python", sys.version_info >= (3, 11), sys.version.split()[0], "install Python 3.11 or newer"),
         Finding("torch", torch, "installed" if torch else "missing", "pip install 'layerscope[compute]'"),
-        Finding("crc32c", crc32c, "installed" if crc32c else "missing", "pip install crc32c: Kafka is 18 times slower without"),
+        Finding(
+            "crc32c",
+            crc32c,
+            "installed" if crc32c else "missing",
+            "pip install crc32c: Kafka is 18 times slower without",
+        ),
         Finding("disk", free > FREE_GB, f"{free:.0f} GB free", f"make room: {FREE_GB} GB are needed"),
     ]
 
@@ -103,7 +110,14 @@ def _machine() -> list[Finding]:
 def _programs() -> list[Finding]:
     missing = servers.missing_programs()
     advice = "only `layerscope up` needs them; install them with the system's package manager"
-    return [Finding("programs of the real stack", not missing, ", ".join(missing) + " missing" if missing else "all there", advice)]
+    return [
+        Finding(
+            "programs of the real stack",
+            not missing,
+            ", ".join(missing) + " missing" if missing else "all there",
+            advice,
+        )
+    ]
 
 
 def _object_store(system: Located) -> list[Finding]:

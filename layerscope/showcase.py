@@ -58,11 +58,10 @@ class Showcase:
 
     def _trained(self, network: Network, part: datasets.Part, description: DatasetDescription) -> torch.nn.Module:
         torch.set_num_threads(1)  # small networks train no faster with more, and far slower on a busy machine
-        model = None
-        for epoch, model in train(network, part, description):
-            if network.epochs:
-                self._tell(f"{network.name}/{network.version}: trained {epoch} of {network.epochs} epochs on digits")
-        assert model is not None, "train yields at least once"
+        epochs = train(network, part, description)
+        _, model = next(epochs)
+        for epoch, _ in epochs:
+            self._tell(f"{network.name}/{network.version}: trained {epoch} of {network.epochs} epochs on digits")
         return model
 
     async def _tell_products(self, system: Running, told: set[tuple[str, str]]) -> None:

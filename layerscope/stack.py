@@ -75,7 +75,9 @@ def start(stack: Stack, say: Say) -> None:
     ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "layerscope.cli", "up", "--data", str(stack.directory)]
     with log.open("wb") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True)
+        child = subprocess.Popen(
+            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+        )
     shown = 0
     while not ready.exists():
         lines = log.read_text(errors="replace").splitlines()

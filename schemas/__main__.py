@@ -32,7 +32,9 @@ def documents() -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     """Write the schemas, or check them."""
-    wanted = {FOLDER / name: json.dumps(schema, indent=1, sort_keys=True) + "\n" for name, schema in documents().items()}
+    wanted = {
+        FOLDER / name: json.dumps(schema, indent=1, sort_keys=True) + "\n" for name, schema in documents().items()
+    }
     present = {path: path.read_text() for path in FOLDER.rglob("*.json")}
     differing = sorted(path for path in wanted.keys() | present.keys() if wanted.get(path) != present.get(path))
     if "--check" in sys.argv[1:]:

@@ -73,4 +73,3 @@ def dataset_description(name: str) -> str:
 def dataset_part(name: str, content_sha256: str) -> str:
     """Return the key of the arrays of one part of a dataset, by their SHA-256."""
     return f"{name}/{content_sha256}.npz"
-

@@ -6,14 +6,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 
-
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: several processes share two cores
+from tests.stack import RealStack, running
 
-from tests.stack import RealStack, running  # noqa: E402
-
-
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a test imports torch: several processes share two cores
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -36,8 +33,6 @@ def real_servers() -> None:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
-
-
 
 
 @pytest.fixture(scope="session")

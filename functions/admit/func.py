@@ -72,9 +72,7 @@ class Admit(WorkingFunction):
             path = folder / "upload"
             await asyncio.to_thread(_download, store, upload, path)
             safe = await self.compute(upload.identity.subject, to_safe_form, path)
-            await asyncio.to_thread(
-                store.put, keys.PRODUCTS, keys.blob(safe.sha256), safe.path, only_if_absent=True
-            )
+            await asyncio.to_thread(store.put, keys.PRODUCTS, keys.blob(safe.sha256), safe.path, only_if_absent=True)
             outcome: Mapping[str, object] = {"state": "admitted", "content": safe.sha256, "content_size": safe.size}
         except Refused as refused:
             refusal = Refusal(code=refused.code, message=refused.message, hint=refused.hint)

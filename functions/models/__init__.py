@@ -19,8 +19,8 @@ from typing import BinaryIO, Final
 import torch
 from torch import Tensor, nn
 
-from functions.models import file_kinds
 from functions.errors import Refused
+from functions.models import file_kinds
 from functions.models.file_kinds import KEY, opened
 from functions.models.graph_module import SafeModel, assemble
 from functions.models.graph_nodes import refuse

@@ -8,8 +8,8 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from functions.models import live_module
 from functions.errors import Refused
+from functions.models import live_module
 from functions.models.graph_nodes import DType, Node, Ref
 from functions.models.operators import DTYPES, function_name
 from functions.models.safetensors_file import PACK_COMMAND, shown

@@ -16,8 +16,8 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from functions.models import live_module
 from functions.errors import Refused
+from functions.models import live_module
 from functions.models.graph_module import SafeModel
 from functions.models.graph_spec import Graph, Weight
 from functions.models.operators import function_name, layer_name

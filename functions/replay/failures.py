@@ -34,7 +34,9 @@ class DeadLetter:
     @property
     def is_final(self) -> bool:
         """Tell a failure of the work (500 or 4xx) from one of the circumstances (503, busy, no answer)."""
-        return self.status == 500 or (self.status is not None and 400 <= self.status < 500 and self.status not in TRANSIENT)
+        return self.status == 500 or (
+            self.status is not None and 400 <= self.status < 500 and self.status not in TRANSIENT
+        )
 
 
 def read_dead_letter(event: CloudEvent) -> DeadLetter | None:

@@ -146,7 +146,9 @@ def test_what_was_uploaded_is_analysed_once_though_a_process_is_killed(
     assert set(fault_free[0]) == PRODUCTS
 
 
-def test_uploads_while_kafka_is_down_are_all_found(stack: RealStack, models: list[bytes], fault_free: list[Any]) -> None:
+def test_uploads_while_kafka_is_down_are_all_found(
+    stack: RealStack, models: list[bytes], fault_free: list[Any]
+) -> None:
     # Given a Kafka that is stopped dead, as if it were gone
     pid = stack.pid("kafka")
     assert pid is not None

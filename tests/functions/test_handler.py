@@ -108,7 +108,16 @@ def test_the_reason_is_in_the_body() -> None:
         ({"content-type": "application/cloudevents+json"}, b"{nope"),
         ({"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s"}, b""),
         ({"ce-specversion": "0.3", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}, b""),
-        ({"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t", "content-type": "application/json"}, b"{"),
+        (
+            {
+                "ce-specversion": "1.0",
+                "ce-id": "1",
+                "ce-source": "/s",
+                "ce-type": "t",
+                "content-type": "application/json",
+            },
+            b"{",
+        ),
     ],
 )
 def test_what_is_no_event_is_told_so_and_never_retried(headers: dict[str, str], body: bytes) -> None:
@@ -179,7 +188,12 @@ def matrix(predictions: Predictions, dataset: Dataset) -> ConfusionMatrix:
     if predictions.non_finite:
         raise Refused("non-finite", "No output is finite.", "train it again")
     return ConfusionMatrix(
-        classes=("a", "b"), counts=((1, 0), (0, 1)), rates=((1, 0), (0, 1)), left_out=0, most_confused=(), heatmap=b"png"
+        classes=("a", "b"),
+        counts=((1, 0), (0, 1)),
+        rates=((1, 0), (0, 1)),
+        left_out=0,
+        most_confused=(),
+        heatmap=b"png",
     )
 
 
@@ -193,7 +207,15 @@ class System:
         store.ensure_buckets()
         store.put(keys.MODELS, keys.upload(IDENTITY), b"an upload")
         part = datasets.Part(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1]))
-        datasets.write(store, "digits", ("a", "b"), {"test": part, "probe": part}, mean=(0.5,), std=(0.5,), source=str(self.counter))
+        datasets.write(
+            store,
+            "digits",
+            ("a", "b"),
+            {"test": part, "probe": part},
+            mean=(0.5,),
+            std=(0.5,),
+            source=str(self.counter),
+        )
         upload = uploads.current(store, IDENTITY)
         assert upload is not None
         self.record_key = upload.record_key
@@ -249,7 +271,7 @@ def test_the_manifest_is_there_before_its_event(system: System) -> None:
     store, put = system.services.store, system.services.store.put
 
     def recorded(bucket: str, key: str, *args: Any, **kwargs: Any) -> bool:
-        order.append(key.split("/")[0])
+        order.append(key.split("/", maxsplit=1)[0])
         return put(bucket, key, *args, **kwargs)
 
     system.predict()

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from functions import models
-from functions.models import file_kinds, graph_nodes, graph_spec, safetensors_file, vocabulary
 from functions.errors import Refused
+from functions.models import file_kinds, graph_nodes, graph_spec, safetensors_file, vocabulary
 
 Json = dict[str, Any]
 

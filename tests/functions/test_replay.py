@@ -31,7 +31,7 @@ from functions.services import Services
 from schemas import keys
 from schemas.events import ModelAdmitted, ModelUploaded, ProductFailed, ProductRequested
 from schemas.identity import Identity
-from schemas.manifests import RefusedKey, Refusal, UploadRecord
+from schemas.manifests import Refusal, RefusedKey, UploadRecord
 from schemas.products import Predictions
 
 IDENTITY = Identity("digits", "plain", "1")
@@ -236,7 +236,9 @@ def test_without_the_log_nothing_is_asked_for(system: System) -> None:
 # Dead letters --------------------------------------------------------------------------------------------------------
 
 
-def dead_letter(function: str, code: str | None, reason: str = "the computing process ended with signal SIGKILL") -> CloudEvent:
+def dead_letter(
+    function: str, code: str | None, reason: str = "the computing process ended with signal SIGKILL"
+) -> CloudEvent:
     event = compose(ProductRequested(**WHO, product=function), source="/tests", subject=IDENTITY.subject)
     service = function.replace("_", "-")
     noted = {"knativeerrordest": f"http://{service}.layerscope.svc.cluster.local/"}
@@ -247,7 +249,17 @@ def dead_letter(function: str, code: str | None, reason: str = "the computing pr
 
 @pytest.mark.parametrize(
     ("code", "final"),
-    [("500", True), ("400", True), ("422", True), ("413", True), ("429", False), ("503", False), ("408", False), (None, False), ("502", False)],
+    [
+        ("500", True),
+        ("400", True),
+        ("422", True),
+        ("413", True),
+        ("429", False),
+        ("503", False),
+        ("408", False),
+        (None, False),
+        ("502", False),
+    ],
 )
 def test_only_an_answer_that_will_not_change_is_final(code: str | None, final: bool) -> None:
     letter = read_dead_letter(dead_letter("evaluation", code))
@@ -319,7 +331,9 @@ def test_a_manifest_outranks_a_failure(system: System) -> None:
 def test_an_upload_that_could_not_be_read_is_shown_as_failed(system: System) -> None:
     system.upload()
     event = compose(
-        ModelUploaded(bucket="models", key="digits/plain/1.safetensors", etag="e"), source="/tests", subject=IDENTITY.subject
+        ModelUploaded(bucket="models", key="digits/plain/1.safetensors", etag="e"),
+        source="/tests",
+        subject=IDENTITY.subject,
     )
     noted = {"knativeerrordest": "http://admit.layerscope.svc.cluster.local/", "knativeerrorcode": "500"}
     replay = Replay()

@@ -97,6 +97,8 @@ def test_the_layer_most_like_a_trained_one_is_trained_too_nine_times_in_ten() ->
     scores[same | np.array(input_like)] = -np.inf
     asked = np.flatnonzero(np.array(trained) & ~np.array(input_like))
     right = np.array(trained)[scores[asked].argmax(axis=1)]
-    print(f"{right.sum()} of {len(right)} best hits are trained; {sum(input_like)} of {len(models)} layers are input-like")
+    print(
+        f"{right.sum()} of {len(right)} best hits are trained; {sum(input_like)} of {len(models)} layers are input-like"
+    )
     assert len(right) >= 40
     assert right.mean() >= 0.9

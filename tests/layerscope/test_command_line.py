@@ -91,7 +91,15 @@ def test_a_dataset_of_ones_own_is_added_and_a_misfit_names_both_shapes(system: P
         labels=np.arange(60) % 3,
     )
     added = layerscope(
-        "datasets", "add", "shapes", "--test", str(tmp_path / "test.npz"), "--classes", "circle,square,star", "--at", str(system)
+        "datasets",
+        "add",
+        "shapes",
+        "--test",
+        str(tmp_path / "test.npz"),
+        "--classes",
+        "circle,square,star",
+        "--at",
+        str(system),
     )
     assert added.returncode == 0, added.stderr
     names = [one["name"] for one in json.loads(layerscope("datasets", "list", "--at", str(system), "--json").stdout)]

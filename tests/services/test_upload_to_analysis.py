@@ -111,7 +111,7 @@ def test_a_then_b_then_a_shows_a_and_computes_nothing_for_the_third(stack: RealS
         contents.append(complete(stack, subject)["content"])
     assert contents[0] == contents[2] != contents[1]
     eventually(lambda: heard(stack, subject) >= 3)
-    assert computations(stack, subject) == {name: 2 for name in ONCE}
+    assert computations(stack, subject) == dict.fromkeys(ONCE, 2)
 
 
 def test_a_removed_model_is_gone_from_similar(stack: RealStack) -> None:

@@ -39,6 +39,13 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+STATUSES: Mapping[type[Exception], int] = {
+    InvalidCloudEvent: 400,
+    InvalidEventData: 422,
+    Busy: 429,
+    Unavailable: 503,
+    WorkFailed: 500,
+}
 BODY_LIMIT = 1024 * 1024
 BODY_SECONDS = 15.0
 QUEUE_LIMIT = 256
@@ -109,27 +116,8 @@ class EventFunction(ABC):
         except Ignored as reason:
             _log.info("ignored: %s", reason)
             return 204, {}, b""
-        except _BodyRefused as error:
-            return _problem(error.status, "BodyRefused", str(error))
-        except InvalidCloudEvent as error:
-            return _problem(400, "InvalidCloudEvent", str(error))
-        except InvalidEventData as error:
-            return _problem(422, "InvalidEventData", str(error))
-        except InvalidEvent as error:
-            return _problem(error.status, "InvalidEvent", str(error))
-        except Busy as error:
-            return _problem(429, "Busy", str(error))
-        except Unavailable as error:
-            _log.warning("a dependency is down: %s", error)
-            return _problem(503, "Unavailable", str(error))
-        except WorkFailed as error:
-            _log.error("an attempt failed: %s", error)
-            return _problem(500, "WorkFailed", str(error))
-        except Exception as error:
-            _log.exception("a bug, while an event was answered")
-            return _problem(
-                500, type(error).__name__, f"internal error: {type(error).__name__}; see the function's log"
-            )
+        except Exception as error:  # noqa: BLE001  the one error boundary
+            return _trouble(error)
         if answer is None:
             return 204, {}, b""
         return 200, *http.to_binary(answer)
@@ -285,6 +273,19 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
                     return b"".join(chunks)
     except TimeoutError as error:
         raise _BodyRefused(408, f"the body did not arrive within {BODY_SECONDS:g} s") from error
+
+
+def _trouble(error: Exception) -> tuple[int, dict[str, str], bytes]:
+    """Turn an error into its answer; of one that nobody foresaw, only the kind leaves the function."""
+    kind = type(error).__name__.lstrip("_")
+    if isinstance(error, InvalidEvent | _BodyRefused):
+        return _problem(error.status, kind, str(error))
+    for expected, status in STATUSES.items():
+        if isinstance(error, expected):
+            _log.warning("answered %d: %s", status, error)
+            return _problem(status, kind, str(error))
+    _log.error("a bug, while an event was answered", exc_info=error)
+    return _problem(500, kind, f"internal error: {kind}; see the function's log")
 
 
 def _problem(status: int, kind: str, message: str) -> tuple[int, dict[str, str], bytes]:

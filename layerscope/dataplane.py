@@ -84,10 +84,12 @@ class DataPlane:
         """Deliver until stopped; ends with an ExceptionGroup if this code has a bug, never because of an event."""
         self._ended.clear()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                loops = [tasks.create_task(dispatcher.run()) for dispatcher in self._dispatchers]
-                pings = [tasks.create_task(pinger.run()) for pinger in self._pingers]
-                await asyncio.gather(*loops, self._stopping.wait())
+            async with asyncio.TaskGroup() as timers:
+                pings = [timers.create_task(pinger.run()) for pinger in self._pingers]
+                async with asyncio.TaskGroup() as loops:
+                    for dispatcher in self._dispatchers:
+                        loops.create_task(dispatcher.run())
+                    await self._stopping.wait()
                 for ping in pings:
                     ping.cancel()
         finally:

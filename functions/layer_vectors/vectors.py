@@ -80,7 +80,8 @@ def without(vector: Vector, confounder: Vector) -> Vector:
 
 def label_gram(labels: NDArray[np.int64]) -> Matrix:
     """Return the Gram (n, n) of one-hot labels (n,): 1 where two images are of one class."""
-    return (labels[:, None] == labels).astype(np.float64)
+    alike: Matrix = np.equal.outer(labels, labels).astype(np.float64)
+    return alike
 
 
 def upper_triangle(gram: Matrix) -> NDArray[np.float32]:

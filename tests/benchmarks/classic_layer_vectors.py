@@ -1,4 +1,4 @@
-"""Frozen baseline: layer vectors by the classic recipe. Not to be made faster: ratios in CHANGELOG refer to it.
+"""Frozen baseline: layer vectors by the classic recipe. Not to be made faster.
 
 Images one by one, every response kept, features joined in float64, `H @ X @ X.T @ H` as it is written in textbooks; then
 the same packing, so that its vectors and ours can be compared.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from events.cloudevent import CloudEvent, InvalidCloudEvent
-from events.http import from_request
-from events.kafka import Record, from_record, to_record
+from events.http import from_request, to_binary
+from events.kafka import KafkaMessage, Record, from_record, to_record
 from events.memory import MemoryLog
 from events.topics import Topic
 from layerscope.dataplane import DataPlane
@@ -222,3 +222,39 @@ async def deliver(subscriber: Scripted, subscription: Subscription, log: MemoryL
         async with asyncio.timeout(30):
             await plane.idle()
         return plane
+
+
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def keyed(identifier: str, partition: int) -> tuple[str, KafkaMessage]:
+    """Return where an event goes, and its message, for one of the two partitions."""
+    return EVENTS, to_record(an_event(identifier, partitionkey=KEYS[partition]))
+
+
+def keys_of_partitions() -> dict[int, str]:
+    log = new_log()
+    for number in range(20):
+        log.publish(EVENTS, KafkaMessage(str(number).encode(), b"x"))
+    return {record.partition: (record.key or b"").decode() for record in log.backlog(EVENTS, "nobody")}
+
+
+KEYS = keys_of_partitions()
+
+
+DESTINATION = "http://s.demo.svc.cluster.local/"
+
+
+ANSWER = replace(an_event("answer"), type="io.layerscope.answer.v1")
+
+
+BINARY = tuple(to_binary(ANSWER)[0].items())
+
+
+HEADERS_ONLY = tuple((name, value) for name, value in BINARY if name.startswith("ce-"))
+
+
+TEXT = (("content-type", "text/plain"),)

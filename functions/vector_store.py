@@ -122,6 +122,7 @@ class MilvusStore:
             "filter": other_than(excluding, min_accuracy),
             "output_fields": ["subject", "layer", "has_accuracy", "test_accuracy"],
             "anns_field": "vector",
+            "search_params": {"metric_type": "IP"},
             "timeout": READ_SECONDS,
         }
         nothing: Found = [[] for _ in asked]
@@ -180,7 +181,7 @@ class MilvusStore:
         """Upsert, then delete, then see that it lasts."""
         if entities:
             dimension = len(entities[0]["vector"])
-            self._do(collection, lambda client: _ensure(client, collection, dimension))
+            self._do(collection, lambda client: _ensure(client, collection, dimension, indexed=not self._is_lite))
             batch = max(1, BATCH_BYTES // (4 * dimension + 1_024))
             for at in range(0, len(entities), batch):
                 self._upsert(collection, entities[at : at + batch])
@@ -238,12 +239,17 @@ class MilvusStore:
             return self._client
 
 
-def _ensure(client: MilvusClient, collection: str, dimension: int) -> None:
-    """Make a collection that is not there, and finish one that was left half made."""
+def _ensure(client: MilvusClient, collection: str, dimension: int, *, indexed: bool) -> None:
+    """Make a collection that is not there, and finish one that was left half made.
+
+    A server searches nothing without an index, so it has the exact one. Milvus Lite does, as exactly; its index would
+    be a second copy of the vectors, and a kill while that is written leaves a file that can never be loaded again.
+    """
     from pymilvus import MilvusClient
 
-    index = MilvusClient.prepare_index_params()
-    index.add_index("vector", index_type="FLAT", metric_type="IP")
+    index = MilvusClient.prepare_index_params() if indexed else None
+    if index is not None:
+        index.add_index("vector", index_type="FLAT", metric_type="IP")
     if not client.has_collection(collection, timeout=READ_SECONDS):
         client.create_collection(
             collection,
@@ -252,7 +258,7 @@ def _ensure(client: MilvusClient, collection: str, dimension: int) -> None:
             consistency_level="Strong",
             timeout=WRITE_SECONDS,
         )
-    elif not client.list_indexes(collection, timeout=READ_SECONDS):
+    elif index is not None and not client.list_indexes(collection, timeout=READ_SECONDS):
         client.create_index(collection, index, timeout=WRITE_SECONDS)
 
 

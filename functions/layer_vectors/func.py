@@ -28,13 +28,7 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> LayerVectors:
 
     probe = dataset.part("probe")
     images, n = probe.images, len(probe.images)
-    if n < FEWEST_IMAGES:
-        raise Refused(
-            "probe-too-small",
-            f"The probe set of {dataset.description.name} has {n} images; layers are compared on {FEWEST_IMAGES} at "
-            "least, and on 100 for scores that mean something.",
-            "Add the dataset again with a larger probe part: `layerscope datasets add NAME --probe probe.npz …`.",
-        )
+    _check_number(n, dataset.description.name)
     answered = responses(model, images, dataset.description, device)
     input_gram = gram(normalised(images, dataset.description, device).flatten(1))
     references = References(
@@ -60,6 +54,16 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> LayerVectors:
         cka=stacked([one.cka for one in compared], pairs),
         deconfounded=stacked([one.deconfounded for one in compared], pairs),
     )
+
+
+def _check_number(images: int, dataset: str) -> None:
+    if images < FEWEST_IMAGES:
+        raise Refused(
+            "probe-too-small",
+            f"The probe set of {dataset} has {images} images; layers are compared on {FEWEST_IMAGES} at least, and on "
+            "100 for scores that mean something.",
+            "Add the dataset again with a larger probe part: `layerscope datasets add NAME --probe probe.npz …`.",
+        )
 
 
 def new() -> ProductFunction:

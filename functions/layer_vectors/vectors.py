@@ -86,7 +86,8 @@ def label_gram(labels: NDArray[np.int64]) -> Matrix:
 
 def upper_triangle(gram: Matrix) -> NDArray[np.float32]:
     """Return the upper triangle with its diagonal, row by row, as it is stored: float32 (n(n+1)/2,)."""
-    return gram.ravel()[_triangle(len(gram), 0)].astype(np.float32)
+    triangle: NDArray[np.float32] = gram.ravel()[_triangle(len(gram), 0)].astype(np.float32)
+    return triangle
 
 
 @lru_cache

@@ -26,7 +26,7 @@ from tests.stack import RealStack, eventually, running
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 
-UPLOADS = int(os.environ.get("LAYERSCOPE_CHAOS_UPLOADS", "6"))
+UPLOADS = int(os.environ.get("LAYERSCOPE_CHAOS_UPLOADS", "4"))
 KILLS = 5
 SETTLE_SECONDS = 300
 TARGETS = [

@@ -267,9 +267,35 @@ def test_poll_tells_of_partitions_taken_away_before_it_returns_anything_else(log
             taken = frozenset().union(*(gone for gone, _ in calls))
             assert {thread for _, thread in calls} == {threading.get_ident()}
             assert taken >= second.partitions
-            finish(first, held)  # those of the partitions taken away are someone else's by now
             again = take(second, sum(record.partition in second.partitions for record in held))
             assert {record.partition for record in again} == second.partitions
+
+
+def test_what_is_committed_of_a_partition_that_was_taken_away_is_passed_over(log: EventLog, topic: str) -> None:
+    with joined(log, topic, "pair") as first:
+        publish(log, topic, 12)
+        held = take(first, 12)
+        with joined(log, topic, "pair") as second:
+            eventually(lambda: not first.poll(0.1) and second.partitions and not first.partitions & second.partitions)
+            moved = {record.partition for record in held} & second.partitions
+            finish(first, held)
+            time.sleep(1.0)  # the longest that a commit may take to reach the log
+            assert {record.partition for record in log.backlog(topic, "pair")} == moved
+
+
+def test_a_reader_that_does_not_know_yet_undoes_nothing_that_another_committed(log: EventLog, topic: str) -> None:
+    with joined(log, topic, "pair") as first:
+        publish(log, topic, 12)
+        held = take(first, 12)
+        with joined(log, topic, "pair") as second:
+            eventually(lambda: second.partitions and not first.partitions & second.partitions)
+            moved = second.partitions
+            finish(second, take(second, sum(record.partition in moved for record in held)))
+        eventually(lambda: len(first.partitions) == 3)
+        for partition in moved:
+            first.commit({partition: 1})
+        time.sleep(1.0)
+        assert not {record.partition for record in log.backlog(topic, "pair")} & moved
 
 
 def test_what_was_committed_before_a_partition_moved_is_not_read_again(log: EventLog, topic: str) -> None:

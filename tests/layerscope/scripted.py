@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
@@ -72,6 +73,7 @@ class Scripted:
     by_id: dict[str, Sequence[Reply]] = field(default_factory=dict)
     permits: asyncio.Semaphore | None = None
     calls: list[Call] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
     finished: list[str] = field(default_factory=list)
     under_way: int = 0
     most_under_way: int = 0
@@ -134,7 +136,8 @@ class Scripted:
 
     def _reply(self, call: Call) -> Reply:
         identifier = call.header("ce-id") or ""
-        before = sum(1 for earlier in self.calls if earlier.header("ce-id") == identifier)
+        before = self.asked[identifier]
+        self.asked[identifier] += 1
         self.calls.append(call)
         script = self.by_id.get(identifier, self.script)
         return script[min(before, len(script) - 1)]

@@ -14,7 +14,6 @@ from layerscope.dataplane import DataPlane
 from layerscope.dispatch import WINDOW
 from layerscope.filters import parse_all
 from layerscope.manifests import DeliveryPolicy
-from layerscope.progress import Progress
 from layerscope.subscribers import client_at
 from tests.layerscope.scripted import (
     EVENTS,
@@ -98,23 +97,11 @@ def test_unordered_polls_fifty_more_while_fewer_than_fifty_are_under_way() -> No
 
 def test_a_long_ordered_backlog_is_held_back_and_delivered_whole() -> None:
     log, subscriber = new_log(), Scripted()
-    publish(log, *(an_event(str(number), partitionkey=KEYS[0]) for number in range(300)))
+    publish(log, *(an_event(str(number), partitionkey=KEYS[0]) for number in range(120)))
     subscription = trigger(ordered=True)
     asyncio.run(deliver(subscriber, subscription, log))
-    assert subscriber.ids() == [str(number) for number in range(300)]
+    assert subscriber.ids() == [str(number) for number in range(120)]
     assert uncommitted(log, subscription) == []
-
-
-def test_progress_commits_the_contiguous_prefix_only() -> None:
-    progress = Progress()
-    for offset in (3, 4, 7, 8):  # with a gap, as a log may have
-        progress.receive(offset)
-    assert progress.settle(4) is None
-    assert progress.settle(8) is None
-    assert progress.settle(3) == 5
-    assert progress.open == 2
-    assert progress.settle(7) == 9
-    assert progress.open == 0
 
 
 def test_a_slow_event_holds_back_the_commit_until_it_ends() -> None:

@@ -115,5 +115,5 @@ def write_upwards(canvas: Image.Image, place: tuple[int, int], text: str, size: 
 def png(canvas: Image.Image) -> bytes:
     """Return the picture as PNG, without a time or other metadata."""
     stream = BytesIO()
-    canvas.save(stream, "PNG", optimize=True)
+    canvas.save(stream, "PNG")
     return stream.getvalue()

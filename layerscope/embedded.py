@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote_plus
 
 import httpx
@@ -19,7 +19,6 @@ import httpx
 from events.kafka import KafkaMessage
 from events.topics import S3_RAW
 from functions.__main__ import names
-from functions.handler import EventFunction
 from functions.object_store import Object
 from functions.replay.func import Replay, plan
 from functions.replay.missing import Known
@@ -28,6 +27,7 @@ from functions.services import Services, embedded
 from layerscope import manifests
 from layerscope.dataplane import DataPlane
 from layerscope.initialise import initialise
+from layerscope.subscribers import client_of
 from layerscope.systems import MANIFESTS
 from schemas import keys
 
@@ -71,7 +71,7 @@ async def running(directory: Path, say: Callable[[str], None]) -> AsyncIterator[
     functions = {name: importlib.import_module(f"functions.{name}.func").new() for name in names()}
     for function in functions.values():
         function.attach(services)
-    clients = {name.replace("_", "-"): _client(function) for name, function in functions.items()}
+    clients = {name.replace("_", "-"): client_of(application(function)) for name, function in functions.items()}
     plane = DataPlane(manifests.load(MANIFESTS), services.log, clients)
     work = asyncio.create_task(plane.run())
     replay = functions["replay"]
@@ -94,15 +94,10 @@ async def reading(directory: Path) -> AsyncIterator[httpx.AsyncClient]:
     services = embedded(directory)
     query = importlib.import_module("functions.query.func").new()
     query.attach(services)
-    async with _client(query) as client:
+    async with client_of(application(query)) as client:
         yield client
     await query.stop()
     services.vectors.close()
-
-
-def _client(function: EventFunction | Any) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app=application(function))
-    return httpx.AsyncClient(transport=transport, base_url="http://embedded", timeout=None)
 
 
 def _notification(stored: Object) -> KafkaMessage:

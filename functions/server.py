@@ -81,6 +81,7 @@ def serve(function: Function, address: str, drain_seconds: float) -> None:
     host, _, port = address.rpartition(":")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True, format="%(message)s")
     logging.getLogger().handlers[0].setFormatter(JsonLines())
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it has several lines for every connection that fails
     uvicorn.run(
         application(function),
         host=host or "127.0.0.1",

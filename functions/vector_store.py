@@ -208,7 +208,7 @@ class MilvusStore:
             return absent
 
     def _do(self, collection: str, call: Callable[[MilvusClient], T]) -> T:
-        """Return what `call` does with the client; a server that was restarted is told to load the collection first."""
+        """Return what `call` does with the client; where the server has not loaded the collection, it does first."""
         from pymilvus import MilvusException
 
         client = self._connected()
@@ -218,7 +218,7 @@ class MilvusStore:
             except MilvusException as error:
                 if error.code != NOT_LOADED:
                     raise
-                client.load_collection(collection, timeout=WRITE_SECONDS)
+                _load(client, collection)
                 return call(client)
 
     def _connected(self) -> MilvusClient:
@@ -234,32 +234,40 @@ class MilvusStore:
                 client = MilvusClient(
                     self._uri, token=self._token, timeout=READ_SECONDS, dedicated=True, grpc_options=CHANNEL
                 )
-                self._is_lite = "lite" in client.get_server_version()
+                self._is_lite = client.get_server_version().startswith("milvus_lite")  # a full server may end in -lite
                 self._client = client
             return self._client
 
 
 def _ensure(client: MilvusClient, collection: str, dimension: int, *, indexed: bool) -> None:
-    """Make a collection that is not there, and finish one that was left half made.
+    """Make a collection that is not there.
 
     A server searches nothing without an index, so it has the exact one. Milvus Lite does, as exactly; its index would
     be a second copy of the vectors, and a kill while that is written leaves a file that can never be loaded again.
     """
-    from pymilvus import MilvusClient
-
-    index = MilvusClient.prepare_index_params() if indexed else None
-    if index is not None:
-        index.add_index("vector", index_type="FLAT", metric_type="IP")
     if not client.has_collection(collection, timeout=READ_SECONDS):
         client.create_collection(
             collection,
             schema=_schema(collection, dimension),
-            index_params=index,
+            index_params=_exact() if indexed else None,
             consistency_level="Strong",
             timeout=WRITE_SECONDS,
         )
-    elif index is not None and not client.list_indexes(collection, timeout=READ_SECONDS):
-        client.create_index(collection, index, timeout=WRITE_SECONDS)
+
+
+def _load(client: MilvusClient, collection: str) -> None:
+    """Have a server search a collection again after a restart, or at all, if it was left half made."""
+    if not client.list_indexes(collection, timeout=READ_SECONDS):
+        client.create_index(collection, _exact(), timeout=WRITE_SECONDS)
+    client.load_collection(collection, timeout=WRITE_SECONDS)
+
+
+def _exact() -> Any:
+    from pymilvus import MilvusClient
+
+    index = MilvusClient.prepare_index_params()
+    index.add_index("vector", index_type="FLAT", metric_type="IP")
+    return index
 
 
 def _schema(collection: str, dimension: int) -> Any:
@@ -298,10 +306,7 @@ def _faults() -> Iterator[None]:
         ) from error
     except MilvusException as error:
         # The client raises subclasses for what it finds wrong itself; a server's codes from 1100 on are about requests.
-        if type(error) is not MilvusException or error.code == NO_COLLECTION or 1100 <= _number(error.code) < 2000:
+        code = error.code if isinstance(error.code, int) else 0  # a gRPC status, where retries came to an end
+        if type(error) is not MilvusException or code == NO_COLLECTION or 1100 <= code < 2000:
             raise
-        raise Unavailable(f"Milvus cannot answer now: code {_number(error.code)}") from error
-
-
-def _number(code: object) -> int:
-    return code if isinstance(code, int) else 0  # a gRPC status, where retries came to an end
+        raise Unavailable(f"Milvus cannot answer now: code {code}") from error

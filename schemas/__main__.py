@@ -22,12 +22,13 @@ def documents() -> dict[str, dict[str, Any]]:
     """Return every JSON Schema by its file name."""
     stored: tuple[type[BaseModel], ...] = (DatasetDescription, UploadRecord, RefusedKey, Manifest, Failure)
     answers = [one for one in vars(queries).values() if isinstance(one, type) and issubclass(one, queries.Answer)]
-    return {
+    schemas = {
         **{f"events/{schema_name(one)}.json": one.model_json_schema() for one in declared_events()},
         **{f"products/{one.declared.name}.json": one.data_schema() for one in declared_products()},
         **{f"stored/{one.__name__}.json": one.model_json_schema() for one in stored},
         **{f"queries/{one.__name__}.json": one.model_json_schema() for one in answers if one is not queries.Answer},
     }
+    return {name: {"$id": f"urn:layerscope:schemas:{name}", **schema} for name, schema in schemas.items()}
 
 
 def main() -> None:

@@ -129,6 +129,7 @@ def test_what_was_started_while_no_broker_was_there_works_once_one_is(real_serve
 
 
 def test_without_a_broker_every_call_ends_soon_and_leaves_nothing_behind() -> None:
+    threads_before = set(threading.enumerate())
     log = KafkaLog(f"127.0.0.1:{free_ports()[0]}")
     consumer = log.consumer(EVENTS, "reader", start="earliest")
     calls = (
@@ -156,7 +157,7 @@ def test_without_a_broker_every_call_ends_soon_and_leaves_nothing_behind() -> No
     began = time.monotonic()
     log.close()
     assert time.monotonic() - began < PUBLISH_SECONDS
-    _until(lambda: not [thread for thread in threading.enumerate() if "kafka" in thread.name])
+    _until(lambda: set(threading.enumerate()) <= threads_before)
 
 
 @pytest.mark.services

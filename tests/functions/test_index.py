@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -31,11 +32,13 @@ OTHER = Identity("tiny", "net", "2")
 
 
 @pytest.fixture(params=["memory", "file"])
-def vectors(request: pytest.FixtureRequest, tmp_path: Path) -> VectorStore:
-    if request.param == "memory":
-        return NumpyStore()
-    pytest.importorskip("milvus_lite")
-    return MilvusStore(str(tmp_path / "lite" / "index.db"))
+def vectors(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
+    store: VectorStore = NumpyStore()
+    if request.param == "file":
+        pytest.importorskip("milvus_lite")
+        store = MilvusStore(str(tmp_path / "lite" / "index.db"))
+    yield store
+    store.close()
 
 
 @pytest.fixture

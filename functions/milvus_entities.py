@@ -6,13 +6,23 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from functions.rows import CatalogueRow, Match, Row, accuracy
+from functions.rows import LAYER_BYTES, NAME_BYTES, CatalogueRow, Match, Row, accuracy
 from schemas.manifests import Refusal
 
 ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-LINE_FIELDS: Final = [
-    "uid", "state", "uploaded", "content", "has_accuracy", "test_accuracy", "refusal", "vectors", "rows", "fingerprint"
-]  # fmt: skip
+
+# Fields of text, and the most bytes of each.
+ROW_TEXTS: Final = {"uid": NAME_BYTES, "subject": NAME_BYTES, "layer": LAYER_BYTES}
+LINE_TEXTS: Final = {
+    "uid": NAME_BYTES,
+    "state": 16,
+    "uploaded": 40,
+    "content": 64,
+    "refusal": 65_535,
+    "vectors": 64,
+    "fingerprint": 64,
+}
+LINE_FIELDS: Final = [*LINE_TEXTS, "rows", "has_accuracy", "test_accuracy"]
 
 
 def quoted(text: str) -> str:

@@ -16,22 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import numpy as np
 
+from functions import milvus_entities as written
 from functions.errors import Unavailable
-from functions.milvus_entities import LINE_FIELDS, of_line, of_row, other_than, quoted, to_line, to_match
-from functions.rows import (
-    CATALOGUE,
-    COLLECTION,
-    LAYER_BYTES,
-    NAME_BYTES,
-    UNFINISHED,
-    CatalogueRow,
-    Match,
-    Row,
-    Vector,
-    best,
-    check,
-    unit_rows,
-)
+from functions.rows import CATALOGUE, COLLECTION, UNFINISHED, CatalogueRow, Match, Row, Vector, best, check, unit_rows
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -43,7 +30,6 @@ READ_SECONDS: Final = 5.0
 WRITE_SECONDS: Final = 30.0
 BATCH_BYTES: Final = 16 * 1024 * 1024  # a server takes 64 MB at once
 MOST_ROWS: Final = 16_384  # that a server answers with
-REFUSAL_BYTES: Final = 65_535
 # Channels to one address otherwise share how long they wait before they try it again, up to two minutes.
 CHANNEL: Final = {
     "grpc.use_local_subchannel_pool": 1,
@@ -105,10 +91,10 @@ class MilvusStore:
         if rows is not None:
             if before is not None:
                 unfinished = dataclasses.replace(before, vectors=UNFINISHED, fingerprint=UNFINISHED)
-                self._write(CATALOGUE, [of_line(unfinished)], [])
+                self._write(CATALOGUE, [written.of_line(unfinished)], [])
             self._replace_rows(subject, rows)
         if line is not None:
-            self._write(CATALOGUE, [of_line(line)], [])
+            self._write(CATALOGUE, [written.of_line(line)], [])
         elif before is not None:
             self._write(CATALOGUE, [], [subject])
 
@@ -119,7 +105,7 @@ class MilvusStore:
         arguments = {
             "data": list(asked),
             "limit": min(2 * k, MOST_ROWS),  # so that among equals at the end of the list the name decides, not chance
-            "filter": other_than(excluding, min_accuracy),
+            "filter": written.other_than(excluding, min_accuracy),
             "output_fields": ["subject", "layer", "has_accuracy", "test_accuracy"],
             "anns_field": "vector",
             "search_params": {"metric_type": "IP"},
@@ -127,21 +113,21 @@ class MilvusStore:
         }
         nothing: Found = [[] for _ in asked]
         found = self._read(collection, lambda client: client.search(collection, **arguments), nothing)
-        return [best((to_match(hit["entity"], hit["distance"]) for hit in hits), k) for hits in found]
+        return [best((written.to_match(hit["entity"], hit["distance"]) for hit in hits), k) for hits in found]
 
     def vector(self, collection: str, uid: str) -> Vector | None:
         found = self._get(collection, uid, ["vector"])
         return np.asarray(found[0]["vector"], np.float32) if found else None
 
     def line(self, subject: str) -> CatalogueRow | None:
-        found = self._get(CATALOGUE, subject, LINE_FIELDS)
-        return to_line(found[0]) if found else None
+        found = self._get(CATALOGUE, subject, written.LINE_FIELDS)
+        return written.to_line(found[0]) if found else None
 
     def catalogue(self) -> list[CatalogueRow]:
         def read(client: MilvusClient) -> list[CatalogueRow]:
-            pages = client.query_iterator(CATALOGUE, MOST_ROWS, output_fields=LINE_FIELDS, timeout=READ_SECONDS)
+            pages = client.query_iterator(CATALOGUE, MOST_ROWS, output_fields=written.LINE_FIELDS, timeout=READ_SECONDS)
             try:
-                return [to_line(one) for page in iter(pages.next, []) for one in page]
+                return [written.to_line(one) for page in iter(pages.next, []) for one in page]
             finally:
                 pages.close()
 
@@ -163,15 +149,15 @@ class MilvusStore:
             wanted = rows.get(collection, ())
             stale = self._uids(collection, subject) - {row.uid for row in wanted}
             if wanted or stale:
-                self._write(collection, [of_row(row) for row in wanted], sorted(stale))
+                self._write(collection, [written.of_row(row) for row in wanted], sorted(stale))
 
     def _uids(self, collection: str, subject: str) -> set[str]:
-        arguments = {"filter": f"subject == {quoted(subject)}", "output_fields": ["uid"], "limit": MOST_ROWS}
+        arguments = {"filter": f"subject == {written.quoted(subject)}", "output_fields": ["uid"], "limit": MOST_ROWS}
         return {one["uid"] for one in self._query(collection, arguments)}
 
     def _get(self, collection: str, key: str, fields: list[str]) -> list[dict[str, Any]]:
         # Not by `ids`: the client puts those between quotes as they are.
-        arguments = {"filter": f"uid == {quoted(key)}", "output_fields": fields, "limit": 1}
+        arguments = {"filter": f"uid == {written.quoted(key)}", "output_fields": fields, "limit": 1}
         return self._query(collection, arguments)
 
     def _query(self, collection: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
@@ -186,7 +172,7 @@ class MilvusStore:
             for at in range(0, len(entities), batch):
                 self._upsert(collection, entities[at : at + batch])
         if gone:
-            where = f"uid in [{', '.join(map(quoted, gone))}]"
+            where = f"uid in [{', '.join(map(written.quoted, gone))}]"
             self._do(collection, lambda client: client.delete(collection, filter=where, timeout=WRITE_SECONDS))
         # A server has in its log what it acknowledged, and needs 3 s for a flush. Milvus Lite searches rows that are
         # not flushed some fifty times slower.
@@ -275,15 +261,9 @@ def _schema(collection: str, dimension: int) -> Any:
     from pymilvus import DataType, MilvusClient
 
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("uid", DataType.VARCHAR, is_primary=True, max_length=NAME_BYTES)
-    if collection == CATALOGUE:
-        texts = {"state": 16, "uploaded": 40, "content": 64, "refusal": REFUSAL_BYTES, "vectors": 64, "fingerprint": 64}
-        schema.add_field("rows", DataType.INT64)
-    else:
-        texts = {"subject": NAME_BYTES, "layer": LAYER_BYTES}
-        schema.add_field("layer_index", DataType.INT64)
-    for name, limit in texts.items():
-        schema.add_field(name, DataType.VARCHAR, max_length=limit)
+    for name, limit in (written.LINE_TEXTS if collection == CATALOGUE else written.ROW_TEXTS).items():
+        schema.add_field(name, DataType.VARCHAR, is_primary=name == "uid", max_length=limit)
+    schema.add_field("rows" if collection == CATALOGUE else "layer_index", DataType.INT64)
     schema.add_field("has_accuracy", DataType.BOOL)
     schema.add_field("test_accuracy", DataType.DOUBLE)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)

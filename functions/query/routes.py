@@ -85,7 +85,7 @@ class Answers:
 
 def application(given: Callable[[], Answers]) -> FastAPI:
     """Return the FastAPI application; `given` returns what the routes need, once the function has started."""
-    app = FastAPI(title="Layerscope", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Layerscope", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(_models(given))
     app.include_router(_searches(given))
     app.add_exception_handler(AskedInVain, _in_vain)

@@ -156,6 +156,9 @@ def test_unknown_products_and_files_are_not_found(given_services: Services) -> N
     assert get(given_services, f"{base}/evaluation/nonsense.png", 404)["code"] == "no-such-file"
     assert get(given_services, f"{base}/predictions/data.json", 404)["code"] == "no-such-file"  # refused
     assert get(given_services, f"/models/{WHO.subject}/nonsense", 404)["code"] == "no-such-path"
+    assert (
+        get(given_services, "/models/", 404)["code"] == "no-such-path"
+    )  # and no redirect to what the Host header says
 
 
 def test_layers_are_listed_in_order_with_their_health(given_services: Services) -> None:

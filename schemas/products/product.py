@@ -1,0 +1,87 @@
+"""What every product is, and how it is declared: once, by its class, with its name, recipe and what it is made from.
+
+A product's fields are its `data.json`, but for those typed `Array` and `Picture`, which are files of their own. Raise
+`recipe` whenever the same inputs would now give another result: the address moves, and with it that of every product
+that stands on this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from schemas.datasets import PartName
+from schemas.files import Stored
+from schemas.manifests import Headline
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """The constants of a product; all of them but `on_gpu` are part of its address."""
+
+    name: str
+    recipe: int
+    reads_model: bool = False
+    parts: tuple[PartName, ...] = ()
+    inputs: tuple[type[Product], ...] = ()
+    sidecars: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    seed: int | None = None
+    on_gpu: bool = False
+
+
+class Product(BaseModel):
+    """What every product is: frozen, without NaN, and declared by its `declared`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    declared: ClassVar[Declaration]
+
+    @classmethod
+    def files(cls) -> dict[str, Stored]:
+        """Return the fields that are files of their own, with what kind of file each is."""
+        marks = {name: [m for m in info.metadata if isinstance(m, Stored)] for name, info in cls.model_fields.items()}
+        return {name: found[0] for name, found in marks.items() if found}
+
+    @classmethod
+    def data_schema(cls) -> dict[str, Any]:
+        """Return the JSON Schema of `data.json`, which leaves out the fields that are files."""
+        kept: dict[str, Any] = {n: (f.annotation, f) for n, f in cls.model_fields.items() if n not in cls.files()}
+        data: type[BaseModel] = create_model(cls.__name__, __doc__=cls.__doc__, __config__=cls.model_config, **kept)
+        return data.model_json_schema()
+
+    def headline(self) -> Headline:
+        """Return the few figures that stand in the manifest and in lists."""
+        return {}
+
+
+def declared_products() -> tuple[type[Product], ...]:
+    """Return every product, inputs before what stands on them."""
+    return tuple(Product.__subclasses__())
+
+
+def product_named(name: str) -> type[Product]:
+    """Return the product of this name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for product in declared_products():
+        if product.declared.name == name:
+            return product
+    raise KeyError(name)
+
+
+def standing_on(product: type[Product]) -> Iterator[type[Product]]:
+    """Yield the products that have `product` among their inputs."""
+    return (other for other in declared_products() if product in other.declared.inputs)
+
+
+class Row(BaseModel):
+    """A part of a product's data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

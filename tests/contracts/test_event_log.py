@@ -271,6 +271,7 @@ def test_poll_tells_of_partitions_taken_away_before_it_returns_anything_else(log
             assert {record.partition for record in again} == second.partitions
 
 
+@pytest.mark.slow
 def test_what_is_committed_of_a_partition_that_was_taken_away_is_passed_over(log: EventLog, topic: str) -> None:
     with joined(log, topic, "pair") as first:
         publish(log, topic, 12)
@@ -283,6 +284,7 @@ def test_what_is_committed_of_a_partition_that_was_taken_away_is_passed_over(log
             assert {record.partition for record in log.backlog(topic, "pair")} == moved
 
 
+@pytest.mark.slow
 def test_a_reader_that_does_not_know_yet_undoes_nothing_that_another_committed(log: EventLog, topic: str) -> None:
     with joined(log, topic, "pair") as first:
         publish(log, topic, 12)
@@ -298,6 +300,7 @@ def test_a_reader_that_does_not_know_yet_undoes_nothing_that_another_committed(l
         assert not {record.partition for record in log.backlog(topic, "pair")} & moved
 
 
+@pytest.mark.slow
 def test_what_was_committed_before_a_partition_moved_is_not_read_again(log: EventLog, topic: str) -> None:
     with joined(log, topic, "pair") as first:
         publish(log, topic, 12)
@@ -329,6 +332,7 @@ def test_a_poll_returns_no_more_than_so_many_records(log: EventLog, topic: str) 
         assert max(sizes) <= POLL_RECORDS
 
 
+@pytest.mark.slow
 def test_a_waiting_poll_hears_of_a_record_soon(log: EventLog, topic: str) -> None:
     with joined(log, topic, "reader", "latest") as consumer:
         delays = []
@@ -368,6 +372,7 @@ def test_a_paused_partition_waits_and_the_others_go_on(log: EventLog, topic: str
         assert {record.partition for record in take(consumer, held)} == {paused}
 
 
+@pytest.mark.slow
 def test_a_resumed_partition_ends_a_waiting_poll(log: EventLog, topic: str) -> None:
     with joined(log, topic, "reader", "latest") as consumer:
         consumer.pause({0, 1, 2})
@@ -381,6 +386,7 @@ def test_a_resumed_partition_ends_a_waiting_poll(log: EventLog, topic: str) -> N
         resumer.join()
 
 
+@pytest.mark.slow
 def test_a_record_behind_a_pause_is_there_when_the_pause_ends(log: EventLog, topic: str) -> None:
     """As an ordered Trigger works: one at a time, and the next one must not wait for a fetch."""
     with joined(log, topic, "reader", "latest") as consumer:

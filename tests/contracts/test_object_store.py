@@ -297,6 +297,7 @@ def test_only_if_absent_leaves_what_is_there(store: ObjectStore, tmp_path: Path)
     assert store.get(PRODUCTS, "key") == b"first"
 
 
+@pytest.mark.slow
 def test_of_twenty_who_put_only_if_absent_one_wins(store: ObjectStore) -> None:
     start = threading.Barrier(20)
 
@@ -347,6 +348,7 @@ def test_list_begins_after_a_key_whether_that_is_there_or_not(store: ObjectStore
     assert keys(store, "b/", after="b/2") == []
 
 
+@pytest.mark.slow
 def test_list_goes_on_past_the_thousand_objects_of_a_page(store: ObjectStore) -> None:
     names = [f"m/{number:04}" for number in range(1_005)]
     with ThreadPoolExecutor(8) as pool:
@@ -418,6 +420,7 @@ def test_buckets_are_made_once_and_keep_what_they_hold(store: ObjectStore) -> No
     assert [keys(store, bucket=bucket) for bucket in BUCKETS] == [["key"], [], []]
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_time_leaves_no_half_object(system: System) -> None:
     kind = "s3" if system.place.startswith("http") else "directory"
     command = (sys.executable, "-c", WRITER, kind, system.place, str(BIG))

@@ -233,6 +233,7 @@ TEXT = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXT, accuracy=st.none() | st.floats(0, 1))
 def test_no_text_and_no_number_widens_what_a_filter_lets_through(
@@ -264,6 +265,7 @@ def test_half_a_surrogate_pair_is_refused(store: VectorStore) -> None:
         store.replace("digits/\ud800/1", {}, None)
 
 
+@pytest.mark.slow
 def test_searches_go_on_while_rows_are_replaced(store: VectorStore) -> None:
     collection, names = fresh(), [subject(), subject()]
     for name in names:
@@ -313,6 +315,7 @@ def test_a_file_keeps_its_rows_when_it_is_opened_again(tmp_path: Path) -> None:
         store.close()
 
 
+@pytest.mark.slow
 def test_a_file_that_another_process_holds_is_unavailable(tmp_path: Path) -> None:
     pytest.importorskip("milvus_lite")
     path = str(tmp_path / "index.db")

@@ -108,6 +108,7 @@ def test_an_event_does_not_change_with_the_mapping_it_was_made_from() -> None:
     assert event.extensions == {"lane": "replay"}
 
 
+@pytest.mark.slow
 @given(events())
 def test_every_event_that_can_be_made_can_be_made_again_from_its_attributes(event: CloudEvent) -> None:
     attributes = event.attributes()

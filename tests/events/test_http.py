@@ -47,6 +47,7 @@ def json_bytes(value: Any) -> bytes:
 # Binary mode
 
 
+@pytest.mark.slow
 @given(events(data=JSON_VALUES.map(json_bytes)))
 def test_an_event_survives_the_trip(event: CloudEvent) -> None:
     headers, body = to_binary(event)
@@ -173,6 +174,7 @@ def test_headers_alone_tell_that_an_event_is_meant(headers: dict[str, str]) -> N
 # Structured mode
 
 
+@pytest.mark.slow
 @given(events())
 def test_an_event_survives_the_trip_as_one_object(event: CloudEvent) -> None:
     again = from_object(to_object(event))
@@ -182,6 +184,7 @@ def test_an_event_survives_the_trip_as_one_object(event: CloudEvent) -> None:
         assert again == event
 
 
+@pytest.mark.slow
 @given(events(data=JSON_VALUES.map(json_bytes)))
 def test_json_data_are_a_member_and_all_others_are_base64(event: CloudEvent) -> None:
     members = json.loads(to_object(event))
@@ -294,6 +297,7 @@ def test_whatever_comes_is_an_event_or_refused(headers: list[tuple[bytes, bytes]
 # The SDK
 
 
+@pytest.mark.slow
 @given(events(data=JSON_VALUES.map(json_bytes)))
 def test_the_sdk_reads_what_we_write(event: CloudEvent) -> None:
     headers, body = to_binary(event)
@@ -303,6 +307,7 @@ def test_the_sdk_reads_what_we_write(event: CloudEvent) -> None:
     assert theirs == {name: value for name, value in event.attributes().items() if name != "time"}
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(EXTENSION_NAMES, ATTRIBUTE_TEXT, max_size=3),
     st.dictionaries(

@@ -27,11 +27,13 @@ def faults_of(message: KafkaMessage) -> tuple[str, ...]:
     return raised.value.faults
 
 
+@pytest.mark.slow
 @given(events())
 def test_an_event_survives_the_trip_bytes_and_all(event: CloudEvent) -> None:
     assert from_record(to_record(event)) == event
 
 
+@pytest.mark.slow
 @given(events())
 def test_an_event_survives_the_trip_in_one_value(event: CloudEvent) -> None:
     read = from_record(KafkaMessage(None, to_object(event), (STRUCTURED,)))
@@ -164,6 +166,7 @@ def test_whatever_lies_in_a_topic_is_an_event_or_refused_or_none(
 # The SDK, which reads the mode from the ce_ headers and takes the key for the partition key
 
 
+@pytest.mark.slow
 @given(events(data=JSON_VALUES.map(lambda value: json.dumps(value).encode())))
 def test_the_sdk_reads_what_we_write(event: CloudEvent) -> None:
     message = to_record(event)
@@ -173,6 +176,7 @@ def test_the_sdk_reads_what_we_write(event: CloudEvent) -> None:
     assert theirs == {name: value for name, value in event.attributes().items() if name != "time"}
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(EXTENSION_NAMES, ATTRIBUTE_TEXT, max_size=3),
     st.dictionaries(st.text("abc", max_size=3), JSON_VALUES, min_size=1, max_size=3),

@@ -128,6 +128,7 @@ def test_what_was_started_while_no_broker_was_there_works_once_one_is(real_serve
             assert [record.value for record in consumer.poll(PATIENCE_SECONDS)] == [b"v"]
 
 
+@pytest.mark.slow
 def test_without_a_broker_every_call_ends_soon_and_leaves_nothing_behind() -> None:
     threads_before = set(threading.enumerate())
     log = KafkaLog(f"127.0.0.1:{free_ports()[0]}")
@@ -254,6 +255,7 @@ def test_topics_are_made_as_declared(server: KafkaServer, log: KafkaLog) -> None
     }
 
 
+@pytest.mark.slow
 def test_without_crc32c_it_says_so_at_the_start() -> None:
     program = "import sys; sys.modules['crc32c'] = None; from events.kafka_log import KafkaLog; KafkaLog('127.0.0.1:1')"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
@@ -261,6 +263,7 @@ def test_without_crc32c_it_says_so_at_the_start() -> None:
     assert "needs the package crc32c" in ended.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_importing_the_log_connects_to_nothing_and_starts_nothing() -> None:
     program = "import threading; from events.kafka_log import *; KafkaLog('x:1'); print(threading.active_count())"
     ended = subprocess.run(

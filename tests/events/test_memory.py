@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -118,4 +119,4 @@ class Groups(RuleBasedStateMachine):
         return Counter(record.partition for record in self.log.backlog(TOPIC, "nobody"))
 
 
-TestGroups = Groups.TestCase
+TestGroups = pytest.mark.slow(Groups.TestCase)

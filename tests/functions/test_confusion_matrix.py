@@ -53,6 +53,7 @@ def names_of(classes: int) -> tuple[str, ...]:
     return tuple(f"c{k}" for k in range(classes))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(images=st.integers(1, 200), classes=st.integers(2, 8), seed=st.integers(0, 10_000))
 def test_counts_and_rates_are_scikit_learn_s(images: int, classes: int, seed: int) -> None:
@@ -123,6 +124,7 @@ def test_labels_and_predictions_are_counted_in_the_same_order_as_the_classes() -
     assert confusion_counts(np.array([2, 0]), np.array([1, -1]), 3).tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 2, 10, 30, 40])
 def test_equal_matrices_give_equal_bytes(classes: int) -> None:
     counts = random_counts(classes)

@@ -292,6 +292,7 @@ def lying() -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

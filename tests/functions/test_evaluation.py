@@ -71,6 +71,7 @@ def test_losses_and_brier_score_are_torch_s_and_scikit_learn_s() -> None:
     assert found.brier == pytest.approx(brier, abs=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(images=st.integers(1, 200), classes=st.integers(2, 12), seed=st.integers(0, 10_000), skill=st.floats(0, 8))
 def test_class_figures_and_accuracies_are_scikit_learn_s(images: int, classes: int, seed: int, skill: float) -> None:
@@ -164,6 +165,7 @@ def test_the_noise_floor_of_one_image_has_its_closed_form() -> None:
     assert set(np.round(errors, 9)) == {0.2, 0.8}
 
 
+@pytest.mark.slow
 def test_a_calibrated_model_is_above_its_95_percent_floor_one_time_in_twenty() -> None:
     random = np.random.default_rng(9)
     above = 0

@@ -250,6 +250,7 @@ def told(answer: httpx.Response) -> CloudEvent:
     return http.from_request([(k.encode(), v.encode()) for k, v in answer.headers.items()], answer.content)
 
 
+@pytest.mark.slow
 def test_a_product_is_made_stored_and_told(system: System) -> None:
     system.predict()
     (answer,) = asyncio.run(system.send(event()))
@@ -266,6 +267,7 @@ def test_a_product_is_made_stored_and_told(system: System) -> None:
     assert loaded.heatmap == b"png"
 
 
+@pytest.mark.slow
 def test_the_manifest_is_there_before_its_event(system: System) -> None:
     order: list[str] = []
     store, put = system.services.store, system.services.store.put
@@ -281,6 +283,7 @@ def test_the_manifest_is_there_before_its_event(system: System) -> None:
     assert order == ["blobs", "blobs", "manifests", "answer 200"]
 
 
+@pytest.mark.slow
 def test_a_repeated_event_computes_nothing_and_is_told_the_same(system: System) -> None:
     system.predict()
     (first,) = asyncio.run(system.send(event()))
@@ -292,6 +295,7 @@ def test_a_repeated_event_computes_nothing_and_is_told_the_same(system: System) 
     assert {one.key: one.etag for one in system.services.store.list(keys.PRODUCTS)} == stored
 
 
+@pytest.mark.slow
 def test_events_for_one_address_join_one_computation(system: System) -> None:
     system.predict()
     answers = asyncio.run(system.send(*[event()] * 5))
@@ -299,6 +303,7 @@ def test_events_for_one_address_join_one_computation(system: System) -> None:
     assert system.computations() == 1
 
 
+@pytest.mark.slow
 def test_a_refusal_is_an_outcome(system: System) -> None:
     system.predict(non_finite=2)
     (answer,) = asyncio.run(system.send(event()))

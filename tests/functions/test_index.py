@@ -31,7 +31,7 @@ WHO = Identity("tiny", "net", "1")
 OTHER = Identity("tiny", "net", "2")
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", pytest.param("file", marks=pytest.mark.slow)])
 def vectors(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
     store: VectorStore = NumpyStore()
     if request.param == "file":

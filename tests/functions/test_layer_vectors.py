@@ -104,6 +104,7 @@ def test_a_layer_rotated_scaled_and_shifted_is_the_same_layer() -> None:
     assert vector_of(x) @ vector_of(7.5 * x @ rotation + 2) == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", [(500, 500), (3, 4_000)])
 def test_under_random_pairing_the_score_has_the_standard_deviation_of_the_formula(widths: tuple[int, int]) -> None:
     n, random = 100, np.random.default_rng(7)
@@ -133,6 +134,7 @@ def test_taking_the_input_out_gives_the_partial_correlation() -> None:
     assert without(v, u) @ u == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0.0, 10.0, 1_000.0])
 def test_a_common_offset_costs_no_digits(offset: float) -> None:
     seen = torch.tensor(features(100, 70_000) + offset, dtype=torch.float32)

@@ -563,6 +563,7 @@ def architecture_mutant(rng: random.Random) -> bytes:
     return put_together(header, body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "count"), [(mutant, 4000), (architecture_mutant, 1500)])
 def test_mutated_files_are_read_or_refused_and_never_crash(make: Callable[[random.Random], bytes], count: int) -> None:
     rng = random.Random(20)
@@ -605,6 +606,7 @@ print(json.dumps({"files": len(opened), "others": [one for one in seen if one no
 """
 
 
+@pytest.mark.slow
 def test_reading_opens_the_file_and_does_nothing_else_that_python_would_tell_of(tmp_path: Path) -> None:
     evil = "__import__('os').system('touch pwned')"
     hostile = [

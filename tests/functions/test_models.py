@@ -290,6 +290,7 @@ def check_torchvision(name: str, size: int) -> None:
     assert list(ours.state_dict()) == list(model.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_small_torchvision_classifiers_come_back_the_same(name: str) -> None:
     check_torchvision(name, 64)

@@ -88,6 +88,7 @@ def test_a_model_that_is_not_admitted_tells_why(given_services: Services) -> Non
     assert get(given_services, f"{path}/products/evaluation")["state"] == "refused"
 
 
+@pytest.mark.slow
 def test_an_older_product_is_shown_as_such_while_the_present_one_is_made(given_services: Services) -> None:
     bucket = Bucket(given_services.store, WHO)
     settle(given_services, {WHO: 0.75})
@@ -254,6 +255,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20
 PARAMETERS = st.sampled_from(["k", "metric", "min_accuracy", "cursor", "dataset", "state", "limit", "sha256"])
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(parts=st.lists(TEXT, min_size=1, max_size=5), ask=st.dictionaries(PARAMETERS, TEXT, max_size=3))
 def test_no_request_is_a_bug(lasting: QueryFunction, parts: list[str], ask: dict[str, str]) -> None:
@@ -306,6 +308,7 @@ def test_the_openapi_document_tells_how_errors_look(given_services: Services) ->
             assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}, path
 
 
+@pytest.mark.slow
 def test_it_starts_without_torch_milvus_or_redis() -> None:
     code = (
         "import sys; from functions.query.func import new; new()\n"

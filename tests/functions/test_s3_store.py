@@ -92,6 +92,7 @@ def test_a_server_that_refuses_connections_is_unavailable_at_once() -> None:
     assert time.monotonic() - start < 3
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_is_unavailable_within_ten_seconds() -> None:
     with answering(None) as (endpoint, seen):
         start = time.monotonic()
@@ -101,6 +102,7 @@ def test_a_server_that_never_answers_is_unavailable_within_ten_seconds() -> None
         assert len(seen) == 1
 
 
+@pytest.mark.slow
 def test_errors_of_the_server_are_tried_again_and_then_unavailable() -> None:
     busy = b"HTTP/1.1 503 Slow Down\r\nRetry-After: 120\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     with answering(busy, busy, OK) as (endpoint, seen):
@@ -113,6 +115,7 @@ def test_errors_of_the_server_are_tried_again_and_then_unavailable() -> None:
         assert time.monotonic() - start < 5
 
 
+@pytest.mark.slow
 def test_a_put_that_is_tried_again_sends_all_of_its_body_again(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"0123456789" * 10_000)
     for content in (b"0123456789" * 10_000, tmp_path / "file"):

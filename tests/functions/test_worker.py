@@ -65,6 +65,7 @@ def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]
     return run
 
 
+@pytest.mark.slow
 @in_loop
 async def test_the_child_is_another_process_and_stays_warm() -> None:
     async with working() as worker:
@@ -73,6 +74,7 @@ async def test_the_child_is_another_process_and_stays_warm() -> None:
         assert await worker.run(pid) == first
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_refusal_comes_through_whole() -> None:
     async with working() as worker:
@@ -81,6 +83,7 @@ async def test_a_refusal_comes_through_whole() -> None:
         assert (caught.value.code, caught.value.message, caught.value.hint) == ("too-odd", "It is odd.", "make it even")
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_bug_is_a_failed_attempt_that_names_the_error_and_not_its_text() -> None:
     async with working() as worker:
@@ -89,6 +92,7 @@ async def test_a_bug_is_a_failed_attempt_that_names_the_error_and_not_its_text()
         assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
 def test_a_killed_child_is_a_failed_attempt_and_the_next_call_works(number: int) -> None:
     async def scenario() -> None:
@@ -100,6 +104,7 @@ def test_a_killed_child_is_a_failed_attempt_and_the_next_call_works(number: int)
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_child_that_exits_is_a_failed_attempt() -> None:
     async with working() as worker:
@@ -107,6 +112,7 @@ async def test_a_child_that_exits_is_a_failed_attempt() -> None:
             await worker.run(leave, 3)
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_call_past_its_time_limit_is_ended() -> None:
     async with working(seconds=4) as worker:
@@ -117,6 +123,7 @@ async def test_a_call_past_its_time_limit_is_ended() -> None:
         assert await worker.run(sleep, 0.0) == "slept"
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_call_past_its_memory_limit_is_ended() -> None:
     async with working(memory_mb=200) as worker:
@@ -125,6 +132,7 @@ async def test_a_call_past_its_memory_limit_is_ended() -> None:
         assert await worker.run(sleep, 0.0) == "slept"
 
 
+@pytest.mark.slow
 @in_loop
 async def test_calls_are_made_one_at_a_time_and_the_loop_goes_on_meanwhile() -> None:
     async with working() as worker:
@@ -139,6 +147,7 @@ async def test_calls_are_made_one_at_a_time_and_the_loop_goes_on_meanwhile() -> 
         assert longest < 0.25
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_cancelled_call_frees_the_worker() -> None:
     async with working() as worker:
@@ -150,6 +159,7 @@ async def test_a_cancelled_call_frees_the_worker() -> None:
         assert await worker.run(sleep, 0.0) == "slept"
 
 
+@pytest.mark.slow
 def test_no_computation_outlives_its_function(tmp_path: Path) -> None:
     import subprocess
     import sys

@@ -86,6 +86,7 @@ class FailingLog(MemoryLog):
         super().publish(topic, message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dead letter", "reply"])
 def test_an_event_is_not_committed_before_its_dead_letter_or_reply_is_stored(kind: str) -> None:
     # Deliberately different: there a dead letter that cannot be stored is given up, and the event with it.

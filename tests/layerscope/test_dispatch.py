@@ -7,6 +7,8 @@ import contextlib
 import time
 from dataclasses import replace
 
+import pytest
+
 from events.inbox import Inbox
 from events.log import Consumer, Revoked, Start
 from events.memory import MemoryLog
@@ -71,6 +73,7 @@ def test_unordered_lets_nobody_wait_for_a_retry() -> None:
     assert sorted(subscriber.finished) == ["slow", "slow", "x", "y", "z"]
 
 
+@pytest.mark.slow
 def test_unordered_polls_fifty_more_while_fewer_than_fifty_are_under_way() -> None:
     log, subscription = new_log(), trigger(replace(POLICY, timeout_seconds=60.0))
     publish(log, *(an_event(str(number), partitionkey=KEYS[number % 2]) for number in range(160)))
@@ -183,6 +186,7 @@ def test_a_stop_gives_up_what_outlasts_the_grace_and_leaves_it_uncommitted() -> 
     assert len(uncommitted(log, subscription)) == 1
 
 
+@pytest.mark.slow
 def test_a_second_data_plane_takes_over_partitions_and_nothing_is_lost() -> None:
     log, subscription = new_log(), trigger()
     subscriber = Scripted((Reply(204, seconds=0.05),))
@@ -204,6 +208,7 @@ def test_a_second_data_plane_takes_over_partitions_and_nothing_is_lost() -> None
     assert uncommitted(log, subscription) == []
 
 
+@pytest.mark.slow
 def test_what_was_under_way_when_its_partition_was_taken_is_not_committed_by_its_former_reader() -> None:
     log, subscription = new_log(), trigger()
     subscriber = Scripted(by_id={"1": (Reply(204, seconds=0.3), Reply(204, seconds=2.0))})
@@ -255,6 +260,7 @@ class RecordingLog(MemoryLog):
         return joined
 
 
+@pytest.mark.slow
 def test_a_consumer_that_fails_is_replaced_and_what_it_had_not_finished_is_delivered_again() -> None:
     log, subscription, subscriber = with_topics(RecordingLog()), trigger(ordered=True), Scripted()
     subscriber.by_id["2"] = (Reply(204, seconds=0.3), Reply(204))

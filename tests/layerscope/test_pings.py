@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from layerscope.manifests import Ping
 from tests.layerscope.scripted import Reply, Scripted, new_log, running, system, until
 
 
+@pytest.mark.slow
 def test_a_ping_comes_at_once_and_is_repeated_until_taken() -> None:
     subscriber = Scripted((Reply(503),))
     ping = Ping("missing", "demo", 60.0, b"{}", "application/json", "s")

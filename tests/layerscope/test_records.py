@@ -151,6 +151,7 @@ NAMES = st.one_of(
 VALUES = st.one_of(st.sampled_from([b"1.0", b"/s", b"text/plain; \xc3\xa9"]), st.binary(max_size=12))
 
 
+@pytest.mark.slow
 @given(
     key=st.none() | st.binary(max_size=8),
     value=st.none() | st.binary(max_size=8),

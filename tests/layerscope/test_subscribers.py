@@ -41,6 +41,7 @@ def test_a_service_is_given_no_more_calls_than_it_has_places() -> None:
     assert subscriber.most_under_way == 3
 
 
+@pytest.mark.slow
 def test_waiting_for_a_place_is_no_part_of_the_timeout() -> None:
     log, subscriber = new_log(), Scripted((Reply(204, seconds=0.1),))
     publish(log, *(an_event(str(number)) for number in range(6)))
@@ -57,6 +58,7 @@ def test_waiting_for_a_place_is_no_part_of_the_timeout() -> None:
     assert len(subscriber.calls) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("places", "live_at_once"), [(4, 4), (1, 1)])
 def test_a_replay_service_without_a_process_takes_one_place_in_that_of_its_function(
     places: int, live_at_once: int

@@ -124,6 +124,7 @@ def test_what_a_killed_process_had_started_in_its_session_is_killed_too(tmp_path
     assert eventually(lambda: not is_alive(child))
 
 
+@pytest.mark.slow
 def test_pauses_before_restarts_double(tmp_path: Path, supervisor: Supervisor) -> None:
     supervisor.start(python("brief", "", tmp_path, up=False))
 
@@ -146,6 +147,7 @@ def test_the_last_stage_is_asked_to_stop_first(tmp_path: Path) -> None:
     assert not any(is_alive(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_a_process_that_will_not_stop_is_killed_after_its_grace_period(tmp_path: Path) -> None:
     deaf = (
         "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); pathlib.Path('deaf-up').touch()"
@@ -159,6 +161,7 @@ def test_a_process_that_will_not_stop_is_killed_after_its_grace_period(tmp_path:
     assert not is_alive(pid)
 
 
+@pytest.mark.slow
 def test_stopping_does_not_wait_for_a_pause_before_a_restart(tmp_path: Path) -> None:
     with Supervisor(tmp_path) as supervisor:
         supervisor.start(python("brief", "", tmp_path, up=False))
@@ -180,6 +183,7 @@ def test_a_process_that_ends_before_it_is_ready_is_reported_with_the_end_of_its_
     assert standing(tmp_path, "server").pid is None
 
 
+@pytest.mark.slow
 def test_a_process_that_never_gets_ready_is_reported_and_ended(tmp_path: Path, supervisor: Supervisor) -> None:
     code = "import os, time; open('pid', 'w').write(str(os.getpid())); print('waiting', flush=True); time.sleep(60)"
 
@@ -196,6 +200,7 @@ def test_a_program_that_does_not_exist_is_reported(tmp_path: Path, supervisor: S
         supervisor.start(absent)
 
 
+@pytest.mark.slow
 def test_processes_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     code = f"""
 import sys, time

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from events.cloudevent import schema_id
 from schemas.__main__ import FOLDER, documents
 from schemas.events import declared_events, schema_name
@@ -14,6 +16,7 @@ def test_what_is_written_is_what_the_code_says() -> None:
     assert written == json.loads(json.dumps(documents()))
 
 
+@pytest.mark.slow
 def test_an_events_dataschema_names_its_schema() -> None:
     for data in declared_events():
         assert documents()[f"events/{schema_name(data)}.json"]["$id"] == schema_id(data)

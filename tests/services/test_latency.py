@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -16,7 +17,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(280)]
 UPLOADS = 100
 BYTES = 100_000
 P95_SECONDS = 0.250
-BUSY_P95_SECONDS = 1.0  # on a machine that others use as well; LAYERSCOPE_QUIET=1 says that this one is free
+ROUNDS = 3  # whatever else runs on the machine can only add to what is measured: the best round counts
 
 
 def test_an_upload_reaches_admit_at_once(stack: RealStack) -> None:
@@ -24,19 +25,27 @@ def test_an_upload_reaches_admit_at_once(stack: RealStack) -> None:
     for number in range(3):
         stack.s3.put_object(Bucket="models", Key=f"digits/warm/{number}.pth", Body=os.urandom(BYTES))
     eventually(lambda: len(_received(stack, "digits/warm/")) >= 3)
-    # When uploads follow one another, each once the one before has its outcome
+    best = math.inf
+    for number in range(ROUNDS):
+        p50, p95, worst = _seconds(stack, f"digits/latency-{number}")
+        print(f"PUT answered to admit: p50 {1000 * p50:.0f} ms, p95 {1000 * p95:.0f} ms, worst {1000 * worst:.0f} ms")
+        best = min(best, p95)
+        if best <= P95_SECONDS:
+            return
+    pytest.fail(f"the best of {ROUNDS} rounds had a p95 of {1000 * best:.0f} ms, more than {1000 * P95_SECONDS:.0f}")
+
+
+def _seconds(stack: RealStack, model: str) -> tuple[float, float, float]:
+    """Return median, 95th percentile and maximum over uploads that follow one another, each once the last is settled."""
     answered = {}
     for number in range(UPLOADS):
-        subject = f"digits/latency/{number}"
+        subject = f"{model}/{number}"
         stack.s3.put_object(Bucket="models", Key=f"{subject}.pth", Body=os.urandom(BYTES))
         answered[subject] = time.time()
         eventually(lambda name=subject: stack.state(name) == "refused", every=0.05)
-    # Then each is heard of at once
-    received = _received(stack, "digits/latency/")
+    received = _received(stack, f"{model}/")
     taken = sorted(max(0.0, received[subject] - moment) for subject, moment in answered.items())
-    p50, p95 = statistics.median(taken), taken[int(0.95 * UPLOADS) - 1]
-    print(f"PUT answered to admit: p50 {1000 * p50:.0f} ms, p95 {1000 * p95:.0f} ms, worst {1000 * taken[-1]:.0f} ms")
-    assert p95 <= (P95_SECONDS if os.environ.get("LAYERSCOPE_QUIET") else BUSY_P95_SECONDS)
+    return statistics.median(taken), taken[int(0.95 * UPLOADS) - 1], taken[-1]
 
 
 def _received(stack: RealStack, prefix: str) -> dict[str, float]:

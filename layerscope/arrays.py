@@ -18,7 +18,7 @@ from functions import datasets
 from functions.datasets import Part
 from functions.errors import Refused
 from functions.object_store import ObjectStore
-from schemas.datasets import DatasetDescription, PartName
+from schemas.datasets import MOST_PROBE_IMAGES, DatasetDescription, PartName
 from schemas.identity import is_name
 
 CLASS_NAME_CHARACTERS: Final = 128
@@ -55,6 +55,7 @@ def add(
     names = _checked_classes(classes)
     parts = {part: read_part(part, files[part], len(names)) for part in PARTS if part in files}
     _check_shapes(parts)
+    _check_probe(parts)
     channels = parts["test"].images.shape[3]
     _check_figures("mean", mean, channels)
     _check_figures("std", std, channels)
@@ -144,6 +145,15 @@ def _check_shapes(parts: Mapping[PartName, Part]) -> None:
                 "unequal-shapes",
                 f"Images of {name} are {_shown(part.images.shape[1:])}, and those of test {_shown(wanted)}.",
             )
+
+
+def _check_probe(parts: Mapping[PartName, Part]) -> None:
+    if "probe" in parts and len(parts["probe"].images) > MOST_PROBE_IMAGES:
+        raise Refused(
+            "probe-too-large",
+            f"The probe part has {len(parts['probe'].images)} images; layers are compared on {MOST_PROBE_IMAGES} at most.",
+            "leave --probe out: a hundred test images, as even over the classes as can be, become it",
+        )
 
 
 def _check_figures(name: str, figures: Sequence[float] | None, channels: int) -> None:

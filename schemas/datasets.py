@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,6 +12,9 @@ from schemas.identity import NAME_PATTERN
 PartName = Literal["train", "test", "probe"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
+
+MOST_PROBE_IMAGES: Final = 256
+"""A layer's vector has n (n - 1) / 2 numbers, and Milvus takes 32,768."""
 
 
 class DatasetPart(BaseModel):

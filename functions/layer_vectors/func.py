@@ -9,6 +9,7 @@ from functions.errors import Refused
 from functions.handler import ProductFunction
 from functions.layer_vectors.layers import References, compare, stacked
 from functions.layer_vectors.vectors import FEWEST_IMAGES, label_gram, packed
+from schemas.datasets import MOST_PROBE_IMAGES
 from schemas.products import Layer, LayerVectors
 
 if TYPE_CHECKING:
@@ -63,6 +64,13 @@ def _check_number(images: int, dataset: str) -> None:
             f"The probe set of {dataset} has {images} images; layers are compared on {FEWEST_IMAGES} at least, and on "
             "100 for scores that mean something.",
             "Add the dataset again with a larger probe part: `layerscope datasets add NAME --probe probe.npz …`.",
+        )
+    if images > MOST_PROBE_IMAGES:
+        raise Refused(
+            "probe-too-large",
+            f"The probe set of {dataset} has {images} images; layers are compared on {MOST_PROBE_IMAGES} at most.",
+            "Add the dataset again with a smaller probe part, of 100 images for example: "
+            "`layerscope datasets add NAME --probe probe.npz …`.",
         )
 
 

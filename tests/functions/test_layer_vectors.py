@@ -390,5 +390,11 @@ def test_a_probe_set_of_three_images_is_refused() -> None:
     assert caught.value.code == "probe-too-small"
 
 
+def test_a_probe_set_too_large_for_the_index_is_refused() -> None:
+    with pytest.raises(Refused, match="has 257 images") as caught:
+        compute(small_cnn(), probe(257))
+    assert caught.value.code == "probe-too-large"
+
+
 def test_four_images_are_enough_for_a_product() -> None:
     assert compute(small_cnn(), probe(4)).cka.shape == (3, 6)

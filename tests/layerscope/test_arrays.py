@@ -161,6 +161,13 @@ def test_files_that_are_no_npz_are_refused(store: DirectoryStore, tmp_path: Path
         add(store, "pets", {"test": tmp_path / "nothing"}, CLASSES)
 
 
+def test_a_probe_too_large_for_the_index_is_refused(store: DirectoryStore, good_file: Path, tmp_path: Path) -> None:
+    probe = saved(tmp_path / "probe.npz", images=images(257), labels=labels(257))
+    with pytest.raises(Refused, match="257 images") as refused:
+        add(store, "pets", {"test": good_file, "probe": probe}, CLASSES)
+    assert refused.value.code == "probe-too-large"
+
+
 def test_parts_of_different_shapes_are_refused(store: DirectoryStore, good_file: Path, tmp_path: Path) -> None:
     train = saved(tmp_path / "train.npz", images=images(30, 6, 5), labels=labels())
     with pytest.raises(Refused, match="of train are 6 × 5 × 1, and those of test 6 × 5 × 3"):

@@ -125,10 +125,12 @@ def write(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     source: str = "",
+    first_label: int = 0,
 ) -> DatasetDescription:
     """Store a dataset, its description last; what is there already is left as it is.
 
     `mean` and `std`, one a channel, are of pixels scaled to 0..1; by default those of the train part, else of test.
+    `first_label` is as in the description; the labels of the parts begin at 0 all the same.
 
     Raises:
         ValueError: the parts do not agree with each other, with the classes or with the figures.
@@ -147,6 +149,7 @@ def write(
         mean=tuple(mean),
         std=tuple(std),
         source=source,
+        first_label=first_label,
         parts={
             part: DatasetPart(sha256=sha256(content), images=len(parts[part])) for part, content in contents.items()
         },

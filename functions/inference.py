@@ -204,6 +204,8 @@ def _checked(outputs: object, images: int, description: DatasetDescription) -> T
             f"{tuple(outputs.shape)}; floating-point numbers of shape ({images}, {classes}) are needed.",
             "Pack a model whose forward pass returns one row of class scores for each image.",
         )
+    if outputs.shape[1] == classes + description.first_label:
+        return outputs[:, description.first_label :]
     if outputs.shape[1] != classes:
         raise Refused(
             "output-mismatch",

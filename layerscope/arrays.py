@@ -33,7 +33,7 @@ Array = NDArray[Any]
 def add(
     store: ObjectStore,
     name: str,
-    files: Mapping[str, Path],
+    files: Mapping[PartName, Path],
     classes: Sequence[str],
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -52,7 +52,7 @@ def add(
         )
     if "test" not in files:
         raise Refused("no-test-part", "A dataset needs a test part.", "--test test.npz")
-    names = _checked_classes(classes)
+    names = checked_classes(classes)
     parts = {part: read_part(part, files[part], len(names)) for part in PARTS if part in files}
     _check_shapes(parts)
     _check_probe(parts)
@@ -123,7 +123,8 @@ def _checked_labels(what: str, labels: Array, images: int, classes: int) -> NDAr
     return labels.astype(np.int64)
 
 
-def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
+def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of classes, stripped; raises Refused where one is empty, too long or there twice."""
     names = tuple(name.strip() for name in classes)
     if not any(names):
         raise Refused("no-classes", "A dataset needs the names of its classes.", "--classes cat,dog")

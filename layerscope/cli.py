@@ -20,6 +20,7 @@ from layerscope import client, systems, tables
 from layerscope.servers import ServerError
 from layerscope.supervisor import AlreadyRunning, StartError
 from layerscope.systems import Embedded, Located, NoSystem, Stack
+from schemas.datasets import PartName
 from schemas.identity import Identity, KeyRefused, identify
 from schemas.queries import ModelAnswer, ModelList, SimilarAnswer
 
@@ -238,24 +239,42 @@ def datasets_list(at: At = None, as_json: Json = False) -> None:
 
 @datasets_app.command("add")
 def datasets_add(
-    name: Annotated[str, typer.Argument(help="letters, digits, '.', '_' or '-'")],
-    test: Annotated[Path, typer.Option(exists=True, dir_okay=False, help=".npz of images and labels")],
-    classes: Annotated[str, typer.Option(help="names, comma-separated, in the order of the labels")],
+    name: Annotated[str, typer.Argument(help="mnist, fashion_mnist, cifar10, cifar100, svhn, emnist, or your own")],
+    root: Annotated[Path | None, typer.Option(help="where torchvision keeps its datasets, or may put this one")] = None,
+    download: Annotated[bool, typer.Option(help="fetch what is not in --root")] = True,
+    folder: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="of test/CLASS/*.png")] = None,
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH that pictures of --folder are brought to")] = None,
+    test: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help=".npz of images and labels")] = None,
+    classes: Annotated[str | None, typer.Option(help="names, comma-separated, in the order of the labels")] = None,
     train: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
     probe: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
     mean: Annotated[str | None, typer.Option(help="of each channel, comma-separated, of pixels scaled to 0..1")] = None,
     std: Annotated[str | None, typer.Option(help="likewise")] = None,
     at: At = None,
 ) -> None:
-    """Add a dataset of your own: .npz files with `images` (uint8 NHWC or NHW) and `labels`."""
-    from layerscope.arrays import add
+    """Add a dataset: one that torchvision knows, a folder of pictures, or arrays.
+
+    Arrays are .npz files with `images` (uint8 NHWC or NHW) and `labels`.
+    """
+    from layerscope.adding import add
 
     system = systems.locate(at)
-    channels = [None if one is None else [float(figure) for figure in one.split(",")] for one in (mean, std)]
-    parts: dict[str, Path | None] = {"test": test, "train": train, "probe": probe}
+    parts: dict[PartName, Path | None] = {"test": test, "train": train, "probe": probe}
     given = {part: path for part, path in parts.items() if path is not None}
-    add(client.object_store(system), name, given, classes.split(","), *channels)
-    say(f"added {name}")
+    made = add(
+        client.object_store(system),
+        name,
+        given,
+        root=root,
+        folder=folder,
+        size=size,
+        classes=classes,
+        mean=mean,
+        std=std,
+        download=download,
+        say=say,
+    )
+    say(f"added {name}: " + ", ".join(f"{part} {one.images:,}" for part, one in sorted(made.parts.items())))
     if isinstance(system, Embedded):
         asyncio.run(client.settle(system, say))
 

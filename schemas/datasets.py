@@ -37,6 +37,12 @@ class DatasetDescription(BaseModel):
     mean: tuple[float, ...] = Field(description="mean of each channel, of pixels scaled to 0..1")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="standard deviation of each channel, likewise")
     source: str = ""
+    first_label: int = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="what the dataset's own labels begin with; a model may have an output for each number below, too",
+    )
     parts: dict[PartName, DatasetPart]
 
     @model_validator(mode="after")

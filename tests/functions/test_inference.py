@@ -131,6 +131,17 @@ def test_a_model_without_layers_that_fails_is_refused_too() -> None:
     assert "1x28x28" in refusal(Answers(fail)).message
 
 
+def test_where_labels_begin_at_one_an_output_for_nought_is_left_out() -> None:
+    letters = description(classes=26).model_copy(update={"first_label": 1})
+    model, few = small_cnn(classes=27), images(5)
+    with inference():
+        wanted = model(normalised(few, letters, "cpu"))[:, 1:].numpy()
+    np.testing.assert_allclose(fit(model, few, letters, "cpu").outputs(few, 64), wanted, rtol=1e-5, atol=1e-6)
+    assert fit(small_cnn(classes=26), few, letters, "cpu").outputs(few, 64).shape == (5, 26)
+    with pytest.raises(Refused, match="28 outputs"):
+        fit(small_cnn(classes=28), few, letters, "cpu")
+
+
 def test_the_number_of_outputs_is_refused_with_both_numbers() -> None:
     error = refusal(small_cnn(classes=7))
     assert error.code == "output-mismatch"

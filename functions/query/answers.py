@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -48,9 +50,29 @@ def standing(store: ObjectStore, identity: Identity) -> Standing:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All that there is to tell of a model version; products that are neither there nor were are left out."""
+
+    identity: Identity
+    answer: ModelAnswer
+    products: Mapping[str, ProductAnswer]
+
+
+def everything(store: ObjectStore, identity: Identity) -> Told:
+    """Answer for one model version and all of its products at once."""
+    found = standing(store, identity)
+    products = {name: _product(store, found, name) for name in found.outcomes}
+    return Told(identity, _model(store, found), {name: one for name, one in products.items() if one.data is not None})
+
+
 def model(store: ObjectStore, identity: Identity) -> ModelAnswer:
     """Answer for one model version."""
-    found = standing(store, identity)
+    return _model(store, standing(store, identity))
+
+
+def _model(store: ObjectStore, found: Standing) -> ModelAnswer:
+    identity = found.upload.identity
     lines = {name: _line(store, found, name, outcome) for name, outcome in found.outcomes.items()}
     return ModelAnswer(
         dataset=identity.dataset,
@@ -66,7 +88,11 @@ def model(store: ObjectStore, identity: Identity) -> ModelAnswer:
 
 def product(store: ObjectStore, identity: Identity, name: str) -> ProductAnswer:
     """Answer for one product of a model: its data, and links to its files."""
-    found = standing(store, identity)
+    return _product(store, standing(store, identity), name)
+
+
+def _product(store: ObjectStore, found: Standing, name: str) -> ProductAnswer:
+    identity = found.upload.identity
     outcome = _outcome(found, name)
     manifest, outdated = _shown(store, found, name, outcome)
     reason = outcome.failure.reason if outcome.failure else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
+from functions.query.page_routes import wants_page
 from functions.query.routes import Answers, application, secured
 from functions.server import Receive, Scope, Send
 from functions.services import Services, connect
@@ -44,7 +45,7 @@ class QueryFunction:
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; one that was answered before needs no parsing."""
         send = secured(send)
-        answer = await self._answers.answered.again(scope)
+        answer = None if wants_page(scope) else await self._answers.answered.again(scope)
         if answer is None:
             await self._app(scope, receive, send)
         else:

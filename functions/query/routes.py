@@ -12,9 +12,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from functions.errors import Unavailable
-from functions.query import answers, search
+from functions.query import answers, page_routes, search
 from functions.query.answered import Answered
 from functions.query.answers import AskedInVain
+from functions.query.comparing import compare
+from functions.query.page_routes import wants_page
 from functions.query.search import Question
 from functions.rows import CatalogueRow
 from functions.server import Send
@@ -23,6 +25,7 @@ from functions.single_flight import SingleFlight
 from schemas.identity import NAME_PATTERN, Identity
 from schemas.products import Metric
 from schemas.queries import (
+    CompareAnswer,
     ErrorAnswer,
     LayerList,
     ModelAnswer,
@@ -34,6 +37,9 @@ from schemas.queries import (
 )
 
 Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
+Subject = Annotated[
+    str, Query(pattern=f"^{NAME_PATTERN}/{NAME_PATTERN}/{NAME_PATTERN}$", description="DATASET/MODEL/VERSION")
+]
 Part = Annotated[str, Path(max_length=512)]
 K = Annotated[int, Query(ge=1, le=100, description="how many hits")]
 MinAccuracy = Annotated[float | None, Query(ge=0, le=1, description="only models at least this accurate")]
@@ -88,6 +94,7 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     app = FastAPI(title="Layerscope", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(_models(given))
     app.include_router(_searches(given))
+    app.include_router(page_routes.routes(_no_such_path))
     app.add_exception_handler(AskedInVain, _in_vain)
     app.add_exception_handler(Unavailable, _unavailable)
     app.add_exception_handler(RequestValidationError, _not_understood)
@@ -113,8 +120,10 @@ def _models(given: Callable[[], Answers]) -> APIRouter:
     routes = APIRouter(responses=ERRORS)
 
     @routes.get("/models/{dataset}/{model}/{version}", response_model=ModelAnswer)
-    async def model(dataset: Name, model: Name, version: Name) -> Any:
-        """Tell what an upload came to, and of every product."""
+    async def model(request: Request, dataset: Name, model: Name, version: Name) -> Any:
+        """Tell what an upload came to, and of every product; the analysis page for those who accept HTML."""
+        if wants_page(request.scope):
+            return await page_routes.model(given().services.store, Identity(dataset, model, version))
         return await asyncio.to_thread(answers.model, given().services.store, Identity(dataset, model, version))
 
     @routes.get("/models/{dataset}/{model}/{version}/products/{product}", response_model=ProductAnswer)
@@ -162,13 +171,15 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
 
     @routes.get("/models", response_model=ModelList)
     async def models(
+        request: Request,
         dataset: Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$")] = None,
         state: ProductState | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str | None, Query(max_length=300)] = None,
     ) -> Any:
         """List model versions, newest first."""
-        return search.models(await given().lines(), dataset, state, limit, cursor)
+        listed = search.models(await given().lines(), dataset, state, limit, cursor)
+        return page_routes.page("models.html", listed=listed, dataset=dataset) if wants_page(request.scope) else listed
 
     @routes.get("/models/{dataset}/{model}/{version}/layers/{layer}/similar", response_model=SimilarAnswer)
     async def similar(
@@ -183,7 +194,18 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
     ) -> Response:
         """Return the layers of other models that are most like this one, on the same probe set."""
         question = Question(Identity(dataset, model, version), layer, metric, k, min_accuracy)
-        return await given().similar(request, question)
+        answer = await given().similar(request, question)
+        if not wants_page(request.scope):
+            return answer
+        told = SimilarAnswer.model_validate_json(bytes(answer.body))
+        return page_routes.page("similar.html", told=told, subject=question.identity.subject)
+
+    @routes.get("/compare", response_model=CompareAnswer)
+    async def compared(request: Request, a: Subject, b: Subject, metric: Metric = "deconfounded") -> Any:
+        """Compare two models layer by layer."""
+        pair = (Identity.parse(a), Identity.parse(b))
+        told = await asyncio.to_thread(compare, given().services.store, *pair, metric)
+        return page_routes.page("compare.html", told=told) if wants_page(request.scope) else told
 
     @routes.get("/{model_id}/{version_id}/{layer_id}/search", response_model=SimilarAnswer)
     async def older(
@@ -202,34 +224,42 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
     return routes
 
 
-async def _in_vain(_: Request, error: Exception) -> Response:
+def _no_such_path() -> AskedInVain:
+    return AskedInVain(404, "no-such-path", "Not Found.", "GET /openapi.json lists the paths")
+
+
+async def _in_vain(request: Request, error: Exception) -> Response:
     assert isinstance(error, AskedInVain)
-    return _problem(error.status, error.answer)
+    return _problem(request, error.status, error.answer)
 
 
-async def _unavailable(_: Request, error: Exception) -> Response:
-    return _problem(503, ErrorAnswer(code="unavailable", message=f"Something is down: {error}.", hint="try again soon"))
+async def _unavailable(request: Request, error: Exception) -> Response:
+    answer = ErrorAnswer(code="unavailable", message=f"Something is down: {error}.", hint="try again soon")
+    return _problem(request, 503, answer)
 
 
-async def _not_understood(_: Request, error: Exception) -> Response:
+async def _not_understood(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
     answer = ErrorAnswer(
         code="bad-parameter", message=f"The request cannot be understood: {faults}.", hint="GET /openapi.json"
     )
-    return _problem(422, answer)
+    return _problem(request, 422, answer)
 
 
-async def _not_routed(_: Request, error: Exception) -> Response:
+async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     answer = ErrorAnswer(code="no-such-path", message=f"{error.detail}.", hint="GET /openapi.json lists the paths")
-    return _problem(error.status_code, answer)
+    return _problem(request, error.status_code, answer)
 
 
-async def _bug(_: Request, error: Exception) -> Response:
+async def _bug(request: Request, error: Exception) -> Response:
     # The server logs it; what went wrong inside is nobody else's business.
-    return _problem(500, ErrorAnswer(code="internal-error", message="Something is wrong here.", hint="see query's log"))
+    answer = ErrorAnswer(code="internal-error", message="Something is wrong here.", hint="see query's log")
+    return _problem(request, 500, answer)
 
 
-def _problem(status: int, answer: ErrorAnswer) -> Response:
+def _problem(request: Request, status: int, answer: ErrorAnswer) -> Response:
+    if wants_page(request.scope):
+        return page_routes.error_page(status, answer)
     return JSONResponse(answer.model_dump(), status_code=status)

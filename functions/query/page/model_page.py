@@ -1,0 +1,147 @@
+"""One model version as a page: what `answers` tells of it, put in the order in which a person asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from functions.query.answers import Told
+from functions.query.page.rendering import render
+from schemas.identity import Identity
+from schemas.queries import FileLink
+
+Url = Callable[[FileLink], str]
+
+# Name on the page, product, file: each sheet is loaded once, and every picture on it is a window.
+SHEETS: Final = (
+    ("examples", "example_images", "sheet.png"),
+    ("pictures", "activation_maximization", "pictures.png"),
+    ("nearest", "activation_maximization", "nearest_images.png"),
+    ("activating", "feature_activation", "sheet.png"),
+    ("maps", "feature_activation", "maps.png"),
+)
+# Name on the page, product, file: text that is shown as it is.
+TEXTS: Final = (
+    ("curves", "training_history", "curves.svg"),
+    ("diagram", "summary", "diagram.svg"),
+    ("source", "summary", "source.py"),
+)
+CLASSES_IN_A_TABLE: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class LayerView:
+    """One call of one layer, with what each product says of it."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    warnings: tuple[str, ...]
+    parameters: int | None
+    multiply_adds: int | None
+    health: Mapping[str, Any] | None
+    activation: Mapping[str, Any] | None
+    made: tuple[Mapping[str, Any], ...]
+    similar_url: str | None
+
+
+def model_page(told: Told, texts: Mapping[str, str], url: Url, *, inline: bool = False) -> str:
+    """Return the page of a model version.
+
+    Args:
+        told: what there is to tell.
+        texts: files of `TEXTS` that are there, by their name on the page.
+        url: where a picture is to be had.
+        inline: the page is a file of its own, without links to the system.
+    """
+    data = {name: product.data for name, product in told.products.items()}
+    examples = data.get("example_images") or {}
+    activation = data.get("feature_activation") or {}
+    identity = told.identity
+    return render(
+        "model.html",
+        identity=identity,
+        answer=told.answer,
+        data=_Data(data),
+        texts=_Data(texts),
+        inline=inline,
+        waiting=[name for name, line in told.answer.products.items() if line.state == "computing"],
+        sheets={
+            name: url(file)
+            for name, product, wanted in SHEETS
+            if product in told.products
+            for file in told.products[product].files
+            if file.name == wanted
+        },
+        examples={one["index"]: one for one in examples.get("examples", ())},
+        cells=_cells(examples),
+        activating={one["index"]: one for one in activation.get("examples", ())},
+        layers=_layers(identity, data),
+        files={name: product.files for name, product in told.products.items()},
+    )
+
+
+class _Data(dict[str, Any]):
+    """A table in which what is not there is nothing, and no error."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+def _cells(examples: Mapping[str, Any]) -> dict[tuple[int, int], Any]:
+    few = len(examples.get("classes", ())) <= CLASSES_IN_A_TABLE
+    listed = examples.get("cells", ())
+    return {(one["true"], one["predicted"]): one for one in listed if few or one["true"] != one["predicted"]}
+
+
+def _layers(identity: Identity, data: Mapping[str, Any]) -> list[LayerView]:
+    """Return the layers that any product tells of, in the order of the forward pass."""
+    health = _by_call(data.get("layer_vectors"), "layers")
+    activation = _by_call(data.get("feature_activation"), "layers")
+    costs = _by_call(data.get("summary"), "layers")
+    pictures = data.get("activation_maximization") or {}
+    shown = pictures.get("layer") or {}
+    order = list(health) or list(activation)
+    return [
+        LayerView(
+            name=name if call == 0 else f"{name}:{call}",
+            type=(health.get((name, call)) or activation[name, call])["type"],
+            shape=tuple((health.get((name, call)) or activation[name, call])["shape"]),
+            warnings=_warnings(health.get((name, call)), activation.get((name, call))),
+            parameters=costs.get((name, call), {}).get("parameters"),
+            multiply_adds=costs.get((name, call), {}).get("multiply_adds"),
+            health=health.get((name, call)),
+            activation=activation.get((name, call)),
+            made=tuple(pictures.get("channels", ())) if (shown.get("name"), shown.get("call")) == (name, call) else (),
+            similar_url=_similar(identity, health.get((name, call))),
+        )
+        for name, call in order
+    ]
+
+
+def _by_call(product: Mapping[str, Any] | None, rows: str) -> dict[tuple[str, int], Any]:
+    return {(row["name"], row.get("call", 0)): row for row in (product or {}).get(rows, ())}
+
+
+def _warnings(health: Mapping[str, Any] | None, activation: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return in a few words each what is wrong with a layer."""
+    found = []
+    if health and health["state"] != "ok":
+        found.append({"constant": "constant", "non_finite": "not finite", "unbatched": "not by image"}[health["state"]])
+    if activation and (dead := len(activation["dead"])):
+        found.append(f"{dead} of {activation['channels']} channels dead")
+    if activation and (broken := len(activation["non_finite"])):
+        found.append(f"{broken} channels not finite")
+    return tuple(found)
+
+
+def _similar(identity: Identity, health: Mapping[str, Any] | None) -> str | None:
+    if not health or health["state"] != "ok":
+        return None
+    layer = health["name"] if health["call"] == 0 else f"{health['name']}:{health['call']}"
+    return f"/models/{identity.subject}/layers/{quote(layer, safe='')}/similar"

@@ -1,0 +1,92 @@
+"""Values to HTML: the templates, how figures are written in them, and the assets that they link to."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+_MEDIA_TYPES: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+_HEATS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file that pages link to, under a URL that names its content, so that it can be kept for good."""
+
+    name: str
+    text: str
+    media_type: str
+
+    @property
+    def sha256(self) -> str:
+        """Return the digest of the text, as a Content-Security-Policy writes it."""
+        return base64.b64encode(hashlib.sha256(self.text.encode()).digest()).decode()
+
+    @property
+    def url(self) -> str:
+        """Return where it is served."""
+        return f"/assets/{hashlib.sha256(self.text.encode()).hexdigest()[:16]}/{self.name}"
+
+
+@cache
+def assets() -> Mapping[str, Asset]:
+    """Return the style sheet and the script, by name."""
+    return {
+        path.name: Asset(path.name, path.read_text(encoding="utf-8"), _MEDIA_TYPES[path.suffix])
+        for path in sorted(_TEMPLATES.iterdir())
+        if path.suffix in _MEDIA_TYPES
+    }
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page; every value is escaped unless the template says that it is markup of our own."""
+    return _environment().get_template(template).render(assets=assets(), **{"inline": False, **values})
+
+
+def percent(share: float | None) -> str:
+    """Write a share of 1: "94.4 %"; a dash where there is none."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def figure(number: float | None) -> str:
+    """Write a number with three digits that count; a dash where there is none."""
+    if number is None:
+        return "–"
+    return f"{number:.3g}" if abs(number) < 1_000 else f"{number:,.0f}"
+
+
+def count(number: int | None) -> str:
+    """Write a whole number with its thousands apart."""
+    return "–" if number is None else f"{number:,}"
+
+
+def heat(share: float | None) -> str:
+    """Return the style class of a share of 1 in a matrix."""
+    return f"h{min(_HEATS, max(0, round(_HEATS * share)))}" if share is not None else ""
+
+
+def moment(time: str) -> str:
+    """Write an RFC 3339 time for people."""
+    return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M} UTC"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "figure": figure, "count": count, "heat": heat, "moment": moment}
+    return environment

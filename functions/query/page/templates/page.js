@@ -1,0 +1,80 @@
+// The page is whole without this. It saves a reload while products are made, and a click for the similar layers.
+"use strict";
+const POLL_MS = 3000;
+
+async function json(url) {
+  const answer = await fetch(url, { headers: { accept: "application/json" } });
+  if (!answer.ok) throw new Error(String(answer.status));
+  return answer.json();
+}
+
+function cell(row, text, kind = "td") {
+  const made = document.createElement(kind);
+  made.textContent = text;
+  row.append(made);
+  return made;
+}
+
+function listed(hits) {
+  const list = document.createElement("table");
+  list.className = "list";
+  const head = list.createTHead().insertRow();
+  for (const name of ["Model", "Layer", "Similarity", "Accuracy"]) cell(head, name, "th").scope = "col";
+  const body = list.createTBody();
+  for (const hit of hits) {
+    const row = body.insertRow();
+    const link = document.createElement("a");
+    const subject = [hit.dataset, hit.model, hit.version].join("/");
+    link.href = "/models/" + subject;
+    link.textContent = subject;
+    cell(row, "").append(link);
+    cell(row, hit.layer);
+    cell(row, hit.score.toFixed(2)).className = "n";
+    cell(row, hit.test_accuracy === null ? "" : (100 * hit.test_accuracy).toFixed(1) + " %").className = "n";
+  }
+  return list;
+}
+
+async function showSimilar(details) {
+  if (!details.open || details.dataset.asked) return;
+  details.dataset.asked = "yes";
+  const place = details.querySelector(".similar");
+  try {
+    const told = await json(details.dataset.similar + "?k=5");
+    if (told.hits.length) place.before(listed(told.hits));
+    else if (told.reason) place.before(told.reason);
+  } catch {
+    delete details.dataset.asked;
+  }
+}
+
+function prepare() {
+  for (const details of document.querySelectorAll("details[data-similar]")) {
+    details.addEventListener("toggle", () => showSimilar(details));
+  }
+}
+
+const states = (told) => JSON.stringify(Object.entries(told.products).map(([name, one]) => [name, one.state]));
+
+async function watch(url, before) {
+  try {
+    const told = await json(url);
+    const now = states(told) + told.state;
+    if (before !== undefined && now !== before) {
+      const open = new Set([...document.querySelectorAll("details[open]")].map((one) => one.id));
+      const answer = await fetch(url, { headers: { accept: "text/html" } });
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      document.querySelector("main").replaceWith(fresh.querySelector("main"));
+      prepare();
+      for (const one of document.querySelectorAll("details")) if (open.has(one.id)) one.open = true;
+    }
+    before = now;
+    if (told.state !== "computing") return;
+  } catch {
+    // the next round may find it again
+  }
+  setTimeout(watch, POLL_MS, url, before);
+}
+
+prepare();
+if (document.body.dataset.watch) watch(document.body.dataset.watch);

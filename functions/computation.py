@@ -17,10 +17,10 @@ from schemas.products import Product
 
 @dataclass(frozen=True, slots=True)
 class Computation:
-    """All that one call of `compute` needs, by local paths; it passes to the worker as it stands."""
+    """All that one call of `compute` needs, as it is (`given`) or by local paths; it passes to the worker as it stands."""
 
     compute: Callable[..., Product]
-    inputs: Mapping[str, Product]
+    given: Mapping[str, Any]
     model: Path | None
     description: DatasetDescription | None
     parts: Mapping[str, Path]
@@ -38,7 +38,7 @@ class Computed:
 
 def perform(computation: Computation) -> Computed:
     """Load what the computation names and compute the product."""
-    arguments: dict[str, Any] = dict(computation.inputs)
+    arguments: dict[str, Any] = dict(computation.given)
     if computation.description is not None and computation.parts:
         arguments["dataset"] = datasets.read(computation.description, computation.parts)
     device = "cpu"

@@ -96,6 +96,9 @@ class DirectoryStore:
         with _faults():
             (self._bucket(bucket) / name_of(check_key(key))).unlink(missing_ok=True)
 
+    def link(self, bucket: str, key: str, *, media_type: str) -> str | None:
+        return None
+
     def ensure_buckets(self) -> None:
         with _faults():
             for folder in (INCOMING, *BUCKETS):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol, Self
@@ -22,13 +22,17 @@ CHUNK: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """What a store says of an object: its key, the ETag of its content, bytes, time of writing in UTC, S3's version."""
+    """What a store says of an object: its key, the ETag of its content, bytes, time of writing in UTC, S3's version.
+
+    `metadata` are the user's own, by their names in small letters; lists leave them out, as S3's do.
+    """
 
     key: str
     etag: str
     size: int
     modified: datetime
     version_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class ObjectStore(Protocol):
@@ -78,6 +82,9 @@ class ObjectStore(Protocol):
 
     def remove(self, bucket: str, key: str) -> None:
         """Remove an object, if it is there."""
+
+    def link(self, bucket: str, key: str, *, media_type: str) -> str | None:
+        """Return a URL at which whoever has it can read an object for some minutes; None: the store has none to give."""
 
     def ensure_buckets(self) -> None:
         """Make those of the three buckets that are missing."""

@@ -7,14 +7,15 @@ server that is down is told within ten seconds, and credentials stay out of mess
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import urllib3
 from minio import Minio
@@ -38,17 +39,28 @@ NOTIFIED: Final = (
 )
 """By name and not `s3:ObjectCreated:*`, which counts new tags and retention of an old object as well."""
 
+LINK_SECONDS: Final = 600
+SIGNED_EVERY_SECONDS: Final = 300
+KEPT: Final = "private, max-age=31536000, immutable"
 CONNECT_SECONDS: Final = 2.0
 READ_SECONDS: Final = 8.0
+_OF_USER: Final = "x-amz-meta-"
 
 
 class S3Store:
     """Buckets of an S3 server; safe in threads, and connects on first use."""
 
-    def __init__(self, endpoint: str, access_key: str, secret_key: str, *, region: str = "us-east-1") -> None:
-        url = urlsplit(endpoint)
-        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.path not in ("", "/"):
-            raise ValueError("the object store's endpoint must be a URL such as http://127.0.0.1:9000")
+    def __init__(
+        self,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        *,
+        region: str = "us-east-1",
+        public_endpoint: str | None = None,
+    ) -> None:
+        """Make a store; `public_endpoint` is the server's URL as people's browsers reach it, for `link`."""
+        url = _endpoint(endpoint)
         self._root = f"{url.scheme}://{url.netloc}"
         self._credentials = Credentials(access_key, secret_key)
         self._region = region
@@ -66,6 +78,12 @@ class S3Store:
         self._client = Minio(
             url.netloc, access_key, secret_key, secure=url.scheme == "https", region=region, http_client=self._http
         )
+        self._signing: Minio | None = None
+        if public_endpoint is not None:
+            public = _endpoint(public_endpoint)
+            self._signing = Minio(
+                public.netloc, access_key, secret_key, secure=public.scheme == "https", region=region
+            )  # it only signs, and connects to nothing
 
     def get(self, bucket: str, key: str, *, etag: str | None = None) -> bytes:
         with self._opened(bucket, key, etag) as response:
@@ -119,6 +137,19 @@ class S3Store:
     def remove(self, bucket: str, key: str) -> None:
         with _faults(bucket, _possible(key)):
             self._client.remove_object(bucket_name=bucket, object_name=key)
+
+    def link(self, bucket: str, key: str, *, media_type: str) -> str | None:
+        if self._signing is None:
+            return None
+        now = int(time.time())
+        return self._signing.presigned_get_object(
+            bucket_name=bucket,
+            object_name=_possible(key),
+            expires=timedelta(seconds=LINK_SECONDS),
+            response_headers={"response-content-type": media_type, "response-cache-control": KEPT},
+            # Whole minutes, so that who asks again has the same URL, and its browser the content.
+            request_date=datetime.fromtimestamp(now - now % SIGNED_EVERY_SECONDS, UTC),
+        )
 
     def ensure_buckets(self) -> None:
         for bucket in BUCKETS:
@@ -182,6 +213,13 @@ class S3Store:
                 raise
 
 
+def _endpoint(given: str) -> SplitResult:
+    url = urlsplit(given)
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.path not in ("", "/"):
+        raise ValueError("the object store's endpoint must be a URL such as http://127.0.0.1:9000")
+    return url
+
+
 class _Retry(urllib3.Retry):
     """Retries at once refused and broken connections; a server that let the time for reading pass would do so again."""
 
@@ -213,6 +251,11 @@ def _described(key: str, headers: Mapping[str, str]) -> Object:
         size=int(headers["Content-Length"]),
         modified=parsedate_to_datetime(headers["Last-Modified"]),
         version_id=headers.get("x-amz-version-id"),
+        metadata={
+            name.lower().removeprefix(_OF_USER): value
+            for name, value in headers.items()
+            if name.lower().startswith(_OF_USER)
+        },
     )
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from functions.errors import LayerscopeError, WorkFailed
+from functions.sandbox import Level
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,9 +33,14 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Worker:
-    """Runs functions in a child process, one at a time; the functions and what passes must be picklable."""
+    """Runs functions in a child process, one at a time; the functions and what passes must be picklable.
 
-    def __init__(self, seconds: float, memory_mb: int) -> None:
+    `confine` is what the child calls before anything else (`sandbox.confining`); `level` is what it then said.
+    """
+
+    def __init__(self, seconds: float, memory_mb: int, confine: Callable[[], Level] | None = None) -> None:
+        self.level: Level | None = None
+        self._confine = confine
         self._seconds = seconds
         self._memory = memory_mb * 1024 * 1024
         self._turn = asyncio.Lock()
@@ -70,7 +76,7 @@ class Worker:
         child, pipe = self._spawned()
         try:
             self._wait(child, pipe, _START_SECONDS, "the computing process took longer to start than")
-            pipe.recv()
+            self.level = pipe.recv()
             pipe.send((function, args, kwargs))
             self._wait(child, pipe, self._seconds, "the computation took longer than its limit of")
             kind, answer = pipe.recv()
@@ -89,7 +95,7 @@ class Worker:
         if self._child is None or self._pipe is None or not self._child.is_alive():
             spawn = multiprocessing.get_context("spawn")
             self._pipe, theirs = spawn.Pipe()
-            self._child = spawn.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
+            self._child = spawn.Process(target=_serve, args=(theirs, os.getpid(), self._confine), daemon=True)
             self._child.start()
             theirs.close()
         return self._child, self._pipe
@@ -120,14 +126,15 @@ def _ending(exitcode: int | None) -> str:
     return f"status {exitcode}" if exitcode >= 0 else f"signal {signal.Signals(-exitcode).name}"
 
 
-def _serve(pipe: Connection, parent: int) -> None:
+def _serve(pipe: Connection, parent: int, confine: Callable[[], Level] | None) -> None:
     _end_with(parent)
+    level = confine() if confine else None
     # The function answers these two; it lets a call end before it goes.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, OSError):  # the function is gone
         while True:
-            pipe.send(None)  # ready: the time of a call does not count what its process took to start
+            pipe.send(level)  # ready: the time of a call does not count what its process took to start
             function, args, kwargs = pipe.recv()
             pipe.send(_outcome(function, args, kwargs))
 

@@ -9,10 +9,19 @@ from typing import Final
 from schemas.digests import sha256
 
 MODEL_EXTENSIONS: Final = (".pth", ".pt", ".safetensors", ".onnx")
-SIDECAR_KINDS: Final = ("history",)
+SIDECARS: Final = {
+    ".history.json": "history",
+    ".history.csv": "history_csv",
+    ".history.jsonl": "history_jsonl",
+    ".tfevents": "tfevents",
+    ".architecture.json": "architecture",
+}
+"""How the key of a file beside a model ends, and the kind of file that it then is."""
 RULE: Final = (
     "A model's key is DATASET/MODEL/VERSION.EXT or DATASET/model_ID_vVERSION.EXT: names of 1 to 64 letters, digits, "
-    "'.', '_' or '-', beginning with a letter or digit; EXT is pth, pt, safetensors or onnx"
+    "'.', '_' or '-', beginning with a letter or digit; EXT is pth, pt, safetensors or onnx; what was logged in training "
+    "lies beside it, with EXT history.json, history.csv, history.jsonl or tfevents, and what a state dict belongs to with "
+    "EXT architecture.json"
 )
 NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
@@ -80,9 +89,9 @@ def identify(key: str) -> UploadKey:
         KeyRefused: the key breaks the rule; the message is one sentence for the uploader.
     """
     folder, _, file = key.rpartition("/")
-    for kind in SIDECAR_KINDS:
-        if file.endswith(f".{kind}.json"):
-            return UploadKey(_identity(key, folder, file.removesuffix(f".{kind}.json")), sidecar=kind)
+    for ending, kind in SIDECARS.items():
+        if file.endswith(ending):
+            return UploadKey(_identity(key, folder, file.removesuffix(ending)), sidecar=kind)
     extension = next((e for e in MODEL_EXTENSIONS if file.endswith(e)), None)
     if extension is None:
         raise KeyRefused(f"The key {_shown(key)} does not end in a model extension. {RULE}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from schemas.digests import digest, sha256
-from schemas.identity import MODEL_EXTENSIONS, Identity
+from schemas.identity import MODEL_EXTENSIONS, SIDECARS, Identity
 
 MODELS: Final = "models"
 DATASETS: Final = "datasets"
@@ -23,6 +23,13 @@ def upload(identity: Identity, extension: str = ".safetensors") -> str:
     if extension not in MODEL_EXTENSIONS:
         raise ValueError(f"{extension!r} is not one of {', '.join(MODEL_EXTENSIONS)}")
     return f"{identity.subject}{extension}"
+
+
+def sidecar(identity: Identity, ending: str = ".history.json") -> str:
+    """Return the key under which our own client puts a file beside a model."""
+    if ending not in SIDECARS:
+        raise ValueError(f"{ending!r} is not one of {', '.join(SIDECARS)}")
+    return f"{identity.subject}{ending}"
 
 
 def upload_prefixes(identity: Identity) -> tuple[str, str]:

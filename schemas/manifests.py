@@ -69,7 +69,7 @@ class UploadRecord(OfModel):
     `RECIPE` is the number of the code that reads uploads; raise it when a file would now be read otherwise.
     """
 
-    RECIPE: ClassVar = 1
+    RECIPE: ClassVar = 2
 
     recipe: int
     etag: str
@@ -78,6 +78,10 @@ class UploadRecord(OfModel):
     state: Literal["admitted", "refused"]
     content: Sha256 | None = None
     content_size: int = 0
+    architecture: str = Field(default="", description="what was found in the file; nothing: the safe form itself")
+    architecture_given: str | None = Field(default=None, description="what the object's metadata say it is")
+    notes: tuple[str, ...] = Field(default=(), description="what was left out of the file, or settled by a rule")
+    training: Sha256 | None = Field(default=None, description="of the figures of its training found in the file")
     refusal: Refusal | None = None
     software: dict[str, str] = Field(default_factory=dict)
     seconds: float = 0.0

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from events.cloudevent import CloudEvent, compose, read
-from functions import uploads
-from functions.admit.reading import to_safe_form
+from functions import datasets, uploads
+from functions.admit.reading import Given, SafeForm, to_safe_form
 from functions.computation import software
 from functions.errors import Changed, Ignored, NotFound, Refused
 from functions.handler import EventFunction, WorkingFunction
@@ -19,12 +19,14 @@ from functions.object_store import ObjectStore
 from functions.single_flight import SingleFlight
 from functions.uploads import Upload
 from schemas import keys
+from schemas.digests import canonical_json, sha256
 from schemas.events import ModelAdmitted, ModelRefused, ModelUploaded
 from schemas.files import DATA_TYPE
 from schemas.identity import KeyRefused, identify
 from schemas.manifests import Refusal, RefusedKey, UploadRecord
 
 UPLOAD_LIMIT = 1024**3
+BLOCKS_LIMIT = 1024**2
 
 
 class Admit(WorkingFunction):
@@ -62,25 +64,33 @@ class Admit(WorkingFunction):
 
     async def _record(self, upload: Upload, event: CloudEvent) -> UploadRecord:
         found = await asyncio.to_thread(uploads.record, self.services.store, upload)
-        return found or await self._read(upload, event)
+        if found is not None and found.state == "admitted":
+            return found
+        given = await asyncio.to_thread(_given, self.services.store, upload)
+        if found is not None and found.architecture_given == given.architecture:
+            return found
+        # Refused for what it was said to be: metadata are no part of an ETag, and may say something else now.
+        return await self._read(upload, given, event, anew=found is not None)
 
-    async def _read(self, upload: Upload, event: CloudEvent) -> UploadRecord:
+    async def _read(self, upload: Upload, given: Given, event: CloudEvent, *, anew: bool) -> UploadRecord:
         store, start = self.services.store, time.perf_counter()
+        described = await asyncio.to_thread(datasets.describe, store, upload.identity.dataset)
+        shape, memory = described.shape if described else None, self.services.limits.memory_mb * 2**20
         self.services.scratch.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="admit-", dir=self.services.scratch))
         try:
             path = folder / "upload"
             await asyncio.to_thread(_download, store, upload, path)
-            safe = await self.compute(upload.identity.subject, to_safe_form, path)
+            safe = await self.compute(upload.identity.subject, to_safe_form, path, given, shape, memory)
             await asyncio.to_thread(store.put, keys.PRODUCTS, keys.blob(safe.sha256), safe.path, only_if_absent=True)
-            outcome: Mapping[str, object] = {"state": "admitted", "content": safe.sha256, "content_size": safe.size}
+            outcome = await asyncio.to_thread(_admitted, store, safe)
         except Refused as refused:
             refusal = Refusal(code=refused.code, message=refused.message, hint=refused.hint)
             outcome = {"state": "refused", "refusal": refusal}
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        seconds = round(time.perf_counter() - start, 3)
-        return await asyncio.to_thread(_settle, store, upload, outcome, event, seconds)
+        outcome |= {"architecture_given": given.architecture, "seconds": round(time.perf_counter() - start, 3)}
+        return await asyncio.to_thread(_settle, store, upload, outcome, event, anew)
 
     def _refuse_key(self, key: str, refused: KeyRefused) -> Refusal:
         refusal = Refusal(code=refused.code, message=str(refused), hint=refused.hint)
@@ -105,10 +115,33 @@ def _download(store: ObjectStore, upload: Upload, path: Path) -> None:
         raise Ignored(f"{upload.key} was superseded while it was read") from error
 
 
+def _given(store: ObjectStore, upload: Upload) -> Given:
+    """Find out what the user says of an upload: in its metadata, or in the sidecar `VERSION.architecture.json`."""
+    described = store.head(keys.MODELS, upload.key)
+    named = described.metadata.get("architecture") if described else None
+    sidecar = upload.beside.get("architecture")
+    if sidecar is None or sidecar.size > BLOCKS_LIMIT:
+        return Given(named)
+    content = store.get(keys.MODELS, sidecar.key).strip()
+    if content.startswith(b"["):
+        return Given(named, content)
+    return Given(content.decode("utf-8", "replace").strip('"'))
+
+
+def _admitted(store: ObjectStore, safe: SafeForm) -> dict[str, object]:
+    outcome: dict[str, object] = {"state": "admitted", "content": safe.sha256, "content_size": safe.size}
+    outcome |= {"architecture": safe.architecture, "notes": safe.notes}
+    if safe.training:
+        training = canonical_json(dict(safe.training))
+        store.put(keys.PRODUCTS, keys.blob(sha256(training)), training, media_type=DATA_TYPE, only_if_absent=True)
+        outcome["training"] = sha256(training)
+    return outcome
+
+
 def _settle(
-    store: ObjectStore, upload: Upload, outcome: Mapping[str, object], event: CloudEvent, seconds: float
+    store: ObjectStore, upload: Upload, outcome: Mapping[str, object], event: CloudEvent, anew: bool
 ) -> UploadRecord:
-    """Store what the upload came to, unless somebody has, and return what is stored."""
+    """Store what the upload came to, unless somebody has (`anew`: even then), and return what is stored."""
     identity = upload.identity
     record = UploadRecord.model_validate(
         {
@@ -120,13 +153,12 @@ def _settle(
             "sidecars": upload.sidecars,
             "size": upload.size,
             "software": software(),
-            "seconds": seconds,
             "event": event.id,
             "traceparent": event.extensions.get("traceparent"),
             **outcome,
         }
     )
-    if store.put(keys.PRODUCTS, upload.record_key, record.to_bytes(), media_type=DATA_TYPE, only_if_absent=True):
+    if store.put(keys.PRODUCTS, upload.record_key, record.to_bytes(), media_type=DATA_TYPE, only_if_absent=not anew):
         return record
     return UploadRecord.from_bytes(store.get(keys.PRODUCTS, upload.record_key))
 

@@ -3,28 +3,83 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
+
+from functions.errors import Refused
+
+IMAGES: Final = 64
+"""How many images at a time a model is estimated for: as many as predictions are made on."""
+MULTIPLY_ADDS: Final = 100 * 10**9 * IMAGES
+
+_PASSED_OVER: Final = frozenset({"input-mismatch", "unknown-cost"})  # what `predictions` tells better, or nobody can
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the user says of an upload that does not say it itself: an architecture's name, or a JSON block list."""
+
+    architecture: str | None = None
+    blocks: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SafeForm:
-    """A model in the safe form: where it lies, its SHA-256 (the model's *content*) and its size in bytes."""
+    """A model in the safe form: where it lies, its SHA-256 (the model's *content*) and its size in bytes.
+
+    `architecture`, `notes` and `training` are as in `functions.formats.rebuilt.Rebuilt`.
+    """
 
     path: Path
     sha256: str
     size: int
+    architecture: str = ""
+    notes: tuple[str, ...] = ()
+    training: Mapping[str, int | float | tuple[float, ...]] = field(default_factory=dict)
 
 
-def to_safe_form(upload: Path) -> SafeForm:
+def to_safe_form(
+    upload: Path, given: Given = Given(), shape: tuple[int, int, int] | None = None, memory: int = 0
+) -> SafeForm:
     """Write the safe form of `upload` beside it; equal models give equal bytes.
 
-    Raises:
-        Refused: the file is not one that we read, or breaks a limit.
-    """
-    from functions import models  # torch: in the worker only
+    Args:
+        upload: the file.
+        given: what the user says of it.
+        shape: height, width and channels of the images that it is for, if they are known.
+        memory: bytes that the model may need for 64 such images.
 
-    content = models.canonical(upload)
+    Raises:
+        Refused: the file is not one that we read, breaks a limit, or would need too much (`too-much-memory`,
+            `too-much-computation`).
+    """
+    from functions import formats, models  # torch: in the worker only
+    from functions.models import file_kinds
+
+    found: dict[str, Any] = {}
+    if file_kinds.sniff(upload) == "safetensors-layerscope":
+        content = models.canonical(upload)
+    else:
+        rebuilt = formats.rebuild(upload, architecture=given.architecture, blocks=given.blocks)
+        content = models.written(rebuilt.graph, rebuilt.tensors)
+        found = {"architecture": rebuilt.architecture, "notes": rebuilt.notes, "training": dict(rebuilt.training)}
     path = upload.with_suffix(".safe")
     path.write_bytes(content)
-    return SafeForm(path, hashlib.sha256(content).hexdigest(), len(content))
+    if shape is not None:
+        _check_costs(path, shape, memory)
+    return SafeForm(path, hashlib.sha256(content).hexdigest(), len(content), **found)
+
+
+def _check_costs(path: Path, shape: tuple[int, int, int], memory: int) -> None:
+    from functions import costs, models
+
+    height, width, channels = shape
+    try:
+        measured = costs.measure(models.build(models.read(path), "meta"), (channels, height, width), IMAGES)
+    except Refused as refused:
+        if refused.code in _PASSED_OVER:
+            return
+        raise
+    costs.check(measured, costs.Budget(memory, MULTIPLY_ADDS))

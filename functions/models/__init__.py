@@ -28,7 +28,7 @@ from functions.models.graph_spec import FORMAT, Graph, from_json
 from functions.models.safetensors_file import Header, Stored, read_header, shown, to_bytes
 from functions.models.tracing import trace
 
-__all__ = ["FORMAT", "ModelFile", "SafeModel", "build", "canonical", "choose_device", "load", "pack", "read"]
+__all__ = ["FORMAT", "ModelFile", "SafeModel", "build", "canonical", "choose_device", "load", "pack", "read", "written"]
 
 _DTYPES: Final[Mapping[str, torch.dtype]] = {
     "F64": torch.float64,
@@ -65,7 +65,15 @@ def pack(module: nn.Module) -> bytes:
     Raises:
         Refused: what stands in the way, as of `tracing.trace` and `read`.
     """
-    graph, tensors = trace(module)
+    return written(*trace(module))
+
+
+def written(graph: Graph, tensors: Mapping[str, Tensor]) -> bytes:
+    """Return a graph and the tensors that it names in the safe form; equal models give equal bytes.
+
+    Raises:
+        Refused: `unknown-dtype`; and as of `read`.
+    """
     stored = {name: _to_stored(name, tensor) for name, tensor in tensors.items()}
     packed = to_bytes(stored, {KEY: graph.to_json().decode()})
     read(packed)

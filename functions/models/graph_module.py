@@ -47,6 +47,7 @@ class SafeModel(Container):
         super().__init__(graph.modules[0].kind)
         self._safe_graph = graph  # a prefix that no layer of a real model is likely to take
         self._safe_releases = _releases(graph)
+        self.safe_taps: Mapping[int, Callable[[Any], None]] = {}  # see activations.tapped
 
     @property
     def safe_graph(self) -> Graph:
@@ -62,6 +63,8 @@ class SafeModel(Container):
         values: dict[int, Any] = {}
         for index, node in enumerate(self._safe_graph.nodes):
             values[index] = x if node.operation == "input" else self._value(node, values)
+            if index in self.safe_taps:
+                self.safe_taps[index](values[index])
             for used in self._safe_releases[index]:
                 del values[used]
         (output,) = values.values()
@@ -97,22 +100,23 @@ def _resolve(value: Any, values: Mapping[int, Any]) -> Any:
     return value
 
 
-def _refs(value: Any) -> Iterator[int]:
+def refs(value: Any) -> Iterator[int]:
+    """Yield the numbers of the nodes that an argument, or several, refers to."""
     match value:
         case Ref(node):
             yield node
         case slice(start=start, stop=stop, step=step):
-            yield from _refs((start, stop, step))
+            yield from refs((start, stop, step))
         case tuple() | list():
             for item in value:
-                yield from _refs(item)
+                yield from refs(item)
 
 
 def _releases(graph: Graph) -> tuple[tuple[int, ...], ...]:
     """Return for each node the values that nobody needs after it; the last node's own is kept."""
     last = list(range(len(graph.nodes)))
     for index, node in enumerate(graph.nodes):
-        for used in _refs((*node.args, *node.kwargs.values())):
+        for used in refs((*node.args, *node.kwargs.values())):
             last[used] = index
     releases: list[list[int]] = [[] for _ in graph.nodes]
     for value, index in enumerate(last[:-1]):

@@ -127,7 +127,7 @@ def _target(operation: str, target: Any, index: int) -> str:
         raise Refused(
             code,
             f"Node {index} uses the {operation} {shown(target)}, which the safe form does not know.",
-            f"Write that step with one of those in functions/vocabulary.py, then: {PACK_COMMAND}",
+            f"Write that step with one of those in functions/models/vocabulary.py, then: {PACK_COMMAND}",
         )
     return target
 

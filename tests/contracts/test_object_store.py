@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import boto3
+import httpx
 import pytest
 
 from functions.directory_store import DirectoryStore
@@ -529,3 +530,26 @@ def test_wrong_credentials_are_unavailable_and_not_shown(server: Server) -> None
         with pytest.raises(Unavailable, match="SignatureDoesNotMatch") as raised:
             call()
         assert "not-the-secret" not in f"{raised.value} {raised.value.__cause__!r}"
+
+
+@pytest.mark.services
+def test_a_link_at_the_public_endpoint_can_be_read_by_whoever_has_it_and_has_the_type_that_is_meant(
+    server: Server,
+) -> None:
+    server.clear()
+    public = server.place.replace("127.0.0.1", "localhost")
+    store = S3Store(server.place, ACCESS, SECRET, public_endpoint=public)
+    store.put(PRODUCTS, "blobs/1", b"<svg/>", media_type="text/html")
+    link = store.link(PRODUCTS, "blobs/1", media_type="image/svg+xml")
+    assert link is not None and link.startswith(f"{public}/{PRODUCTS}/blobs/1?") and SECRET not in link
+    with httpx.Client() as anybody:
+        answer = anybody.get(link)
+        assert (answer.status_code, answer.content) == (200, b"<svg/>")
+        assert answer.headers["content-type"] == "image/svg+xml"
+        assert "immutable" in answer.headers["cache-control"]
+        # No other object, no other type and no other address is signed with it
+        assert anybody.get(link.replace("blobs/1", "blobs/2")).status_code == httpx.codes.FORBIDDEN
+        assert anybody.get(link.replace("svg", "html")).status_code == httpx.codes.FORBIDDEN
+        assert anybody.get(link.partition("?")[0]).status_code == httpx.codes.FORBIDDEN
+        assert anybody.put(link, content=b"other").status_code == httpx.codes.FORBIDDEN
+    assert server.store.link(PRODUCTS, "blobs/1", media_type="image/svg+xml") is None

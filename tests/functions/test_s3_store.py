@@ -155,3 +155,26 @@ def test_neither_the_secret_nor_a_signature_is_in_a_log_or_a_message(caplog: pyt
     assert b"Signature=" in seen[0]
     said = f"{caplog.text} {raised.value} {raised.value.__cause__!r} {store_at(endpoint)!r}"
     assert "urllib3" in said and "Signature" not in said and SECRET not in said
+
+
+def test_a_link_is_signed_for_ten_minutes_without_asking_the_server_and_stays_the_same_for_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with answering() as (endpoint, seen):
+        store = S3Store(endpoint, "access", SECRET, public_endpoint="https://pictures.example:9443")
+        links = []
+        for now in (1_800_000_000, 1_800_000_299, 1_800_000_300):
+            monkeypatch.setattr(time, "time", lambda now=now: now)
+            links.append(store.link(MODELS, "a b/c", media_type="image/png"))
+        assert seen == []
+    first, same, later = links
+    assert first == same != later
+    assert first is not None and first.startswith("https://pictures.example:9443/models/a%20b/c?")
+    assert "X-Amz-Expires=600" in first and SECRET not in first
+    assert store_at(endpoint).link(MODELS, "a b/c", media_type="image/png") is None
+
+
+@pytest.mark.parametrize("endpoint", ["pictures.example", "ftp://host", "http://user:pw@host", "http://host/path"])
+def test_a_public_endpoint_that_is_no_url_is_refused(endpoint: str) -> None:
+    with pytest.raises(ValueError, match=r"a URL such as"):
+        S3Store("http://127.0.0.1:9000", "access", SECRET, public_endpoint=endpoint)

@@ -1,0 +1,686 @@
+"""An ONNX file gives the same answers as before, its layers have the names they had, and nothing of it is executed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from functions.activations import Call, reduced, weight_layers
+from functions.errors import Refused
+from functions.formats.onnx_graph.reader import read_onnx
+from tests.functions.formats.onnx_files import (
+    digits,
+    exported,
+    model_of,
+    node,
+    rebuilt,
+    reference,
+    torch_digits,
+    written,
+)
+from tests.functions.networks import NETWORKS, images, randomise
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(5)
+
+
+def relative_difference(ours: Tensor, theirs: Tensor) -> float:
+    assert ours.shape == theirs.shape
+    assert torch.isfinite(theirs).all()
+    mine, other = ours.detach().double(), theirs.detach().double()
+    assert float(other.std()) > 0
+    return float((mine - other).abs().max() / other.abs().max())
+
+
+# Whole networks ------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_written_by_hand_has_layers_answers_and_names_of_the_model(tmp_path: Path) -> None:
+    model, state = digits(np.random.default_rng(1))
+    original, batch = torch_digits(state), torch.rand(3, 1, 8, 8)
+
+    ours = rebuilt(written(model, tmp_path / "digits.onnx"))
+
+    with torch.no_grad():
+        assert relative_difference(ours(batch), original(batch)) <= 1e-6
+    assert relative_difference(ours(batch), reference(model, batch)) <= 1e-5
+    assert list(weight_layers(ours)) == list(weight_layers(original)) == ["0", "5"]
+    assert set(state) <= set(ours.state_dict())
+    assert [type(module).__name__ for module in ours.modules()][1:] == [
+        "Conv2d",
+        "BatchNorm2d",
+        "ReLU",
+        "MaxPool2d",
+        "Flatten",
+        "Linear",
+    ]
+
+
+EXPORTED = sorted(set(NETWORKS) - {"plain", "recurrent"})
+
+
+@pytest.mark.parametrize("open_batch", [True, False], ids=["open batch", "batch of 1"])
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_exported_network_gives_the_same_answers_for_any_batch(name: str, open_batch: bool, tmp_path: Path) -> None:
+    module = randomise(NETWORKS[name]()).eval()
+    path = exported(module, images(name, 1), tmp_path / "net.onnx", open_batch=open_batch)
+
+    ours = rebuilt(path)
+
+    batch = images(name, 5)
+    with torch.no_grad():
+        assert relative_difference(ours(batch), module(batch)) <= 1e-5
+
+
+@pytest.mark.parametrize("opset", [9, 11, 13, 15, 18, 20])
+def test_every_opset_that_torch_writes_is_read(opset: int, tmp_path: Path) -> None:
+    module = randomise(NETWORKS["residual"]()).eval()
+
+    ours = rebuilt(exported(module, images("residual", 2), tmp_path / "net.onnx", opset=opset))
+
+    batch = images("residual", 3)
+    with torch.no_grad():
+        assert relative_difference(ours(batch), module(batch)) <= 1e-5
+
+
+def test_layers_have_the_names_and_responses_of_the_model_that_was_exported(tmp_path: Path) -> None:
+    module = randomise(NETWORKS["functional"]()).eval()
+    ours = rebuilt(exported(module, images("functional", 1), tmp_path / "net.onnx"))
+    batch = images("functional", 4)
+
+    def responses(model: nn.Module) -> dict[Call, Tensor]:
+        with torch.no_grad(), reduced(weight_layers(model), lambda call, output: output.clone()) as found:
+            model(batch)
+        return found
+
+    theirs, mine = responses(module), responses(ours)
+    assert list(mine) == list(theirs)
+    assert all(relative_difference(mine[call], theirs[call]) <= 1e-5 for call in theirs)
+
+
+def test_a_layer_that_is_called_twice_is_one_layer(tmp_path: Path) -> None:
+    module = randomise(NETWORKS["residual"]()).eval()
+
+    graph = read_onnx(exported(module, images("residual", 1), tmp_path / "net.onnx")).graph
+
+    layers = [module.name for module in graph.modules if module.arguments is not None]
+    assert layers.count("layer1.0.relu") == 1
+    assert not any(name.startswith("layer1.0.relu_") for name in layers)
+    assert [node.target for node in graph.nodes].count("layer1.0.relu") == 2
+
+
+def test_normalisations_that_have_equal_values_stay_two_layers(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU(), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+    ours = rebuilt(exported(module, torch.rand(1, 1, 8, 8), tmp_path / "net.onnx"))
+
+    assert [name for name, _ in ours.named_modules()][1:] == ["0", "1", "2", "3", "4"]
+
+
+def test_what_was_made_for_one_size_of_batch_is_said(tmp_path: Path) -> None:
+    path = exported(NETWORKS["attention"](), images("attention", 1), tmp_path / "net.onnx", open_batch=False)
+
+    assert read_onnx(path).notes == ("The model was exported for batches of one size; here it takes any.",)
+
+
+FAMILIES = [
+    "resnet18",
+    "mobilenet_v2",
+    "squeezenet1_0",
+    "densenet121",
+    "vgg11",
+    "efficientnet_b0",
+    "alexnet",
+    "googlenet",
+    "mobilenet_v3_small",
+    "mnasnet0_5",
+    "regnet_y_400mf",
+    "shufflenet_v2_x0_5",
+    "convnext_tiny",
+    "swin_t",
+    "vit_b_16",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("open_batch", [True, False], ids=["open batch", "batch of 1"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_exported_family_of_torchvision_gives_the_same_answers(
+    family: str, open_batch: bool, tmp_path: Path
+) -> None:
+    import torchvision
+
+    options = {"init_weights": True} if family == "googlenet" else {}
+    module = getattr(torchvision.models, family)(weights=None, num_classes=10, **options).eval()
+    module, batch = randomise(module), torch.rand(2, 3, 224, 224)
+
+    ours = rebuilt(exported(module, batch[:1], tmp_path / "net.onnx", open_batch=open_batch))
+
+    # Networks this deep multiply rounding errors, and some overflow, with weights this large: not in double precision.
+    with torch.no_grad():
+        assert relative_difference(ours.double()(batch.double()), module.double()(batch.double())) <= 1e-5
+
+
+# Operators -----------------------------------------------------------------------------------------------------------
+
+_RANDOM = np.random.default_rng(7)
+
+
+def floats(*shape: int) -> Any:
+    return _RANDOM.normal(size=shape).astype("f4")
+
+
+def whole(*numbers: int) -> Any:
+    return np.array(numbers, "i8")
+
+
+_IMAGES = ("batch", 3, 8, 8)
+_ROWS = ("batch", 6)
+_TOKENS = ("batch", 4, 6)
+_NORM = {"s": np.abs(floats(3)) + 0.5, "b": floats(3), "m": floats(3), "v": np.abs(floats(3)) + 0.5}
+_AT = "coordinate_transformation_mode"
+OPERATORS: dict[str, tuple[list[Any], dict[str, Any], Any, int]] = {
+    "conv grouped": (
+        [node("Conv", "x w b", group=3, strides=[2, 1], dilations=[1, 2])],
+        {"w": floats(6, 1, 3, 3), "b": floats(6)},
+        _IMAGES,
+        18,
+    ),
+    "conv uneven padding": ([node("Conv", "x w", pads=[0, 1, 2, 0])], {"w": floats(4, 3, 3, 3)}, _IMAGES, 18),
+    "conv same upper": (
+        [node("Conv", "x w", auto_pad="SAME_UPPER", strides=[2, 2])],
+        {"w": floats(4, 3, 3, 3)},
+        _IMAGES,
+        18,
+    ),
+    "conv same lower": ([node("Conv", "x w", auto_pad="SAME_LOWER")], {"w": floats(4, 3, 2, 2)}, _IMAGES, 18),
+    "conv 1d": ([node("Conv", "x w", pads=[1, 1])], {"w": floats(5, 4, 3)}, _TOKENS, 18),
+    "conv transposed": (
+        [node("ConvTranspose", "x w b", strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1])],
+        {"w": floats(3, 4, 3, 3), "b": floats(4)},
+        _IMAGES,
+        18,
+    ),
+    "batch norm": ([node("BatchNormalization", "x s b m v", epsilon=1e-3)], _NORM, _IMAGES, 18),
+    "instance norm": ([node("InstanceNormalization", "x s b")], _NORM, _IMAGES, 18),
+    "layer norm": (
+        [node("LayerNormalization", "x w b", axis=-1)],
+        {"w": floats(6), "b": floats(6)},
+        _TOKENS,
+        18,
+    ),
+    "layer norm over two": ([node("LayerNormalization", "x w", axis=1)], {"w": floats(4, 6)}, _TOKENS, 18),
+    "group norm": (
+        [node("GroupNormalization", "x s b", num_groups=3)],
+        _NORM,
+        _IMAGES,
+        21,
+    ),
+    "lrn": ([node("LRN", "x", size=3, alpha=0.1, bias=2.0)], {}, _IMAGES, 18),
+    "gemm scaled": (
+        [node("Gemm", "x w b", alpha=0.5, beta=2.0)],
+        {"w": floats(6, 4), "b": floats(1, 4)},
+        _ROWS,
+        18,
+    ),
+    "matmul and row": (
+        [node("MatMul", "x w", "a"), node("Add", "b a")],
+        {"w": floats(6, 4), "b": floats(4)},
+        _TOKENS,
+        18,
+    ),
+    "matmul of two": ([node("Transpose", "x", "a", perm=[0, 2, 1]), node("MatMul", "x a")], {}, _TOKENS, 18),
+    "max pool": ([node("MaxPool", "x", kernel_shape=[3, 2], strides=[2, 2], pads=[1, 1, 1, 1])], {}, _IMAGES, 18),
+    "max pool uneven": (
+        [node("MaxPool", "x", kernel_shape=[2, 2], pads=[0, 0, 1, 1], strides=[2, 2])],
+        {},
+        _IMAGES,
+        18,
+    ),
+    "max pool ceiling": ([node("MaxPool", "x", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)], {}, _IMAGES, 18),
+    "average pool": ([node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1])], {}, _IMAGES, 18),
+    "average pool counting": (
+        [node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 0, 1, 1], count_include_pad=1)],
+        {},
+        _IMAGES,
+        18,
+    ),
+    "global average": ([node("GlobalAveragePool", "x")], {}, _IMAGES, 18),
+    "global maximum": ([node("GlobalMaxPool", "x")], {}, _IMAGES, 18),
+    "leaky relu": ([node("LeakyRelu", "x", alpha=0.2)], {}, _IMAGES, 18),
+    "elu": ([node("Elu", "x", alpha=0.7)], {}, _IMAGES, 18),
+    "selu": ([node("Selu", "x")], {}, _IMAGES, 18),
+    "prelu": ([node("PRelu", "x w")], {"w": floats(3, 1, 1)}, _IMAGES, 18),
+    "sigmoid": ([node("Sigmoid", "x")], {}, _IMAGES, 18),
+    "tanh": ([node("Tanh", "x")], {}, _IMAGES, 18),
+    "softplus": ([node("Softplus", "x")], {}, _IMAGES, 18),
+    "hard sigmoid": ([node("HardSigmoid", "x")], {}, _IMAGES, 18),
+    "hard sigmoid of torch": ([node("HardSigmoid", "x", alpha=1 / 6)], {}, _IMAGES, 18),
+    "hard swish": ([node("HardSwish", "x")], {}, _IMAGES, 18),
+    "gelu": ([node("Gelu", "x")], {}, _IMAGES, 20),
+    "gelu by tanh": ([node("Gelu", "x", approximate="tanh")], {}, _IMAGES, 20),
+    "gelu by erf": (
+        [
+            node("Div", "x r", "a"),
+            node("Erf", "a", "c"),
+            node("Add", "c one", "d"),
+            node("Mul", "x d", "e"),
+            node("Mul", "e h"),
+        ],
+        {"r": np.float32(2**0.5), "one": np.float32(1), "h": np.float32(0.5)},
+        _IMAGES,
+        18,
+    ),
+    "silu": ([node("Sigmoid", "x", "a"), node("Mul", "x a")], {}, _IMAGES, 18),
+    "mish": ([node("Softplus", "x", "a"), node("Tanh", "a", "c"), node("Mul", "x c")], {}, _IMAGES, 18),
+    "relu6": ([node("Clip", "x lo hi")], {"lo": np.float32(0), "hi": np.float32(6)}, _IMAGES, 18),
+    "clip of old": ([node("Clip", "x", min=-0.5, max=0.25)], {}, _IMAGES, 9),
+    "clip above": ([node("Clip", "x - hi")], {"hi": np.float32(0.1)}, _IMAGES, 18),
+    "softmax": ([node("Softmax", "x")], {}, _TOKENS, 18),
+    "softmax of old": ([node("Softmax", "x")], {}, _ROWS, 11),
+    "log softmax": ([node("LogSoftmax", "x", axis=1)], {}, _IMAGES, 18),
+    "flatten": ([node("Flatten", "x")], {}, _IMAGES, 18),
+    "reshape": ([node("Reshape", "x s")], {"s": whole(0, 4, -1)}, _IMAGES, 18),
+    "reshape by shape": (
+        [
+            node("Shape", "x", "a"),
+            node("Gather", "a zero", "n", axis=0),
+            node("Unsqueeze", "n axes", "u"),
+            node("Concat", "u rest", "t", axis=0),
+            node("Reshape", "x t"),
+        ],
+        {"zero": np.array(0), "axes": whole(0), "rest": whole(-1)},
+        _IMAGES,
+        18,
+    ),
+    "transpose": ([node("Transpose", "x", perm=[0, 3, 1, 2])], {}, _IMAGES, 18),
+    "concat": (
+        [node("Relu", "x", "a"), node("Concat", "x a w", axis=1)],
+        {"w": np.repeat(floats(1, 1, 6), 3, 0)},
+        (3, 4, 6),
+        18,
+    ),
+    "split": ([node("Split", "x s", "a c", axis=1), node("Mul", "a c")], {"s": whole(2, 2)}, _TOKENS, 18),
+    "split evenly": ([node("Split", "x", "a c", axis=2), node("Sub", "a c")], {}, _TOKENS, 11),
+    "slice": (
+        [node("Slice", "x s e a p")],
+        {"s": whole(1, -3), "e": whole(2**62, 2**31), "a": whole(1, 2), "p": whole(2, 1)},
+        _IMAGES,
+        18,
+    ),
+    "slice of old": ([node("Slice", "x", starts=[1], ends=[3], axes=[1])], {}, _IMAGES, 9),
+    "gather one": ([node("Gather", "x i", axis=1)], {"i": np.array(-1)}, _TOKENS, 18),
+    "gather several": ([node("Gather", "x i", axis=2)], {"i": whole(2, 0, -1)}, _TOKENS, 18),
+    "squeeze": ([node("GlobalAveragePool", "x", "a"), node("Squeeze", "a s")], {"s": whole(2, 3)}, _IMAGES, 18),
+    "unsqueeze of old": ([node("Unsqueeze", "x", axes=[1, 3])], {}, _TOKENS, 11),
+    "expand": (
+        [node("Shape", "x", "a"), node("Expand", "w a")],
+        {"w": floats(1, 1, 6)},
+        _TOKENS,
+        18,
+    ),
+    "tile": ([node("Tile", "x r")], {"r": whole(1, 2, 1)}, _TOKENS, 18),
+    "arithmetic": (
+        [node("Sub", "one x", "a"), node("Div", "a w", "c"), node("Pow", "c two", "d"), node("Neg", "d")],
+        {"one": np.float32(1), "w": np.abs(floats(3, 1, 1)) + 1, "two": np.float32(2)},
+        _IMAGES,
+        18,
+    ),
+    "functions": (
+        [
+            node("Abs", "x", "a"),
+            node("Sqrt", "a", "c"),
+            node("Exp", "c", "d"),
+            node("Reciprocal", "d", "e"),
+            node("Log", "e"),
+        ],
+        {},
+        _IMAGES,
+        18,
+    ),
+    "sum mean max min": (
+        [
+            node("Relu", "x", "a"),
+            node("Sum", "x a a", "c"),
+            node("Mean", "c x", "d"),
+            node("Max", "d x", "e"),
+            node("Min", "e a"),
+        ],
+        {},
+        _IMAGES,
+        18,
+    ),
+    "where": (
+        [node("Greater", "x z", "a"), node("Where", "a x n")],
+        {"z": np.float32(0), "n": np.float32(-2)},
+        _IMAGES,
+        18,
+    ),
+    "mean over sides": ([node("ReduceMean", "x", axes=[2, 3], keepdims=0)], {}, _IMAGES, 17),
+    "mean over sides, newer": ([node("ReduceMean", "x a")], {"a": whole(-1)}, _IMAGES, 18),
+    "sum over": ([node("ReduceSum", "x a", keepdims=0)], {"a": whole(1)}, _IMAGES, 18),
+    "norm over": ([node("ReduceL2", "x a")], {"a": whole(1)}, _IMAGES, 18),
+    "largest over": ([node("ReduceMax", "x a", keepdims=0)], {"a": whole(2, 3)}, _IMAGES, 18),
+    "pad": ([node("Pad", "x p v")], {"p": whole(0, 0, 1, 2, 0, 0, 0, 1), "v": np.float32(3)}, _IMAGES, 18),
+    "pad by reflection": ([node("Pad", "x p", mode="reflect")], {"p": whole(0, 0, 1, 2, 0, 0, 2, 1)}, _IMAGES, 18),
+    "pad by edges": ([node("Pad", "x", mode="edge", pads=[0, 0, 1, 2, 0, 0, 2, 1])], {}, _IMAGES, 10),
+    "resize nearest": (
+        [node("Resize", "x - s", **{_AT: "asymmetric", "nearest_mode": "floor"})],
+        {"s": np.array([1, 1, 2, 1.5], "f4")},
+        _IMAGES,
+        18,
+    ),
+    "resize nearest, as by default": ([node("Resize", "x - s")], {"s": np.array([1, 1, 2, 3], "f4")}, _IMAGES, 18),
+    "resize linear": (
+        [node("Resize", "x - s", mode="linear", **{_AT: "half_pixel"})],
+        {"s": np.array([1, 1, 2, 1.5], "f4")},
+        _IMAGES,
+        18,
+    ),
+    "resize to corners": (
+        [node("Resize", "x - - s", mode="linear", **{_AT: "align_corners"})],
+        {"s": whole(3, 3, 5, 13)},
+        (3, 3, 8, 8),
+        18,
+    ),
+    "einsum": ([node("Einsum", "x x", equation="nij,nkj->nik")], {}, _TOKENS, 18),
+    "identity and dropout": (
+        [node("Identity", "x", "a"), node("Dropout", "a", "c"), node("Cast", "c", "d", to=1), node("Relu", "d")],
+        {},
+        _IMAGES,
+        18,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator_computes_what_the_reference_does(name: str, tmp_path: Path) -> None:
+    nodes, tensors, shape, opset = OPERATORS[name]
+    model = model_of(nodes, tensors, shape, opset=opset)
+    batch = torch.randn(3, *shape[1:])
+
+    ours = rebuilt(written(model, tmp_path / "one.onnx"))(batch)
+
+    assert relative_difference(ours, reference(model, batch)) <= 1e-5
+
+
+def test_a_pattern_is_one_layer_only_where_nobody_else_uses_its_parts(tmp_path: Path) -> None:
+    parts = [node("Sigmoid", "x", "a"), node("Mul", "x a", "b")]
+    alone = model_of([*parts, node("Relu", "b")], {})
+    shared = model_of([*parts, node("Add", "a b")], {})
+    batch = torch.randn(2, 3, 8, 8)
+
+    kinds = [
+        [module.kind for module in read_onnx(written(m, tmp_path / "p.onnx")).graph.modules] for m in (alone, shared)
+    ]
+
+    assert "SiLU" in kinds[0]
+    assert "SiLU" not in kinds[1]
+    assert relative_difference(rebuilt(tmp_path / "p.onnx")(batch), reference(shared, batch)) <= 1e-6
+
+
+# Tensors -------------------------------------------------------------------------------------------------------------
+
+
+def listed(array: np.ndarray[Any, Any], kind: int) -> TensorProto:
+    """Return a tensor whose values are in the field of their type."""
+    if kind in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+        tensor = TensorProto(data_type=kind, dims=array.shape)
+        bits = array.astype("f2").view("u2") if kind == TensorProto.FLOAT16 else array.astype("f4").view("u4") >> 16
+        tensor.int32_data.extend(bits.reshape(-1).tolist())
+        return tensor
+    return helper.make_tensor("", kind, array.shape, array.reshape(-1).tolist())
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "listed"])
+@pytest.mark.parametrize("kind", ["FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"])
+def test_weights_of_every_floating_type_are_read(kind: str, raw: bool, tmp_path: Path) -> None:
+    values = (np.arange(24).reshape(4, 6) / 8).astype("f4")  # exact in all of them
+    number = TensorProto.DataType.Value(kind)
+    if raw and kind == "BFLOAT16":
+        weight = TensorProto(data_type=number, dims=(4, 6), raw_data=(values.view("u4") >> 16).astype("<u2").tobytes())
+    elif raw:
+        weight = numpy_helper.from_array(values.astype({"FLOAT": "f4", "DOUBLE": "f8", "FLOAT16": "f2"}[kind]))
+    else:
+        weight = listed(values, number)
+    weight.name = "fc.weight"
+    model = model_of([node("Gemm", "x fc.weight", transB=1)], {"fc.weight": weight}, ("n", 6))
+
+    ours = rebuilt(written(model, tmp_path / "m.onnx"))
+
+    assert torch.equal(ours.state_dict()["fc.weight"], torch.from_numpy(values))
+
+
+# Refusals ------------------------------------------------------------------------------------------------------------
+
+
+def refusal(model: ModelProto | bytes, path: Path) -> Refused:
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    with pytest.raises(Refused) as caught:
+        read_onnx(path)
+    assert caught.value.hint
+    assert len(caught.value.message) < 400
+    return caught.value
+
+
+def external(location: str) -> ModelProto:
+    model = digits(np.random.default_rng(1))[0]
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return model
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../../../etc/passwd", "/etc/passwd", "file:///etc/passwd", ""])
+def test_values_in_another_file_are_refused_and_that_file_is_not_opened(location: str, tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(1_000))
+
+    refused = refusal(external(location), tmp_path / "m.onnx")
+
+    assert refused.code == "external-data"
+    assert "onnx.save" in refused.hint
+
+
+def subgraph(operator: str, attribute: str) -> ModelProto:
+    inner = model_of([node("Relu", "x")], {}).graph
+    flow = helper.make_node(operator, ["x"], ["y"], **{attribute: inner})
+    return model_of([flow], {})
+
+
+def changed(change: Any) -> ModelProto:
+    model = digits(np.random.default_rng(1))[0]
+    change(model)
+    return model
+
+
+def bomb(*dims: int) -> ModelProto:
+    return model_of([node("Conv", "x w")], {"w": TensorProto(name="w", data_type=1, dims=dims, raw_data=b"1234")})
+
+
+def nested(depth: int) -> bytes:
+    message = b""
+    for _ in range(depth):
+        inner = b"\x32" + varint(len(message)) + message  # attribute.g
+        attribute = b"\x2a" + varint(len(inner)) + inner  # node.attribute
+        message = b"\x0a" + varint(len(attribute)) + attribute  # graph.node
+    return b"\x08\x08\x3a" + varint(len(message)) + message
+
+
+def varint(number: int) -> bytes:
+    out = b""
+    while number > 127:
+        out, number = out + bytes([number & 127 | 128]), number >> 7
+    return out + bytes([number])
+
+
+def doubling(steps: int) -> ModelProto:
+    nodes = [node("Concat", f"v{place} v{place}", f"v{place + 1}", axis=0) for place in range(steps)]
+    return model_of([*nodes, node("Reshape", f"x v{steps}")], {"v0": whole(1)})
+
+
+def chain(steps: int) -> ModelProto:
+    nodes = [node("Relu", f"v{place}", f"v{place + 1}") for place in range(steps)]
+    return model_of([node("Relu", "x", "v0"), *nodes, node("Relu", f"v{steps}")], {})
+
+
+HOSTILE: dict[str, tuple[Any, str]] = {
+    "10^12 elements": (lambda: bomb(10**6, 10**6, 1, 1), "bad-tensor"),
+    "overflowing dims": (lambda: bomb(2**62, 4, 1, 1), "bad-tensor"),
+    "negative dims": (lambda: bomb(-1, -1, 1, 1), "bad-tensor"),
+    "too little data": (lambda: bomb(4, 3, 3, 3), "bad-tensor"),
+    "if": (lambda: subgraph("If", "then_branch"), "unknown-operator"),
+    "loop": (lambda: subgraph("Loop", "body"), "unknown-operator"),
+    "scan": (lambda: subgraph("Scan", "body"), "unknown-operator"),
+    "graph in a known operator": (lambda: subgraph("Relu", "body"), "unknown-operator"),
+    "foreign domain": (lambda: changed(lambda m: setattr(m.graph.node[0], "domain", "com.evil")), "unknown-operator"),
+    "unknown operator": (
+        lambda: changed(lambda m: setattr(m.graph.node[2], "op_type", "NonMaxSuppression")),
+        "unknown-operator",
+    ),
+    "cycle": (
+        lambda: model_of([node("Add", "x b", "a"), node("Relu", "a", "b"), node("Relu", "b")], {}),
+        "undefined-value",
+    ),
+    "itself": (lambda: model_of([node("Add", "x y")], {}), "undefined-value"),
+    "wrong order": (lambda: model_of([node("Relu", "a"), node("Relu", "x", "a")], {}), "undefined-value"),
+    "duplicate outputs": (lambda: model_of([node("Relu", "x"), node("Tanh", "x")], {}), "duplicate-name"),
+    "duplicate tensors": (
+        lambda: changed(lambda m: m.graph.initializer.append(m.graph.initializer[0])),
+        "duplicate-name",
+    ),
+    "output over input": (lambda: model_of([node("Relu", "x", "x"), node("Relu", "x")], {}), "duplicate-name"),
+    "no outputs": (lambda: changed(lambda m: m.graph.ClearField("output")), "no-single-output"),
+    "no graph": (lambda: changed(lambda m: m.ClearField("graph")), "no-single-input"),
+    "two inputs": (
+        lambda: changed(lambda m: m.graph.input.append(helper.make_tensor_value_info("z", 1, [1]))),
+        "no-single-input",
+    ),
+    "text as input": (
+        lambda: changed(lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 8)),
+        "no-single-input",
+    ),
+    "tensor of text": (lambda: changed(lambda m: setattr(m.graph.initializer[0], "data_type", 8)), "unknown-dtype"),
+    "whole numbers as weights": (
+        lambda: model_of([node("Conv", "x w")], {"w": np.ones((2, 3, 1, 1), "i8")}),
+        "shape-mismatch",
+    ),
+    "sparse": (lambda: changed(lambda m: m.graph.sparse_initializer.add()), "bad-tensor"),
+    "opset of the far future": (
+        lambda: changed(lambda m: setattr(m.opset_import[0], "version", 999)),
+        "unknown-version",
+    ),
+    "no opset": (lambda: changed(lambda m: m.ClearField("opset_import")), "unknown-version"),
+    "deep nesting": (lambda: nested(5_000), "too-deep"),
+    "many empty nodes": (lambda: b"\x08\x08\x3a" + varint(800_000) + b"\x0a\x00" * 400_000, "too-many-nodes"),
+    "too many steps": (lambda: chain(20_001), "too-many-nodes"),
+    "doubling constants": (lambda: doubling(60), "too-large"),
+    "constant of 10^12": (
+        lambda: model_of([node("ConstantOfShape", "s", "c"), node("Add", "x c")], {"s": whole(10**6, 10**6)}),
+        "bad-shape",
+    ),
+    "range of 10^12": (
+        lambda: model_of(
+            [node("Range", "a b c", "r"), node("Reshape", "x r")],
+            {"a": np.array(0), "b": np.array(10**12), "c": np.array(1)},
+        ),
+        "bad-shape",
+    ),
+    "expanded to 10^12": (
+        lambda: model_of(
+            [node("Expand", "o s", "e"), node("Add", "x e")], {"o": np.float32(1), "s": whole(10**6, 10**6)}
+        ),
+        "bad-shape",
+    ),
+    "gathered to 10^12": (
+        lambda: model_of(
+            [node("Gather", "o s", "e"), node("Add", "x e")], {"o": floats(2, 10**6), "s": np.zeros(10**6, "i8")}
+        ),
+        "bad-shape",
+    ),
+    "division by nothing": (
+        lambda: model_of([node("Div", "a b", "c"), node("Reshape", "x c")], {"a": whole(1), "b": whole(0)}),
+        "bad-shape",
+    ),
+    "attribute of another type": (lambda: model_of([node("MaxPool", "x", kernel_shape="big")], {}), "bad-argument"),
+    "axis that is not there": (lambda: model_of([node("Gather", "x i", axis=77)], {"i": whole(0)}), "bad-argument"),
+    "huge kernel": (lambda: model_of([node("MaxPool", "x", kernel_shape=[10**9, 10**9])], {}), "bad-argument"),
+    "weights from images": (lambda: model_of([node("Conv", "x x")], {}), "computed-weight"),
+    "constant answer": (lambda: model_of([node("Relu", "w")], {"w": floats(2, 2)}), "depends-on-batch"),
+    "one answer for all": (
+        lambda: model_of([node("ReduceMean", "x a", keepdims=0)], {"a": whole(0)}),
+        "depends-on-batch",
+    ),
+    "scaled by the batch": (
+        lambda: model_of(
+            [node("Shape", "x", "s"), node("Gather", "s z", "n"), node("Cast", "n", "f", to=1), node("Mul", "x f")],
+            {"z": np.array(0)},
+        ),
+        "depends-on-batch",
+    ),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_by_code(name: str, tmp_path: Path) -> None:
+    make, code = HOSTILE[name]
+
+    assert refusal(make(), tmp_path / "m.onnx").code == code
+
+
+def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
+    message = refusal(
+        model_of([node("NonMaxSuppression", "x", "a"), node("Det", "a")], {}), tmp_path / "m.onnx"
+    ).message
+
+    assert message == "The model uses ONNX operators that are not read here: Det, NonMaxSuppression."
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_file_that_was_cut_off_is_refused(kept: float, tmp_path: Path) -> None:
+    content = digits(np.random.default_rng(1))[0].SerializeToString()
+
+    refusal(content[: int(len(content) * kept)], tmp_path / "m.onnx")
+
+
+MUTANTS = 400
+
+
+@pytest.mark.timeout(120)
+def test_mutants_are_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
+    generator = np.random.default_rng(20)
+    model = digits(generator)[0]
+    contents = [model.SerializeToString(), chain(12).SerializeToString()]
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")  # what is left is structure
+        tensor.dims[:] = [0] * len(tensor.dims)
+    contents.append(model.SerializeToString())
+    path, outcomes = tmp_path / "m.onnx", {"read": 0, "refused": 0}
+    for number in range(MUTANTS):
+        content = bytearray(contents[number % len(contents)])
+        for _ in range(int(generator.integers(1, 5))):
+            place = int(generator.integers(len(content)))
+            match generator.integers(3):
+                case 0:
+                    content[place] = int(generator.integers(256))
+                case 1:
+                    del content[place : place + int(generator.integers(1, 9))]
+                case _:
+                    content[place:place] = generator.bytes(int(generator.integers(1, 9)))
+        path.write_bytes(content)
+        try:
+            read_onnx(path)
+            outcomes["read"] += 1
+        except Refused as refused:
+            assert refused.hint
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 10

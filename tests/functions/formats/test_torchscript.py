@@ -1,0 +1,577 @@
+"""Traces are read without torch.jit: same outputs, same layers, any batch; anything that is no plain trace is refused.
+
+The reference is the model itself, or its trace as torch runs it; torch.jit only ever sees files that the test wrote.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from functions.errors import Refused
+from functions.formats.rebuilt import Rebuilt
+from functions.formats.torchscript import read_traced
+from functions.models.graph_module import SafeModel, assemble
+from functions.models.graph_spec import Graph
+from functions.models.tracing import trace
+from tests.functions.networks import NETWORKS, images, randomise
+
+FAMILIES = {
+    "resnet18": 64,
+    "mobilenet_v3_small": 64,
+    "squeezenet1_1": 64,
+    "alexnet": 64,
+    "vgg11_bn": 32,
+    "mobilenet_v2": 64,
+    "shufflenet_v2_x0_5": 64,
+    "densenet121": 64,
+    "googlenet": 96,
+    "inception_v3": 96,
+    "efficientnet_b0": 64,
+    "efficientnet_v2_s": 64,
+    "mnasnet0_5": 64,
+    "regnet_x_400mf": 64,
+    "regnet_y_400mf": 64,
+    "resnext50_32x4d": 64,
+    "wide_resnet50_2": 64,
+    "convnext_tiny": 64,
+    "swin_t": 64,
+    "swin_v2_t": 64,
+    "vit_b_32": 64,
+    "maxvit_t": 224,
+}
+"""One classifier of every family of torchvision, and the size of its images here."""
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(7)
+
+
+def traced(model: nn.Module, x: Tensor, path: Path) -> Any:
+    """Trace a model to a file, and return the trace."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated; its files stay
+        made = torch.jit.trace(model, x, check_trace=False)
+        made.save(str(path))
+    return made
+
+
+def rebuilt(model: Rebuilt) -> SafeModel:
+    return assemble(model.graph, model.tensors.__getitem__)
+
+
+def assert_close(actual: Tensor, expected: Tensor, relative: float = 1e-6) -> None:
+    assert actual.shape == expected.shape
+    assert expected.isfinite().all()
+    assert float((actual - expected).abs().max()) <= relative * max(1.0, float(expected.abs().max()))
+
+
+def called(graph: Graph) -> list[str]:
+    return [node.target for node in graph.nodes if node.operation == "layer"]
+
+
+def layers(graph: Graph) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the layers with their arguments, `(3, 3)` for `3`."""
+    return {
+        module.name: (module.kind, {name: _short(value) for name, value in module.arguments.items()})
+        for module in graph.modules
+        if module.arguments is not None
+    }
+
+
+def _short(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(set(value)) == 1 else value
+
+
+# The same model ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_trace_computes_what_the_model_does_for_any_batch(name: str, tmp_path: Path) -> None:
+    model = randomise(NETWORKS[name]()).eval()
+    traced(model, images(name, 2), tmp_path / "model.pt")
+
+    safe = rebuilt(read_traced(tmp_path / "model.pt"))
+
+    with torch.no_grad():
+        for count in (1, 2, 5):
+            x = images(name, count)
+            assert_close(safe(x), model(x))
+
+
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"attention", "plain"}))
+def test_layers_are_called_by_the_names_and_in_the_order_of_the_packed_model(name: str, tmp_path: Path) -> None:
+    model = randomise(NETWORKS[name]()).eval()
+    packed, _ = trace(model)
+    traced(model, images(name, 2), tmp_path / "model.pt")
+
+    read = read_traced(tmp_path / "model.pt").graph
+
+    assert called(read) == called(packed)
+    assert {name: layers(read)[name] for name in layers(packed)} == layers(packed)
+
+
+def test_every_layer_that_a_trace_tells_apart_gets_its_arguments_back(tmp_path: Path) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, (3, 5), stride=(2, 1), padding=(1, 2), padding_mode="circular"),
+        nn.Conv2d(4, 4, 3, padding="same", dilation=2, groups=2, bias=False),
+        nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=1, groups=2),
+        nn.InstanceNorm2d(6),
+        nn.BatchNorm2d(6, eps=1e-3, affine=False),
+        nn.GroupNorm(3, 6, affine=False),
+        nn.Hardtanh(-2, 2, inplace=True),
+        nn.Upsample(size=(9, 9), mode="bicubic", align_corners=False),
+        nn.Upsample(scale_factor=1.5),
+        nn.ConstantPad2d((1, 0, 2, -1), 0.5),
+        nn.ReplicationPad2d(1),
+        nn.AdaptiveAvgPool2d((None, 16)),
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.PixelUnshuffle(2),
+        nn.CELU(0.7),
+        nn.Flatten(),
+        nn.LayerNorm(96, bias=False),
+        nn.GLU(),
+        nn.Threshold(0.1, -1.0),
+        nn.Identity(),
+        nn.Linear(48, 10, bias=False),
+    ).eval()
+    x = torch.rand(2, 1, 16, 16)
+    packed, _ = trace(model)
+    traced(model, x, tmp_path / "model.pt")
+
+    read = read_traced(tmp_path / "model.pt")
+
+    ours, theirs = layers(read.graph), layers(packed)
+    assert ours == {name: theirs[name] for name in ours}
+    assert list(ours) == list(theirs)
+    assert called(read.graph) == called(packed)
+    with torch.no_grad():
+        assert_close(rebuilt(read)(x), model(x))
+
+
+def _torchvision(name: str) -> nn.Module:
+    from torchvision import models
+
+    options: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if name.startswith("vit"):
+        options["image_size"] = FAMILIES[name]
+    model: nn.Module = models.get_model(name, num_classes=10, **options)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = torch.rand_like(module.weight) * 0.2 - 0.1
+            module.running_var = torch.rand_like(module.weight) + 0.5
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "squeezenet1_1" else pytest.mark.slow) for name in FAMILIES]
+)
+def test_a_traced_torchvision_classifier_computes_what_it_did(name: str, tmp_path: Path) -> None:
+    model = _torchvision(name)
+    size = FAMILIES[name]
+    x = torch.rand(2, 3, size, size)
+    original = traced(model, x, tmp_path / "model.pt")
+
+    read = read_traced(tmp_path / "model.pt")
+
+    safe = rebuilt(read)
+    other = torch.rand(3, 3, size, size)
+    with torch.no_grad():
+        assert_close(safe(x), original(x))
+        assert_close(safe(other), model(other), 1e-5)
+    weighted = ("Conv2d", "Linear")
+    packed, _ = trace(model)
+    kinds = {name: kind for name, (kind, _) in layers(packed).items()}
+    assert [name for name in called(read.graph) if kinds[name] in weighted] == [
+        name for name in called(packed) if kinds[name] in weighted
+    ]
+    print(f"{name}: {len(called(read.graph))} calls of layers")
+
+
+# What tracing fixes --------------------------------------------------------------------------------------------------
+
+
+class Fixed(nn.Module):
+    """A shape whose batch is a number by the time torch sees it."""
+
+    def __init__(self, shape: Callable[[Tensor], list[int]], width: int = 108) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3)
+        self.fc = nn.Linear(width, 10)
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x).view(self.shape(x)))
+
+
+@pytest.mark.parametrize("shape", [lambda x: [len(x), -1], lambda x: [len(x), 108]], ids=["open", "whole"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_batch_that_was_fixed_by_tracing_is_free_again(
+    batch: int, shape: Callable[[Tensor], list[int]], tmp_path: Path
+) -> None:
+    model = Fixed(shape).eval()
+    traced(model, torch.rand(batch, 1, 8, 8), tmp_path / "model.pt")
+
+    read = read_traced(tmp_path / "model.pt")
+
+    x = torch.rand(6, 1, 8, 8)
+    with torch.no_grad():
+        assert_close(rebuilt(read)(x), model(x))
+    assert read.notes == (f"The trace was made for batches of {batch}; the model takes any now.",)
+
+
+def test_a_batch_that_cannot_be_freed_is_refused(tmp_path: Path) -> None:
+    traced(Fixed(lambda x: [len(x), 3, -1], 36), torch.rand(4, 1, 8, 8), tmp_path / "model.pt")
+    with pytest.raises(Refused) as caught:
+        read_traced(tmp_path / "model.pt")
+    assert caught.value.code == "fixed-batch"
+    assert "[4, 3, -1]" in caught.value.message
+
+
+def test_a_frozen_trace_computes_what_it_did_without_its_layers(tmp_path: Path) -> None:
+    model = randomise(NETWORKS["residual"]()).eval()
+    made = traced(model, images("residual", 2), tmp_path / "model.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.freeze(made).save(str(tmp_path / "model.pt"))
+
+    read = read_traced(tmp_path / "model.pt")
+
+    x = images("residual", 5)
+    with torch.no_grad():
+        assert_close(rebuilt(read)(x), model(x), 1e-5)
+
+
+def test_a_model_that_counts_its_calls_is_read_and_one_that_answers_by_them_is_refused(tmp_path: Path) -> None:
+    class Counting(nn.Module):
+        def __init__(self, answers: bool) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(3))
+            self.answers = answers
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls.add_(1)
+            return x * self.calls if self.answers else x * 2
+
+    traced(Counting(False).eval(), torch.rand(2, 3), tmp_path / "model.pt")
+    with torch.no_grad():
+        assert_close(rebuilt(read_traced(tmp_path / "model.pt"))(torch.ones(4, 3)), torch.full((4, 3), 2.0))
+    traced(Counting(True).eval(), torch.rand(2, 3), tmp_path / "model.pt")
+    with pytest.raises(Refused) as caught:
+        read_traced(tmp_path / "model.pt")
+    assert caught.value.code == "changes-itself"
+
+
+def test_a_trace_made_in_training_is_the_model_in_eval_mode(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.drop = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout2d(0.4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.drop(self.norm(self.conv(x)))
+            return functional.dropout(x, 0.5, self.training).mean((2, 3))
+
+    model = randomise(Net())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    made = traced(model.train(), torch.rand(4, 1, 8, 8), tmp_path / "model.pt")
+    made.load_state_dict(before)
+    made.save(str(tmp_path / "model.pt"))
+    model.load_state_dict(before)
+
+    read = read_traced(tmp_path / "model.pt")
+
+    x = torch.rand(5, 1, 8, 8)
+    with torch.no_grad():
+        assert_close(rebuilt(read)(x), model.eval()(x))
+    assert "training mode" in read.notes[0]
+    assert called(read.graph) == ["conv", "norm", "drop"]
+
+
+def test_a_layer_of_another_forward_stays_what_it_computes(tmp_path: Path) -> None:
+    class Standardised(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.conv2d(x, self.weight - self.weight.mean(), self.bias)
+
+    Standardised.__module__, Standardised.__qualname__ = "torch.nn.modules.conv", "Conv2d"
+    model = nn.Sequential(Standardised(1, 2, 3), nn.Flatten()).eval()
+    traced(model, torch.rand(2, 1, 5, 5), tmp_path / "model.pt")
+
+    read = read_traced(tmp_path / "model.pt")
+
+    x = torch.rand(3, 1, 5, 5)
+    with torch.no_grad():
+        assert_close(rebuilt(read)(x), model(x))
+    assert called(read.graph) == ["1"]
+
+
+def test_an_identity_whose_input_is_not_told_is_named(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.skip = nn.Conv2d(1, 1, 3, padding=1), nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.conv(x) + self.skip(x)).flatten(1)
+
+    model = Net().eval()
+    traced(model, torch.rand(2, 1, 5, 5), tmp_path / "model.pt")
+
+    read = read_traced(tmp_path / "model.pt")
+
+    assert read.notes == ("A trace does not tell what passes through an Identity: skip.",)
+    x = torch.rand(3, 1, 5, 5)
+    with torch.no_grad():
+        assert_close(rebuilt(read)(x), model(x))
+
+
+# Hostile archives ----------------------------------------------------------------------------------------------------
+
+CLASS = """class Net(Module):
+  __parameters__ = ["weight", ]
+  __buffers__ = []
+  weight : Tensor
+  training : bool
+"""
+FORWARD = """  def forward(self: __torch__.Net,
+    x: Tensor) -> Tensor:
+"""
+
+
+def of(*lines: str) -> str:
+    """Return the code of a class whose forward has these lines."""
+    return CLASS + FORWARD + "".join(f"    {line}\n" for line in lines)
+
+
+def returning(expression: str) -> str:
+    return of(f"return {expression}")
+
+
+NESTED = "torch.relu(" * 5_000 + "x" + ")" * 5_000
+HOSTILE: dict[str, tuple[str, str]] = {
+    "reads a file": (returning('torch.add(x, torch.from_file("/etc/passwd", False, 100))'), "unknown-operator"),
+    "writes a file": (of('torch.save(x, "owned")', "return x"), "unknown-operator"),
+    "aten.save": (of('_0 = ops.aten.save(x, "owned")', "return x"), "unknown-operator"),
+    "reads a picture": (returning('ops.image.read_file("/etc/passwd")'), "unknown-operator"),
+    "ops.prim": (of('_0 = ops.prim.Print("x")', "return x"), "unknown-operator"),
+    "prim with no value": (returning("ops.prim.NumToTensor()"), "several-outputs"),
+    "loads a library": (of('_0 = torch.ops.load_library("x.so")', "return x"), "scripted-model"),
+    "print": (of("print(x)", "return x"), "unknown-operator"),
+    "open": (returning('open("/etc/passwd")'), "unknown-operator"),
+    "eval": (returning('eval("1")'), "unknown-operator"),
+    "__import__": (returning('__import__("os")'), "unknown-operator"),
+    "setstate": (
+        CLASS + "  def __setstate__(self: __torch__.Net, x: Tensor) -> None:\n    return None\n",
+        "scripted-model",
+    ),
+    "other method": (returning("x") + "  def helper(self: __torch__.Net) -> int:\n    return 1\n", "scripted-model"),
+    "helper": (of("return (self).helper(x, )"), "scripted-model"),
+    "no forward": (CLASS, "scripted-model"),
+    "if": (of("if bool(x):", "  return x", "return x"), "scripted-model"),
+    "for": (of("for i in range(9):", "  x = x", "return x"), "scripted-model"),
+    "while": (of("while True:", "  x = x", "return x"), "scripted-model"),
+    "import": ("import os\n" + returning("x"), "bad-code"),
+    "from import": ("from os import system\n" + returning("x"), "bad-code"),
+    "lambda": (returning("(lambda: x)()"), "bad-code"),
+    "comprehension": (returning("torch.cat([x for x in x])"), "scripted-model"),
+    "decorator": (CLASS + "  @staticmethod\n" + FORWARD + "    return x\n", "bad-code"),
+    "default": (returning("x").replace("x: Tensor", "x: Tensor=print(1)"), "scripted-model"),
+    "function": ("def f(x: Tensor) -> Tensor:\n  return x\n" + returning("x"), "scripted-model"),
+    "statement in module": ("print(1)\n" + returning("x"), "bad-code"),
+    "other base": (returning("x").replace("(Module)", "(Exception)"), "scripted-model"),
+    "metaclass": (returning("x").replace("(Module)", "(Module, metaclass=Net)"), "scripted-model"),
+    "nested class": (of("class A(Module):", "  x : int", "return x"), "scripted-model"),
+    "dunder": (returning("self.__class__.__bases__"), "bad-code"),
+    "dunder of a tensor": (returning("x.__class__"), "bad-code"),
+    "getattr of a dunder": (returning('getattr(self, "__class__")'), "bad-code"),
+    "getattr of a tensor": (returning('getattr(x, "data")'), "bad-code"),
+    "f-string": (returning('torch.relu(f"{x}")'), "bad-code"),
+    "escape": (returning('torch.relu("\\N{DIGIT ONE}")'), "bad-code"),
+    "walrus": (returning("torch.relu((y:=x))"), "bad-code"),
+    "star": (returning("torch.relu(*x)"), "bad-code"),
+    "subscript": (returning("x[0]"), "bad-code"),
+    "power": (returning("9**9**9"), "bad-code"),
+    "string product": (returning('"a"*999999999'), "bad-code"),
+    "await": (returning("await x"), "bad-code"),
+    "yield": (of("yield x"), "bad-code"),
+    "delete": (of("del x", "return x"), "bad-code"),
+    "letters": (returning("tоrch.relu(x)"), "bad-code"),
+    "null": (returning("x\0"), "bad-code"),
+    "deep calls": (returning(NESTED), "bad-code"),
+    "deep lists": (returning("[" * 5_000 + "]" * 5_000), "bad-code"),
+    "many minuses": (returning("-" * 100_000 + "1"), "bad-code"),
+    "differences": (returning("x" + " -1" * 100_000), "bad-code"),
+    "long chain": (returning("x" + ".a" * 100_000), "bad-code"),
+    "chained calls": (returning("x" + ".relu()" * 50_000), "bad-code"),
+    "chained items": (returning("x" + "[0]" * 50_000), "bad-code"),
+    "long line": (returning("[" + "1, " * 350_000 + "1]"), "too-much-code"),
+    "long name": (returning("a" * 1_000_000), "bad-code"),
+    "long number": (returning("9" * 1_000_000), "bad-code"),
+    "long string": (returning('torch.relu("' + "a" * 1_000_000 + '")'), "bad-argument"),
+    "open string": (returning('torch.relu("' + "a" * 1_000_000), "bad-code"),
+    "joined strings": (returning("torch.relu(" + '"a" ' * 200_000 + ")"), "bad-code"),
+    "spaces": (returning("x" + " " * 1_000_000), ""),
+    "spaces and dots": (returning("x" + ". " * 200_000), "bad-code"),
+    "brackets and spaces": (of("return x" + ") " * 300_000), "bad-code"),
+    "much code": (of(*["x = torch.relu(x)"] * 150_000, "return x"), "too-much-code"),
+    "many steps": (of(*["x = torch.relu(x)"] * 30_000, "return x"), "too-many-nodes"),
+    "not finite": (returning("torch.mul(x, 1e999)"), "bad-code"),
+    "unknown name": (returning("y"), "bad-code"),
+    "unknown tensor": (returning("self.secret"), "bad-code"),
+    "unknown constant": (returning("torch.add(x, CONSTANTS.c7)"), "bad-code"),
+    "two inputs": (returning("x").replace("x: Tensor)", "x: Tensor,\n    y: Tensor)"), "several-inputs"),
+    "two outputs": (returning("(x, x)"), "several-outputs"),
+    "a number": (returning("3"), "several-outputs"),
+    "a size": (returning("torch.size(x, 0)"), "several-outputs"),
+    "itself": (returning("(self).forward(x, )"), "too-deep"),
+    "twice itself": (returning("(self).forward((self).forward(x, ), )"), "too-deep"),
+    "out": (returning("torch.add(x, x, out=x)"), "bad-argument"),
+    "too many arguments": (returning("torch.relu(x, x, x)"), "bad-code"),
+    "empty": ("", "bad-code"),
+    "no python": ("class Net(Module)\n  return\n", "bad-code"),
+}
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+Net.__module__ = "__main__"  # which torch leaves out of the name
+
+
+@pytest.fixture(scope="module")
+def honest() -> bytes:
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(Net().eval(), torch.rand(2, 3)), file)
+    return file.getvalue()
+
+
+def rewritten(archive: bytes, code: str) -> bytes:
+    """Return an archive whose one class has other code."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(made, "w") as new:
+        for name in old.namelist():
+            if not name.endswith(".debug_pkl"):
+                new.writestr(name, code.encode() if name.endswith("/code/__torch__.py") else old.read(name))
+    return made.getvalue()
+
+
+class Watch:
+    """While it watches, nothing may be imported, executed, connected to, or opened but the file that is read."""
+
+    def __init__(self) -> None:
+        self.path: str | None = None
+        self.seen: list[str] = []
+        sys.addaudithook(self._audit)
+
+    def _audit(self, event: str, args: tuple[Any, ...]) -> None:
+        if self.path is None or (event == "open" and str(args[0]) == self.path):
+            return
+        if event in ("open", "exec", "import") or event.split(".", maxsplit=1)[0] in (
+            "os",
+            "socket",
+            "subprocess",
+            "ctypes",
+            "shutil",
+        ):
+            self.seen.append(event)
+
+
+@pytest.fixture(scope="module")
+def watch() -> Iterator[Watch]:
+    watching = Watch()
+    yield watching
+    watching.path = None
+
+
+def test_the_honest_archive_is_read_and_rewriting_it_keeps_it(honest: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(rewritten(honest, of("weight = self.weight", "return torch.mul(x, weight)")))
+    x = torch.rand(4, 3)
+    changed = rebuilt(read_traced(path))
+    path.write_bytes(honest)
+    with torch.no_grad():
+        assert torch.equal(changed(x), rebuilt(read_traced(path))(x))
+        assert torch.equal(changed(x), x * changed.weight)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_archive_is_refused_in_time_and_does_nothing(
+    name: str, honest: bytes, watch: Watch, tmp_path: Path
+) -> None:
+    code, expected = HOSTILE[name]
+    path = tmp_path / "model.pt"
+    path.write_bytes(honest)
+    read_traced(path)  # whatever Python imports when first used is imported now
+    path.write_bytes(rewritten(honest, code))
+    before = sorted(tmp_path.iterdir())
+
+    watch.seen.clear()
+    watch.path, start = str(path), time.thread_time()
+    try:
+        read_traced(path)
+        refused = ""
+    except Refused as refusal:
+        refused = refusal.code
+        assert len(refusal.message) < 400
+        assert refusal.hint
+    finally:
+        seconds, watch.path = time.thread_time() - start, None
+
+    assert refused == expected
+    assert seconds < 3
+    assert watch.seen == []
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_watch_sees_what_it_is_there_for(watch: Watch, tmp_path: Path) -> None:
+    watch.seen.clear()
+    watch.path = "nothing"
+    try:
+        (tmp_path / "file").write_text("x")
+        exec(compile("1", "x", "exec"))
+    finally:
+        watch.path = None
+    assert {"open", "exec"} <= set(watch.seen)
+
+
+def test_modules_that_hold_each_other_are_refused(honest: bytes, tmp_path: Path) -> None:
+    made = io.BytesIO()
+    endless = b"\x80\x02c__torch__\nNet\nq\x00)\x81q\x01}q\x02(X\x01\x00\x00\x00aq\x03h\x01ub."
+    with zipfile.ZipFile(io.BytesIO(honest)) as old, zipfile.ZipFile(made, "w") as new:
+        for name in old.namelist():
+            code = (
+                of("return (self.a).forward(x, )").encode() if name.endswith("/code/__torch__.py") else old.read(name)
+            )
+            new.writestr(name, endless if name.endswith("/data.pkl") else code)
+    (tmp_path / "model.pt").write_bytes(made.getvalue())
+    with pytest.raises(Refused) as caught:
+        read_traced(tmp_path / "model.pt")
+    assert caught.value.code in ("bad-structure", "too-deep")
+
+
+def test_an_operator_that_is_not_known_is_named(honest: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(rewritten(honest, returning("torch.fft_fft(x)")))
+    with pytest.raises(Refused, match=r"torch\.fft_fft"):
+        read_traced(tmp_path / "model.pt")

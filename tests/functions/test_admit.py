@@ -1,0 +1,224 @@
+"""Admit: what an upload came to, of what its file says and of what its user says of it, beside it and later."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from events.cloudevent import CloudEvent, compose
+from events.memory import MemoryLog
+from functions import datasets, models, product_store, uploads
+from functions.admit.func import Admit
+from functions.cache import MemoryCache
+from functions.datasets import Part
+from functions.directory_store import DirectoryStore
+from functions.handler import EventFunction
+from functions.numpy_store import NumpyStore
+from functions.services import Limits, Services
+from functions.training_history.func import new as new_history
+from functions.worker import Worker
+from schemas import keys
+from schemas.events import ModelAdmitted, ModelUploaded, ProductRequested
+from schemas.identity import Identity
+from schemas.manifests import UploadRecord
+from schemas.products import TrainingHistory
+from tests.functions.formats import kinds
+from tests.functions.formats.kinds import REFUSED, Upload
+
+F = TypeVar("F", bound=EventFunction)
+SMALL_MEMORY = 24
+"""MiB: enough for 64 pictures of 28 × 28, not for as many of 224 × 224."""
+
+
+class System:
+    """A bucket and the functions that look at its uploads, with one worker among them."""
+
+    def __init__(self, directory: Path, runner: asyncio.Runner, worker: Worker) -> None:
+        self.runner = runner
+        self.store = DirectoryStore(directory)
+        self.store.ensure_buckets()
+        self._services = Services(
+            self.store, NumpyStore(), MemoryCache(), MemoryLog(), directory / ".scratch", worker=worker
+        )
+        self.admitting = self.attached(Admit())
+        self.history = self.attached(new_history())
+        for name, size in (("digits", 28), ("photos", 224)):
+            part = Part(np.zeros((4, size, size, 1), np.uint8), np.arange(4, dtype=np.int64))
+            datasets.write(self.store, name, tuple("0123456789"), {"test": part, "probe": part})
+
+    def attached(self, function: F, memory_mb: int = 8_192) -> F:
+        services = dataclasses.replace(self._services, limits=Limits(60, memory_mb, "cpu"))
+
+        async def attach() -> None:
+            function.attach(services)
+
+        self.runner.run(attach())
+        return function
+
+    def put(self, subject: str, upload: Upload | bytes, ending: str = ".pt") -> str:
+        content = upload if isinstance(upload, bytes) else upload.path.read_bytes()
+        self.store.put(keys.MODELS, subject + ending, content)
+        return subject + ending
+
+    def tell(self, key: str, by: Admit | None = None) -> CloudEvent:
+        """Tell admit of an object, as announce does, and return its answer."""
+        subject = key.rpartition("/")[0] + "/1"
+        event = compose(ModelUploaded(bucket=keys.MODELS, key=key, etag="e"), source="/tests", subject=subject)
+        return self.runner.run((by or self.admitting).respond(event))
+
+    def record(self, subject: str) -> UploadRecord:
+        upload = uploads.current(self.store, Identity.parse(subject))
+        assert upload is not None
+        found = uploads.record(self.store, upload)
+        assert found is not None
+        return found
+
+    def admit(self, subject: str, upload: Upload | bytes, beside: bytes | None = None) -> UploadRecord:
+        key = self.put(subject, upload)
+        if beside is not None:
+            self.put(subject, beside, ".architecture.json")
+        self.tell(key)
+        return self.record(subject)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    torch.set_num_threads(1)
+    worker = Worker(60, 8_192)
+    with asyncio.Runner() as runner:
+        made = System(tmp_path_factory.mktemp("system"), runner, worker)
+        yield made
+        for function in (made.admitting, made.history):
+            runner.run(function.stop())
+
+
+def test_a_state_dict_is_admitted_with_the_blocks_beside_it(system: System, tmp_path: Path) -> None:
+    network = kinds.digits()
+    record = system.admit("digits/blocks/1", kinds.state_dict(network, tmp_path), kinds.BLOCKS)
+    assert record.state == "admitted"
+    assert record.architecture == "the blocks given with it"
+    assert record.content is not None
+    stored = system.store.get(keys.PRODUCTS, keys.blob(record.content))
+    assert stored == models.pack(network)
+    assert record.content_size == len(stored)
+
+
+@pytest.mark.slow
+def test_a_state_dict_is_admitted_with_the_name_beside_it(system: System, tmp_path: Path) -> None:
+    upload = kinds.state_dict(kinds.shuffle_net(), tmp_path)
+    record = system.admit("digits/named/1", upload, json.dumps("shufflenet_v2_x0_5").encode())
+    assert (record.state, record.architecture) == ("admitted", "torchvision shufflenet_v2_x0_5")
+    assert record.architecture_given == "shufflenet_v2_x0_5"
+
+
+@pytest.mark.slow
+def test_what_lies_beside_a_model_is_believed_over_what_its_tensors_look_like(system: System, tmp_path: Path) -> None:
+    upload = kinds.state_dict(kinds.shuffle_net(), tmp_path)
+    record = system.admit("digits/misnamed/1", upload, b'"resnet18"')
+    assert record.refusal is not None
+    assert record.refusal.code == "architecture-mismatch"
+    assert "resnet18" in record.refusal.message
+
+
+def test_a_sidecar_that_comes_later_has_a_refused_upload_admitted(system: System, tmp_path: Path) -> None:
+    upload = kinds.state_dict(kinds.digits(), tmp_path)
+    before = system.admit("digits/late/1", upload)
+    assert before.refusal is not None
+    assert before.refusal.code == "unknown-architecture"
+    assert "--architecture" in before.refusal.hint
+
+    answer = system.tell(system.put("digits/late/1", kinds.BLOCKS, ".architecture.json"))
+
+    assert answer.type == ModelAdmitted.type
+    assert system.record("digits/late/1").state == "admitted"
+
+
+def test_blocks_of_another_network_are_refused_and_corrected(system: System, tmp_path: Path) -> None:
+    upload = kinds.state_dict(kinds.digits(), tmp_path)
+    wrong = kinds.BLOCKS.replace(b'"out_features": 10', b'"out_features": 9')
+    before = system.admit("digits/corrected/1", upload, wrong)
+    assert before.state == "refused"
+    system.tell(system.put("digits/corrected/1", kinds.BLOCKS, ".architecture.json"))
+    assert system.record("digits/corrected/1").state == "admitted"
+
+
+@pytest.mark.parametrize("beside", [b"[", b'[{"type": "Conv3d"}]', b'[{"type": "system"}]', b"\xff\xfe", b"{}", b""])
+def test_a_sidecar_that_says_nothing_of_use_is_a_refusal(system: System, tmp_path: Path, beside: bytes) -> None:
+    record = system.admit("digits/odd/1", kinds.state_dict(kinds.digits(), tmp_path), beside)
+    assert record.refusal is not None
+    assert record.refusal.code in {"bad-json", "unknown-block", "missing-argument", "unknown-architecture"}
+    assert record.refusal.hint
+
+
+def test_what_would_need_too_much_memory_for_its_datasets_images_is_refused_with_the_numbers(
+    system: System, tmp_path: Path
+) -> None:
+    small = system.attached(Admit(), SMALL_MEMORY)
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    upload = kinds.whole(network, tmp_path)
+    for dataset in ("digits", "photos", "unknown"):
+        system.tell(system.put(f"{dataset}/pooled/1", upload), by=small)
+    assert system.record("digits/pooled/1").state == "admitted"
+    assert system.record("unknown/pooled/1").state == "admitted"
+    refusal = system.record("photos/pooled/1").refusal
+    assert refusal is not None
+    assert refusal.code == "too-much-memory"
+    # At the peak, 64 images of 1 × 224 × 224 floats are alive, and of each two outputs of 8 × 222 × 222: before and
+    # after the ReLU.
+    peak = 64 * 4 * (1 * 224 * 224 + 2 * 8 * 222 * 222)
+    assert f"{SMALL_MEMORY} MiB are allowed" in refusal.message
+    assert f"{-(-peak // 2**20)} for its activations" in refusal.message
+
+
+def test_figures_of_a_checkpoint_become_the_training_history(system: System, tmp_path: Path) -> None:
+    record = system.admit("digits/checkpoint/1", kinds.checkpoint(kinds.digits(), tmp_path), kinds.BLOCKS)
+    assert record.training is not None
+    assert json.loads(system.store.get(keys.PRODUCTS, keys.blob(record.training))) == kinds.FIGURES
+    assert record.notes == ("The weights are those under ['model_state_dict'] of the checkpoint.",)
+    facts = uploads.facts(system.store, record)
+
+    who = {"dataset": "digits", "model": "checkpoint", "version": "1"}
+    asked = ProductRequested(**who, product="training_history")
+    system.runner.run(system.history.respond(compose(asked, source="/tests", subject="digits/checkpoint/1")))
+
+    manifest = product_store.manifest(system.store, TrainingHistory, facts)
+    assert manifest is not None
+    assert manifest.refusal is None
+    product = product_store.load(system.store, TrainingHistory, manifest)
+    assert isinstance(product, TrainingHistory)
+    assert product.source == "checkpoint"
+    assert (product.last.epoch, product.last.train_loss, product.last.test_accuracy) == (7, 0.25, 0.9)
+
+
+@pytest.mark.parametrize("code", REFUSED)
+def test_a_refusal_is_stored_with_its_code_a_sentence_and_a_hint(system: System, tmp_path: Path, code: str) -> None:
+    subject = f"digits/{code}/1"
+    record = system.admit(subject, REFUSED[code](tmp_path))
+    assert (record.state, record.content) == ("refused", None)
+    assert record.refusal is not None
+    assert record.refusal.code == code
+    assert record.refusal.message.endswith(".")
+    assert record.refusal.hint
+    assert str(tmp_path) not in record.refusal.message + record.refusal.hint
+
+
+def test_a_worker_in_scratch_leaves_nothing_there(system: System, tmp_path: Path) -> None:
+    system.admit("digits/tidy/1", kinds.state_dict(kinds.digits(), tmp_path), kinds.BLOCKS)
+    system.admit("digits/untidy/1", b"no model")
+    scratch = system.admitting.services.scratch
+    assert list(scratch.glob("admit-*")) == []
+
+
+def test_an_upload_is_read_once(system: System, tmp_path: Path) -> None:
+    record = system.admit("digits/once/1", kinds.whole(kinds.digits(), tmp_path))
+    system.tell("digits/once/1.pt")
+    assert system.record("digits/once/1") == record

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from functions.models import SafeModel
+
 T = TypeVar("T")
 
 Layers = Mapping[str, nn.Module]
@@ -62,6 +64,20 @@ def reduced(layers: Layers, reduce: Callable[[Call, Tensor], T]) -> Iterator[dic
         for name, layer in layers.items():
             hooks.enter_context(layer.register_forward_hook(hook_of(name)))
         yield found
+
+
+@contextmanager
+def tapped(model: SafeModel, taps: Mapping[int, Callable[[Tensor], None]]) -> Iterator[None]:
+    """Give the value of each of these nodes of the graph to its function, in every forward pass inside.
+
+    That is how functions and methods, such as `relu`, are seen, which no hook reaches. A value is given as soon as it
+    is there, so what an in-place operation behind it does comes later.
+    """
+    model.safe_taps = taps
+    try:
+        yield
+    finally:
+        model.safe_taps = {}
 
 
 @contextmanager

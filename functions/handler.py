@@ -212,7 +212,11 @@ class ProductFunction(WorkingFunction):
 
     def _computation(self, facts: Facts) -> Computation:
         declared, store = self.product.declared, self.services.store
-        inputs = {one.declared.name: self._input(one, facts) for one in declared.inputs}
+        given: dict[str, Any] = {one.declared.name: self._input(one, facts) for one in declared.inputs}
+        if declared.takes_shape:
+            given["shape"] = facts.dataset.shape if facts.dataset else None
+        if declared.sidecars:
+            given["sidecars"] = uploads.sidecars(store, facts, declared.sidecars)
         if declared.parts and facts.dataset is None:
             raise Refused(
                 "no-dataset",
@@ -225,7 +229,7 @@ class ProductFunction(WorkingFunction):
             if not model.exists():
                 store.download(keys.PRODUCTS, keys.blob(facts.content), model)
         parts = fetch(store, facts.dataset, declared.parts, self.services.scratch / "datasets") if facts.dataset else {}
-        return Computation(self.maths, inputs, model, facts.dataset, parts, self.services.limits.device)
+        return Computation(self.maths, given, model, facts.dataset, parts, self.services.limits.device)
 
     def _input(self, product: type[Product], facts: Facts) -> Product:
         found = product_store.manifest(self.services.store, product, facts)

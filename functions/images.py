@@ -5,7 +5,10 @@ Equal pictures give equal bytes: no font, clock or setting of the machine goes i
 
 from __future__ import annotations
 
+import math
 import unicodedata
+import zlib
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from io import BytesIO
 from typing import Final
@@ -13,6 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from schemas.products import Place
 
 Colour = tuple[int, int, int]
 
@@ -112,8 +117,54 @@ def write_upwards(canvas: Image.Image, place: tuple[int, int], text: str, size: 
     canvas.paste(colour, (place[0] - height // 2, place[1] - length), turned)
 
 
-def png(canvas: Image.Image) -> bytes:
-    """Return the picture as PNG, without a time or other metadata."""
+def png(canvas: Image.Image, *, photographs: bool = False) -> bytes:
+    """Return the picture as PNG, without a time or other metadata.
+
+    In photographs little repeats but runs: to look for no more takes half the time, and a twentieth more bytes.
+    """
     stream = BytesIO()
-    canvas.save(stream, "PNG")
+    strategy = zlib.Z_RLE if photographs else zlib.Z_DEFAULT_STRATEGY
+    canvas.save(stream, "PNG", compress_type=strategy)
     return stream.getvalue()
+
+
+def sprite_sheet(pictures: Iterable[NDArray[np.uint8]]) -> tuple[bytes, tuple[Place, ...]]:
+    """Return one PNG of pictures (h, w) or (h, w, channels), each in its own pixels, and the place of each.
+
+    Pictures fill rows from left to right in their order, on a sheet about as wide as high; those of one size make a
+    grid. The sheet is grey where all are. Of other than 1 or 3 channels, the mean is shown. No pictures: one pixel.
+    """
+    shown = [_grey_or_rgb(picture) for picture in pictures]
+    places = _shelves([(picture.shape[0], picture.shape[1]) for picture in shown])
+    width = max((place.x + place.w for place in places), default=1)
+    height = max((place.y + place.h for place in places), default=1)
+    coloured = any(picture.shape[2] == 3 for picture in shown)
+    sheet = np.zeros((height, width, 3 if coloured else 1), np.uint8)
+    for picture, place in zip(shown, places, strict=True):
+        sheet[place.y : place.y + place.h, place.x : place.x + place.w] = picture
+    return png(Image.fromarray(sheet if coloured else sheet[..., 0]), photographs=True), places
+
+
+def _grey_or_rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if picture.ndim == 2:
+        return picture[..., None]
+    if picture.shape[2] in (1, 3):
+        return picture
+    mean: NDArray[np.uint8] = np.rint(picture.mean(axis=2, keepdims=True)).astype(np.uint8)
+    return mean
+
+
+def _shelves(sizes: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
+    """Place pictures of these heights and widths: a new row begins where one would stand out."""
+    widest = max((w for _, w in sizes), default=1)
+    area = sum(h * w for h, w in sizes)
+    limit = max(widest, math.isqrt(max(area - 1, 0)) + 1)
+    limit = -(-limit // widest) * widest
+    places: list[Place] = []
+    x = y = tallest = 0
+    for h, w in sizes:
+        if x + w > limit:
+            x, y, tallest = 0, y + tallest, 0
+        places.append(Place(x=x, y=y, w=w, h=h))
+        x, tallest = x + w, max(tallest, h)
+    return tuple(places)

@@ -138,7 +138,8 @@ def _gains_by_channels_last(model: nn.Module) -> bool:
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     wide = any(layer.in_channels >= _WIDE and layer.groups == 1 and max(layer.kernel_size) > 1 for layer in layers)
-    return bool(layers) and not wide
+    of_three_axes = any(weight.ndim > 4 for weight in model.parameters())  # has no such layout, and `to` would raise
+    return bool(layers) and not wide and not of_three_axes
 
 
 def _answer(model: nn.Module, batch: Tensor, description: DatasetDescription) -> Any:

@@ -35,7 +35,8 @@ def encode(product: Product) -> dict[str, tuple[bytes, str]]:
     files = {DATA: (canonical_json(product.model_dump(mode="json")), DATA_TYPE)}
     for name, kind in type(product).files().items():
         value: Any = getattr(product, name)
-        files[f"{name}.{kind.extension}"] = (_npy(value) if kind is NPY else value, kind.media_type)
+        content = _npy(value) if kind is NPY else value.encode() if kind.is_text else value
+        files[f"{name}.{kind.extension}"] = (content, kind.media_type)
     return files
 
 
@@ -44,7 +45,10 @@ def decode(product: type[Product], files: dict[str, bytes]) -> Product:
     fields: dict[str, Any] = json.loads(files[DATA])
     for name, kind in product.files().items():
         content = files[f"{name}.{kind.extension}"]
-        fields[name] = np.load(io.BytesIO(content), allow_pickle=False) if kind is NPY else content
+        if kind is NPY:
+            fields[name] = np.load(io.BytesIO(content), allow_pickle=False)
+        else:
+            fields[name] = content.decode() if kind.is_text else content
     return product.model_validate(fields)
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from schemas import queries
 from schemas.datasets import DatasetDescription
 from schemas.events import declared_events, schema_name
+from schemas.history import History
 from schemas.manifests import Failure, Manifest, RefusedKey, UploadRecord
 from schemas.products import declared_products
 
@@ -20,7 +21,7 @@ FOLDER = Path(__file__).parent / "json"
 
 def documents() -> dict[str, dict[str, Any]]:
     """Return every JSON Schema by its file name."""
-    stored: tuple[type[BaseModel], ...] = (DatasetDescription, UploadRecord, RefusedKey, Manifest, Failure)
+    stored: tuple[type[BaseModel], ...] = (DatasetDescription, History, UploadRecord, RefusedKey, Manifest, Failure)
     answers = [one for one in vars(queries).values() if isinstance(one, type) and issubclass(one, queries.Answer)]
     schemas = {
         **{f"events/{schema_name(one)}.json": one.model_json_schema() for one in declared_events()},

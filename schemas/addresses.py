@@ -29,9 +29,12 @@ class Facts:
 
 def inputs_of(product: type[Product], facts: Facts) -> Inputs:
     """Return what the product is to be made from, beside the model's content."""
-    declared = product.declared
+    declared, dataset = product.declared, facts.dataset
+    parts: dict[str, str | None] = {part: dataset.part_digest(part) if dataset else None for part in declared.parts}
+    if declared.takes_shape:
+        parts["shape"] = digest(dataset.shape) if dataset else None
     return Inputs(
-        parts={part: facts.dataset.part_digest(part) if facts.dataset else None for part in declared.parts},
+        parts=parts,
         products={one.declared.name: address_of(one, facts) for one in declared.inputs},
         sidecars={kind: facts.sidecars[kind] for kind in declared.sidecars if kind in facts.sidecars},
     )

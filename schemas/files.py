@@ -1,4 +1,4 @@
-"""Product fields that are files of their own: arrays and pictures, named after the field, beside `data.json`."""
+"""Product fields that are files of their own: arrays, pictures and text, named after the field, beside `data.json`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ class Stored:
 
     extension: str
     media_type: str
+    is_text: bool = False
 
 
 NPY: Final = Stored("npy", "application/x-npy")
 PNG: Final = Stored("png", "image/png")
+SVG: Final = Stored("svg", "image/svg+xml", is_text=True)
+PYTHON: Final = Stored("py", "text/x-python; charset=utf-8", is_text=True)
+JSON: Final = Stored("json", DATA_TYPE, is_text=True)
 
 
 class _IsArray:
@@ -35,3 +39,6 @@ class _IsArray:
 
 Array = Annotated[np.ndarray[Any, np.dtype[Any]], SkipValidation, _IsArray, NPY, Field(exclude=True, repr=False)]
 Picture = Annotated[bytes, PNG, Field(exclude=True, repr=False)]
+Svg = Annotated[str, SVG, Field(exclude=True, repr=False)]
+PythonSource = Annotated[str, PYTHON, Field(exclude=True, repr=False)]
+JsonText = Annotated[str, JSON, Field(exclude=True, repr=False)]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.manifests import Headline, OfModel, Refusal
-from schemas.products import Layer, Metric
+from schemas.products import Language, Layer, Metric
 
 ProductState = Literal["complete", "computing", "refused", "failed"]
 
@@ -144,6 +144,22 @@ class CompareAnswer(Answer):
     layers_b: tuple[str, ...]
     scores: tuple[tuple[float | None, ...], ...] = Field(description="-1..1; null for a layer that is not indexed")
     reason: str | None = Field(default=None, description="why there are no scores, if so")
+
+
+class DescriptionAnswer(Answer):
+    """Two similar layers in a few sentences: how their models differ, why they match, what to try with the weaker one."""
+
+    a: str = Field(description="DATASET/MODEL/VERSION")
+    layer_a: str
+    b: str = Field(description="DATASET/MODEL/VERSION")
+    layer_b: str
+    metric: Metric
+    score: float = Field(description="-1..1; 1: the same up to rotation and scale")
+    z: float = Field(description="score over its standard deviation under random pairing of the images")
+    weaker: Literal["a", "b"] | None = Field(description="the model of lower accuracy; null: their intervals overlap")
+    language: Language
+    text: str
+    written_by: str = Field(description="`template`, or the name of the language model")
 
 
 class ErrorAnswer(Answer):

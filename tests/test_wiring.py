@@ -63,6 +63,8 @@ def test_compute_takes_what_the_schema_declares(product: type[Product]) -> None:
     expected = {one.declared.name for one in declared.inputs}
     expected |= {"dataset"} if declared.parts else set()
     expected |= {"model", "device"} if declared.reads_model else set()
+    expected |= {"shape"} if declared.takes_shape else set()
+    expected |= {"sidecars"} if declared.sidecars else set()
     assert set(inspect.signature(made.maths).parameters) == expected
 
 

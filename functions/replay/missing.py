@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from functions import catalogue, datasets, product_store
 from functions.object_store import ObjectStore
-from functions.uploads import Upload, by_identity, record
+from functions.uploads import Upload, by_identity, facts_with, record
 from functions.vector_store import VectorStore
 from schemas import keys
 from schemas.addresses import Facts, manifest_key
@@ -94,7 +94,7 @@ def _facts(
     name = upload.identity.dataset
     if name not in descriptions:
         descriptions[name] = datasets.describe(store, name)
-    return Facts(upload.identity, admitted.content, descriptions[name], admitted.sidecars)
+    return facts_with(admitted, admitted.content, descriptions[name])
 
 
 def _lacking(store: ObjectStore, facts: Facts, stock: Stock, known: Known) -> Iterator[type[Product]]:

@@ -1,6 +1,6 @@
 """What every product is, and how it is declared: once, by its class, with its name, recipe and what it is made from.
 
-A product's fields are its `data.json`, but for those typed `Array` and `Picture`, which are files of their own. Raise
+A product's fields are its `data.json`, but for those typed as in `schemas/files.py`, which are files of their own. Raise
 `recipe` whenever the same inputs would now give another result: the address moves, and with it that of every product
 that stands on this one.
 """
@@ -21,12 +21,16 @@ from schemas.manifests import Headline
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """The constants of a product; all of them but `on_gpu` are part of its address."""
+    """The constants of a product; all of them but `on_gpu` are part of its address.
+
+    `takes_shape` is for what only needs to know the size of the dataset's images, and can do without.
+    """
 
     name: str
     recipe: int
     reads_model: bool = False
     parts: tuple[PartName, ...] = ()
+    takes_shape: bool = False
     inputs: tuple[type[Product], ...] = ()
     sidecars: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))

@@ -32,13 +32,14 @@ from schemas import keys
 from schemas.events import ModelAdmitted, ModelUploaded, ProductFailed, ProductRequested
 from schemas.identity import Identity
 from schemas.manifests import Refusal, RefusedKey, UploadRecord
-from schemas.products import Predictions
+from schemas.products import Predictions, declared_products
 
 IDENTITY = Identity("digits", "plain", "1")
 WHO = {"dataset": "digits", "model": "plain", "version": "1"}
 CONTENT = "c" * 64
-FIRST = {("predictions", IDENTITY.subject), ("layer_vectors", IDENTITY.subject)}
-BEHIND = {("evaluation", IDENTITY.subject), ("confusion_matrix", IDENTITY.subject)}
+FIRST = {(one.declared.name, IDENTITY.subject) for one in declared_products() if not one.declared.inputs}
+BEHIND = {(one.declared.name, IDENTITY.subject) for one in declared_products() if one.declared.inputs == (Predictions,)}
+PREDICTIONS = {("predictions", IDENTITY.subject)}
 
 
 class System:
@@ -101,7 +102,7 @@ def test_of_an_admitted_model_what_can_be_made_is_missing(system: System) -> Non
     system.index()
     assert system.asks() == FIRST
     system.predict()
-    assert {one for one in system.asks() if one[0] != "index"} == BEHIND | {("layer_vectors", IDENTITY.subject)}
+    assert {one for one in system.asks() if one[0] != "index"} == BEHIND | (FIRST - PREDICTIONS)
 
 
 def test_a_refused_upload_has_nothing_missing(system: System) -> None:
@@ -117,7 +118,7 @@ def test_what_stands_on_a_refused_product_is_not_asked_for(system: System) -> No
     facts = uploads.facts(system.store, system.record)
     product_store.refuse(system.store, Predictions, facts, Refused("wrong-shape", "No."), Making())
     system.index()
-    assert system.asks() == {("layer_vectors", IDENTITY.subject)}
+    assert system.asks() == FIRST - PREDICTIONS
 
 
 def test_a_raised_recipe_makes_the_product_missing_and_what_stands_on_it(system: System) -> None:
@@ -181,14 +182,13 @@ def test_what_waits_for_its_function_is_not_asked_for_again(system: System) -> N
     system.admit()
     system.index()
     told = ModelAdmitted(**WHO, key="k", etag="e", content=CONTENT)
-    # Given that predictions has yet to take its event, and layer_vectors has taken it
+    # Given that layer_vectors has taken its event, and the others have yet to
     system.log.publish(EVENTS, to_record(compose(told, source="/tests", subject=IDENTITY.subject)))
     consumer = system.log.consumer(EVENTS, trigger_group("layerscope", "layer-vectors"), start="earliest")
     (record,) = eventually_polled(consumer)
     consumer.commit({record.partition: record.offset + 1})
-    # Then only the second is asked for
+    # Then only layer_vectors is asked for
     assert system.asks() == {("layer_vectors", IDENTITY.subject)}
-    consumer.close()
 
 
 def eventually_polled(consumer: Any) -> list[Any]:
@@ -208,8 +208,7 @@ def test_the_timer_asks_on_a_lane_of_its_own_and_says_what_for(system: System) -
     asyncio.run(replay.respond(ping))
     events = system.published()
     assert sorted(one.type.removeprefix("io.layerscope.") for one in events) == [
-        "product.requested.v1",
-        "product.requested.v1",
+        *["product.requested.v1"] * len(FIRST),
         "replay.finished.v1",
         "replay.started.v1",
     ]
@@ -291,7 +290,7 @@ def test_a_failure_is_recorded_told_and_passed_over_unless_asked_for(system: Sys
     assert failure is not None
     assert (failure.attempts, failure.reason) == (1, "the computing process ended with signal SIGKILL")
     system.index()
-    assert system.asks() == {("layer_vectors", IDENTITY.subject)}
+    assert system.asks() == FIRST - PREDICTIONS
     assert ("predictions", IDENTITY.subject) in system.asks(ask_failed=True)
 
 

@@ -50,8 +50,12 @@ def test_raising_a_recipe_moves_what_stands_on_the_product_and_nothing_else() ->
     raised = dataclasses.replace(Predictions.declared, recipe=Predictions.declared.recipe + 1)
     with mock.patch.object(Predictions, "declared", raised):
         moved = {one.declared.name for one in declared_products() if address_of(one, FACTS) != before[one]}
-    standing = {one.declared.name for one in declared_products() if Predictions in one.declared.inputs}
-    assert moved == {"predictions", *standing}
+    standing = {Predictions}
+    for one in declared_products():  # those come after what they stand on
+        if standing & set(one.declared.inputs):
+            standing.add(one)
+    assert moved == {one.declared.name for one in standing}
+    assert "description" in moved  # it stands on what stands on the predictions
 
 
 def test_a_changed_part_moves_only_what_reads_it() -> None:

@@ -1,0 +1,60 @@
+"""Activation maximization: pictures of what classes and channels respond to, beside images of the dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from functions.datasets import Dataset
+from functions.handler import ProductFunction
+from functions.images import sprite_sheet
+from schemas.products import ActivationMaximization
+
+if TYPE_CHECKING:
+    from functions.models import SafeModel
+
+
+def compute(model: SafeModel, dataset: Dataset, device: str) -> ActivationMaximization:
+    """Make the pictures, look at them as they will be stored, and find the test image nearest to each.
+
+    Raises:
+        Refused: the model does not fit the dataset, or has no gradient.
+    """
+    # torch is imported in the worker only
+    from functions.activation_maximization.ascent import Recipe, pictures_of
+    from functions.activation_maximization.figures import measure
+    from functions.activation_maximization.gallery import channel_layer, channel_pictures, class_pictures
+    from functions.activation_maximization.prior import prior_of, spread
+    from functions.activation_maximization.scores import scores_of
+    from functions.inference import fit
+
+    limits, seed = ActivationMaximization.declared.parameters, ActivationMaximization.declared.seed or 0
+    images = dataset.part("test").images
+    (height, width, _), names = dataset.description.shape, dataset.description.classes
+    classifier = fit(model, images, dataset.description, device)
+    scores = scores_of(classifier, model, images)
+    layer = scores.layer
+    room = max(1, limits["pixels"] // (height * width))
+    classes = min(len(names), limits["classes"], room)
+    channels = min(layer.channels, limits["channels"], room - classes) if layer else 0
+    recipe = Recipe("maco", limits["steps"], max(1, round(min(height, width) / limits["shift_of"])), seed)
+    targets = scores.targets(range(classes), range(channels))
+    made = pictures_of(scores, targets, prior_of(spread(images, limits["sampled"]), device), classifier, recipe)
+    figures = measure(scores, made, images, classifier, recipe.shift)
+    pictures, places = sprite_sheet(made)
+    return ActivationMaximization(
+        method="maco",
+        objective=scores.objective,
+        shift=recipe.shift,
+        classes=class_pictures(figures, dataset, places[:classes], scores.objective),
+        classes_left_out=len(names) - classes,
+        layer=channel_layer(layer),
+        channels=channel_pictures(figures, dataset, places[classes:]),
+        channels_left_out=layer.channels - channels if layer else 0,
+        pictures=pictures,
+        nearest_images=sprite_sheet(images[figures.nearest])[0],
+    )
+
+
+def new() -> ProductFunction:
+    """Return the function, as `func` expects it."""
+    return ProductFunction(ActivationMaximization, compute)

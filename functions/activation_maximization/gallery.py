@@ -1,0 +1,77 @@
+"""Finished pictures, as rows of the product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from functions.activation_maximization.cuts import LastConvolution
+from functions.activation_maximization.figures import Figures
+from functions.activation_maximization.scores import Objective
+from functions.datasets import Dataset
+from functions.outputs import log_probabilities
+from schemas.products import ChannelLayer, ClassPicture, OptimisedPicture, Place, SheetImage
+
+
+def class_pictures(
+    found: Figures, dataset: Dataset, places: Sequence[Place], objective: Objective
+) -> tuple[ClassPicture, ...]:
+    """Return what the product says of the pictures of the first classes, which are the first pictures."""
+    names = dataset.description.classes
+    rows = []
+    for target, place in enumerate(places):
+        seen, shifts = found.scores[target, : len(names)], found.shifted[:, target, : len(names)]
+        recognised = np.isfinite(shifts).all(1) & (shifts.argmax(1) == target)
+        rows.append(
+            ClassPicture(
+                **dict(_picture(found, dataset, place, target, target, target)),
+                name=names[target],
+                probability=_probability(seen[None], target, objective),
+                predicted=int(seen.argmax()) if np.isfinite(seen).all() else None,
+                shifted_probability=_probability(shifts, target, objective),
+                shifted_recognised=float(recognised.mean()),
+            )
+        )
+    return tuple(rows)
+
+
+def channel_pictures(found: Figures, dataset: Dataset, places: Sequence[Place]) -> tuple[OptimisedPicture, ...]:
+    """Return what the product says of the pictures of the first channels, which are the last pictures."""
+    before, classes = len(found.scores) - len(places), len(dataset.description.classes)
+    return tuple(
+        _picture(found, dataset, place, channel, before + channel, classes + channel)
+        for channel, place in enumerate(places)
+    )
+
+
+def channel_layer(found: LastConvolution | None) -> ChannelLayer | None:
+    """Return what the product says of the layer whose channels have pictures."""
+    if found is None:
+        return None
+    return ChannelLayer(name=found.name, call=found.call, measured=found.measured, channels=found.channels)
+
+
+def _picture(found: Figures, dataset: Dataset, place: Place, target: int, row: int, column: int) -> OptimisedPicture:
+    index = int(found.nearest[row])
+    return OptimisedPicture(
+        target=target,
+        score=_finite(found.scores[row, column]),
+        shifted_score=_finite(found.shifted[:, row, column].mean()),
+        nearest=SheetImage(index=index, label=int(dataset.part("test").labels[index]), place=place),
+        nearest_score=_finite(found.nearest_scores[row, column]),
+        place=place,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _probability(rows: NDArray[np.float32], target: int, objective: Objective) -> float | None:
+    """Return the mean probability of a class over rows (n, classes); None where one is not finite."""
+    if not np.isfinite(rows).all():
+        return None
+    return float(np.exp(log_probabilities(rows, objective))[:, target].mean())

@@ -1,0 +1,84 @@
+"""Description: a model in a few sentences, from its figures and layer list alone.
+
+The worker, which has no network, writes by template. A language model, where the environment names one, is asked from
+here, and what it writes takes the template's place if it holds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final, ParamSpec, TypeVar, cast
+
+from functions.computation import Computed
+from functions.description.template import TEMPLATES
+from functions.handler import ProductFunction
+from functions.services import Services
+from functions.wording import language_model
+from functions.wording.facts import facts_of
+from functions.wording.language_model import LanguageModel
+from functions.wording.writer import TEMPLATE, Brief, write
+from schemas.products import (
+    ConfusionMatrix,
+    Description,
+    DescriptionText,
+    Evaluation,
+    Language,
+    LayerVectors,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LANGUAGES: Final[tuple[Language, ...]] = tuple(Description.declared.parameters["languages"])
+TASK: Final = (
+    "You describe one image classifier in two or three sentences in each language: its accuracy with the interval, its "
+    "most frequent confusion, whether its confidence can be believed (ece against noise_floor_95, what chance alone "
+    "explains), and the state of its layers."
+)
+
+
+def compute(evaluation: Evaluation, confusion_matrix: ConfusionMatrix, layer_vectors: LayerVectors) -> Description:
+    """Gather the facts, and have the template write about them."""
+    worst = confusion_matrix.most_confused[0] if confusion_matrix.most_confused else None
+    facts = facts_of(evaluation, worst, layer_vectors.layers)
+    texts = (DescriptionText(language=one, text=TEMPLATES[one](facts), written_by=TEMPLATE) for one in LANGUAGES)
+    return Description(facts=facts, texts=tuple(texts))
+
+
+class DescriptionFunction(ProductFunction):
+    """Makes descriptions; asks the language model that the environment names, if it names one."""
+
+    def __init__(self) -> None:
+        super().__init__(Description, compute)
+        self._model: LanguageModel | None = None
+
+    def attach(self, services: Services) -> None:
+        """Use these services, and the language model of the environment."""
+        super().attach(services)
+        self._model = language_model.from_environment()
+
+    async def compute(self, subject: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function in the worker; a description that it returns is then written anew, if that can be."""
+        done = await super().compute(subject, call, *args, **kwargs)
+        if self._model is None or not isinstance(done, Computed) or not isinstance(done.product, Description):
+            return done
+        return cast(T, replace(done, product=await written(done.product, self._model)))
+
+
+async def written(description: Description, model: LanguageModel) -> Description:
+    """Return a description with the language model's texts, and the template's where those do not hold up."""
+    facts = description.facts
+    data: dict[str, Any] = facts.model_dump(mode="json")
+    confusion = facts.confusion
+    names = {facts.unwell_layer, facts.clearest_layer}
+    names |= {confusion.true_name, confusion.predicted_name} if confusion else set()
+    templates = {one.language: one.text for one in description.texts}
+    texts = await write(Brief(TASK, data, {one for one in names if one}, templates), LANGUAGES, model)
+    told = (DescriptionText(language=one.language, text=one.text, written_by=one.written_by) for one in texts)
+    return description.model_copy(update={"texts": tuple(told)})
+
+
+def new() -> DescriptionFunction:
+    """Return the function, as `func` expects it."""
+    return DescriptionFunction()

@@ -1,0 +1,119 @@
+"""The template: a model in three sentences, in English and in Korean, from its facts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from functions.wording.numerals import count, percent, quoted, similarity
+from schemas.products import DescriptionFacts, Language
+
+
+def english(facts: DescriptionFacts) -> str:
+    """Describe a model in English."""
+    return f"{_accuracy_en(facts)} {_mistakes_en(facts)}; {_confidence_en(facts)}. {_layers_en(facts)}."
+
+
+def korean(facts: DescriptionFacts) -> str:
+    """Describe a model in Korean; names come before a noun that takes the particle, whatever they end in."""
+    return f"{_accuracy_ko(facts)} {_mistakes_ko(facts)}, {_confidence_ko(facts)}. {_layers_ko(facts)}."
+
+
+TEMPLATES: Final[Mapping[Language, Callable[[DescriptionFacts], str]]] = {"en": english, "ko": korean}
+
+
+def _accuracy_en(facts: DescriptionFacts) -> str:
+    share, low, high = (percent(one, "en") for one in (facts.accuracy, facts.accuracy_low, facts.accuracy_high))
+    right = f"{facts.correct:,} of {count(facts.images, 'test image', 'test images')} right"
+    return f"This model gets {right}, an accuracy of {share} ({100 * facts.interval:g} % interval {low} to {high})."
+
+
+def _mistakes_en(facts: DescriptionFacts) -> str:
+    worst = facts.confusion
+    if worst is not None:
+        true, predicted = quoted(worst.true_name), quoted(worst.predicted_name)
+        share = percent(worst.rate, "en")
+        return f"Most often it takes {true} for {predicted} ({count(worst.images, 'image', 'images')}, {share} of that class)"
+    if facts.correct < facts.images:
+        return "It takes no class for another, but some of its outputs are not finite"
+    return "It takes no class for another"
+
+
+def _confidence_en(facts: DescriptionFacts) -> str:
+    if facts.ece is None or facts.noise_floor_95 is None:
+        return "how sure it is cannot be judged, as some of its outputs are not finite"
+    error, floor = percent(facts.ece, "en"), percent(facts.noise_floor_95, "en")
+    if facts.confidence == "calibrated":
+        return (
+            f"its confidence can be believed, being off by {error} on average where chance alone explains up to {floor}"
+        )
+    how = "surer than it should be" if facts.confidence == "overconfident" else "less sure than it could be"
+    return f"it is {how}, its confidence being off by {error} on average where chance alone explains up to {floor}"
+
+
+def _layers_en(facts: DescriptionFacts) -> str:
+    unwell = f" (such as {quoted(facts.unwell_layer)})" if facts.unwell_layer else ""
+    dead = [
+        (facts.layers_constant, "answers every image alike", "answer every image alike"),
+        (facts.layers_non_finite, "gives values that are not finite", "give values that are not finite"),
+    ]
+    odd = [
+        (facts.layers_unbatched, "mixes the images of a batch", "mix the images of a batch"),
+        (facts.layers_input_like, "hardly changes the image it is given", "hardly change the image they are given"),
+    ]
+    first = " and ".join(count(number, one, many) for number, one, many in dead if number) + unwell
+    parts = [first, *(count(number, one, many) for number, one, many in odd if number)]
+    told = ", ".join(part for part in parts if part) or "none is dead and none merely passes the image on"
+    text = f"Of its {count(facts.layers, 'layer', 'layers')}, {told}"
+    if facts.clearest_layer is None or facts.clearest_label_cka is None:
+        return text
+    similar = similarity(facts.clearest_label_cka)
+    return f"{text}; {quoted(facts.clearest_layer)} separates the classes most clearly (similarity to the labels {similar})"
+
+
+def _accuracy_ko(facts: DescriptionFacts) -> str:
+    share, low, high = (percent(one, "ko") for one in (facts.accuracy, facts.accuracy_low, facts.accuracy_high))
+    right = f"이 모델은 테스트 이미지 {facts.images:,}장 가운데 {facts.correct:,}장을 맞혀"
+    return f"{right} 정확도가 {share}입니다({100 * facts.interval:g}% 신뢰구간 {low}~{high})."
+
+
+def _mistakes_ko(facts: DescriptionFacts) -> str:
+    worst = facts.confusion
+    if worst is not None:
+        true, predicted = quoted(worst.true_name), quoted(worst.predicted_name)
+        share = percent(worst.rate, "ko")
+        return f"가장 잦은 실수는 {true} 클래스를 {predicted} 클래스로 보는 것이고({worst.images:,}장, 그 클래스의 {share})"
+    if facts.correct < facts.images:
+        return "클래스를 서로 혼동하지는 않지만 일부 출력이 유한하지 않고"
+    return "클래스를 서로 혼동하지 않고"
+
+
+def _confidence_ko(facts: DescriptionFacts) -> str:
+    if facts.ece is None or facts.noise_floor_95 is None:
+        return "유한하지 않은 출력이 있어 확신도는 판단할 수 없습니다"
+    error, floor = percent(facts.ece, "ko"), percent(facts.noise_floor_95, "ko")
+    if facts.confidence == "calibrated":
+        return f"확신도는 평균 {error} 어긋나지만 우연으로 설명되는 범위({floor} 이하) 안이어서 믿을 만합니다"
+    how = "높은" if facts.confidence == "overconfident" else "낮은"
+    return f"확신도는 실제보다 {how} 편으로 평균 {error} 어긋나 우연으로 설명되는 범위({floor} 이하)를 벗어납니다"
+
+
+def _layers_ko(facts: DescriptionFacts) -> str:
+    unwell = f"({quoted(facts.unwell_layer)} 층 등)" if facts.unwell_layer else ""
+    dead = [
+        (facts.layers_constant, "모든 이미지에 똑같이 반응하는 층"),
+        (facts.layers_non_finite, "유한하지 않은 값을 내는 층"),
+    ]
+    odd = [
+        (facts.layers_unbatched, "배치의 이미지를 섞는 층"),
+        (facts.layers_input_like, "입력 이미지를 거의 바꾸지 않는 층"),
+    ]
+    first = ", ".join(f"{what}이 {number:,}개" for number, what in dead if number) + unwell
+    parts = [first, *(f"{what}이 {number:,}개" for number, what in odd if number)]
+    told = ", ".join(part for part in parts if part)
+    text = f"전체 층 {facts.layers:,}개 가운데 {told or '죽은 층이나 이미지를 그대로 넘기는 층은'}"
+    if facts.clearest_layer is None or facts.clearest_label_cka is None:
+        return text + ("입니다" if told else " 없습니다")
+    similar = similarity(facts.clearest_label_cka)
+    clearest = f"클래스를 가장 뚜렷이 나누는 것은 {quoted(facts.clearest_layer)} 층입니다(레이블과의 유사도 {similar})"
+    return f"{text}{'이며' if told else ' 없으며'}, {clearest}"

@@ -1,0 +1,87 @@
+"""Feature activation: which test images make each channel of each convolution respond most, from one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from functions.datasets import Dataset
+from functions.errors import Refused
+from functions.handler import ProductFunction
+from schemas.products import FeatureActivation, SheetImage
+
+if TYPE_CHECKING:
+    from functions.feature_activation.shown import Shown
+    from functions.models import SafeModel
+
+
+def compute(model: SafeModel, dataset: Dataset, device: str) -> FeatureActivation:
+    """Rank the images of the test part for every channel, and picture the strongest channels of each layer.
+
+    Raises:
+        Refused: the model has no convolution, or does not fit the dataset.
+    """
+    # torch is imported in the worker only
+    from functions.feature_activation.shapes import recorded, shaped
+    from functions.feature_activation.shown import Shown, strongest_channels
+    from functions.feature_activation.sites import sites
+    from functions.feature_activation.stream import batch_size, rank
+    from functions.inference import fit
+
+    images, limits = dataset.part("test").images, FeatureActivation.declared.parameters
+    convolutions = sites(model.safe_graph)
+    if not convolutions:
+        raise Refused(
+            "no-conv-layer",
+            "The model has no convolution layer, so there are no channels to show images for.",
+            "Nothing to mend: its other products are there, see `layerscope show`.",
+        )
+    with recorded(model, convolutions) as shapes:
+        classifier = fit(model, images, dataset.description, device)
+    layers = [shaped(site, shapes, len(images[:2])) for site in convolutions]
+    batched = [layer.site for layer in layers if layer.batched]
+    found = iter(rank(classifier, model, batched, images, limits["k"], batch_size(images)))
+    most = min(limits["channels"], max(4, limits["channels_in_all"] // len(layers)))
+    shown = []
+    for layer in layers:
+        ranked = next(found) if layer.batched else None
+        shown.append(Shown(layer, ranked, strongest_channels(ranked, most) if ranked else ()))
+    return _product(shown, dataset)
+
+
+def _product(shown: Sequence[Shown], dataset: Dataset) -> FeatureActivation:
+    """Put the pictures on their sheets, and everything together."""
+    from functions.feature_activation.shown import arrays, convolution, grey, named_images
+    from functions.images import sprite_sheet
+
+    test, limits = dataset.part("test"), FeatureActivation.declared.parameters
+    named = named_images(shown)
+    height, width, _ = dataset.description.shape
+    indices = sorted(named[: min(limits["images"], max(limits["fewest"], limits["pixels"] // (height * width)))])
+    sheet, places = sprite_sheet(test.images[indices])
+    maps, map_places = sprite_sheet([grey(one.ranked.maps[k]) for one in shown if one.ranked for k in one.channels])
+    first_rows = np.cumsum([0, *(one.layer.site.channels for one in shown[:-1])]).tolist()
+    left = iter(map_places)
+    return FeatureActivation(
+        images=len(test),
+        layers=tuple(
+            convolution(one, row, tuple(islice(left, len(one.channels))))
+            for one, row in zip(shown, first_rows, strict=True)
+        ),
+        examples=tuple(
+            SheetImage(index=index, label=int(test.labels[index]), place=place)
+            for index, place in zip(indices, places, strict=True)
+        ),
+        examples_cut=len(named) - len(indices),
+        sheet=sheet,
+        maps=maps,
+        **arrays(shown, limits["k"]),
+    )
+
+
+def new() -> ProductFunction:
+    """Return the function, as `func` expects it."""
+    return ProductFunction(FeatureActivation, compute)

@@ -1,0 +1,55 @@
+"""What a model's sites put out for a few images: which of them have a row an image, and maps behind the activation too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from functions.activations import tapped
+from functions.feature_activation.sites import Site
+from functions.models import SafeModel
+
+Shapes = dict[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A site, the shape of one image's output (of all of it, where it has no row an image), and whether it has."""
+
+    site: Site
+    shape: tuple[int, ...]
+    batched: bool
+
+
+@contextmanager
+def recorded(model: SafeModel, sites: Sequence[Site]) -> Iterator[Shapes]:
+    """Note the shapes of what the sites put out, in the last forward pass inside."""
+    shapes: Shapes = {}
+    nodes = {node for site in sites for node in (site.node, site.behind)}
+    with tapped(model, {node: _recorder(node, shapes) for node in nodes}):
+        yield shapes
+
+
+def shaped(site: Site, shapes: Shapes, images: int) -> Shaped:
+    """Tell what a site put out for that many images; an activation without such maps is none, as a sum may broadcast."""
+    shape = shapes[site.node]
+    if not _has_maps(shape, site, images):
+        return Shaped(site, shape, batched=False)
+    if not _has_maps(shapes[site.behind], site, images):
+        site = replace(site, behind=site.node, activation=None, activation_layer=None, through_sum=False)
+    return Shaped(site, shape[1:], batched=True)
+
+
+def _recorder(node: int, shapes: Shapes) -> Callable[[Any], None]:
+    def record(value: Any) -> None:
+        shapes[node] = tuple(value.shape) if isinstance(value, Tensor) else ()
+
+    return record
+
+
+def _has_maps(shape: tuple[int, ...], site: Site, images: int) -> bool:
+    return len(shape) == site.axes + 2 and shape[:2] == (images, site.channels)

@@ -1,0 +1,160 @@
+"""The diagram of a model as SVG: boxes in one column, containers as frames, residual and other paths as curves beside.
+
+It has no colour of its own, so that it is legible on light and on dark, and no styles, scripts, ids or links, so that it
+can stand inside a page under any Content-Security-Policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from functions.models.graph_spec import Graph
+from functions.summary.labels import labels
+from functions.summary.layout import LANE, RIGHT, WIDTH, Box, Frame, Layout, Path, layout
+from functions.summary.outline import Group, Step, opened, outline, sources, visible
+from functions.summary.shapes import Shape
+
+FONT: Final = 11
+CHARACTER: Final = 6.1
+"""Pixels that a character takes, on average."""
+CORNER: Final = 6.0
+
+
+def diagram(graph: Graph, shapes: Mapping[int, Shape], most_boxes: int) -> str:
+    """Return the SVG, 400 pixels wide; containers stay closed where the model would have more boxes than `most_boxes`."""
+    members = outline(graph)
+    steps = visible(graph)
+    taken = sources(graph, steps)
+    placed = layout(members, opened(members, most_boxes), taken)
+    return tostring(_Drawing(graph, shapes, taken).drawn(placed, len(steps)), encoding="unicode")
+
+
+class _Drawing:
+    def __init__(self, graph: Graph, shapes: Mapping[int, Shape], taken: Mapping[int, list[int]]) -> None:
+        self._graph = graph
+        self._labels = labels(graph)
+        self._shapes = shapes
+        self._taken = taken
+
+    def drawn(self, placed: Layout, steps: int) -> Element:
+        """Return the whole drawing: frames behind paths behind boxes."""
+        height = placed.height + (16 if placed.paths_left_out else 0)
+        svg = Element(
+            "svg",
+            {
+                "xmlns": "http://www.w3.org/2000/svg",
+                "viewBox": f"0 0 {WIDTH} {_px(height)}",
+                "width": str(WIDTH),
+                "height": _px(height),
+                "role": "img",
+                "aria-label": f"Diagram of the model: {steps} steps from top to bottom, paths past steps at the right",
+                "fill": "none",
+                "stroke": "currentColor",
+                "font-family": "system-ui, sans-serif",
+                "font-size": str(FONT),
+            },
+        )
+        for frame in placed.frames:
+            self._frame(svg, frame)
+        for path in placed.paths:
+            _draw_path(svg, path)
+        for box in placed.boxes:
+            self._box(svg, box)
+        if placed.paths_left_out:
+            _text(svg, 8, height - 5, f"{placed.paths_left_out} further paths are not drawn")
+        return svg
+
+    def _frame(self, svg: Element, frame: Frame) -> None:
+        group, width = frame.group, frame.right - frame.left
+        shown = {
+            "x": _px(frame.left),
+            "y": _px(frame.top),
+            "width": _px(width),
+            "height": _px(frame.bottom - frame.top),
+        }
+        held = SubElement(svg, "g")
+        SubElement(held, "title").text = _title(group)
+        SubElement(held, "rect", shown | {"rx": "5", "stroke-opacity": ".45", "stroke-dasharray": "2 2"})
+        _text(held, frame.left + 6, frame.top + 13, _clipped(_title(group), width - 75), opacity=".8")
+
+    def _box(self, svg: Element, box: Box) -> None:
+        member, width = box.member, box.right - box.left
+        held = SubElement(svg, "g")
+        node = member.node if isinstance(member, Step) else member.nodes[-1]
+        operation = self._graph.nodes[node].operation
+        SubElement(held, "title").text = self._told(member)
+        plain = isinstance(member, Step) and operation != "layer"
+        look = {"rx": "11" if plain else "4", "stroke-opacity": ".8"}
+        if not plain:
+            look |= {"fill": "currentColor", "fill-opacity": ".07" if isinstance(member, Step) else ".16"}
+        size = {"x": _px(box.left), "y": _px(box.top), "width": _px(width), "height": _px(box.bottom - box.top)}
+        SubElement(held, "rect", size | look)
+        shape = "×".join(map(str, self._shapes.get(node, ())))[:18]
+        room = width - 16 - (len(shape) + 1) * CHARACTER
+        _text(held, box.left + 7, box.top + 15, _clipped(self._name(member), room))
+        if shape:
+            _text(held, box.right - 7, box.top + 15, shape, anchor="end", opacity=".75")
+
+    def _name(self, member: Step | Group) -> str:
+        if isinstance(member, Step):
+            return self._labels[member.node]
+        text = f"{member.kind or 'steps'}{_times(member)} · {len(member.nodes)} steps"
+        return f"{text} ↷" if self._has_paths_inside(member) else text
+
+    def _told(self, member: Step | Group) -> str:
+        if isinstance(member, Group):
+            inside = ", with paths past steps inside (↷)" if self._has_paths_inside(member) else ""
+            return f"{_title(member)}: {len(member.nodes)} steps{inside}"
+        node = self._graph.nodes[member.node]
+        return f"{node.target}: {self._labels[member.node]}" if node.operation == "layer" else self._labels[member.node]
+
+    def _has_paths_inside(self, group: Group) -> bool:
+        place = {node: number for number, node in enumerate(group.nodes)}
+        return any(place[node] - place.get(one, place[node]) > 1 for node in group.nodes for one in self._taken[node])
+
+
+def _title(group: Group) -> str:
+    if not group.name:
+        return "steps"
+    last = f" … {group.last}" if group.times > 1 else ""
+    return f"{group.name}{last} {group.kind}{_times(group)}"
+
+
+def _times(group: Group) -> str:
+    return f" ×{group.times}" if group.times > 1 else ""
+
+
+def _draw_path(svg: Element, path: Path) -> None:
+    if path.lane is None:
+        x, begin, end = RIGHT - 62, path.begin.bottom, path.end.top
+        SubElement(svg, "path", {"d": f"M{_px(x)} {_px(begin)}V{_px(end)}", "stroke-opacity": ".8"})
+        _arrow(svg, f"M{_px(x)} {_px(end)}l-3 -5h6z")
+        return
+    begin, end = path.begin.bottom - 6, path.end.top + 6
+    x, side = RIGHT + 12 + LANE * path.lane, path.end.right
+    d = (
+        f"M{_px(path.begin.right)} {_px(begin)}H{_px(x - CORNER)}Q{_px(x)} {_px(begin)} {_px(x)} {_px(begin + CORNER)}"
+        f"V{_px(end - CORNER)}Q{_px(x)} {_px(end)} {_px(x - CORNER)} {_px(end)}H{_px(side + 4)}"
+    )
+    SubElement(svg, "path", {"d": d, "stroke-width": "1.4"})
+    _arrow(svg, f"M{_px(side)} {_px(end)}l5 -3v6z")
+
+
+def _arrow(svg: Element, d: str) -> None:
+    SubElement(svg, "path", {"d": d, "fill": "currentColor", "stroke": "none"})
+
+
+def _text(parent: Element, x: float, y: float, text: str, *, anchor: str = "start", opacity: str = "1") -> None:
+    look = {"x": _px(x), "y": _px(y), "text-anchor": anchor, "fill": "currentColor", "stroke": "none"}
+    SubElement(parent, "text", look | ({"fill-opacity": opacity} if opacity != "1" else {})).text = text
+
+
+def _clipped(text: str, room: float) -> str:
+    most = max(4, int(room / CHARACTER))
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _px(number: float) -> str:
+    return f"{number:.1f}".rstrip("0").rstrip(".")

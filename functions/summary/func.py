@@ -1,0 +1,59 @@
+"""Summary: what a model is made of, from its graph; what it costs for one image, if it is known what an image is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from functions.errors import Refused
+from functions.handler import ProductFunction
+from schemas.products import Summary
+
+if TYPE_CHECKING:
+    from functions.models import SafeModel
+
+NO_DATASET = "There is no dataset of this name, so the shape of its images is not known."
+
+
+def compute(model: SafeModel, device: str, shape: tuple[int, int, int] | None) -> Summary:
+    """Describe a model.
+
+    Nothing is computed on `device`: shapes and costs come from torch's meta device. A model that does not take images of
+    `shape` (height, width, channels) is described without them.
+    """
+    # torch is imported in the worker only
+    from functions import costs
+    from functions.summary import shapes, source, table, tensors
+    from functions.summary.blocks import architecture
+    from functions.summary.diagram import diagram
+    from functions.summary.modules import Tree
+
+    graph, parameters = model.safe_graph, Summary.declared.parameters
+    cost, missing = None, NO_DATASET
+    if shape is not None:
+        try:
+            cost, missing = costs.measure(model, (shape[2], shape[0], shape[1])), ""
+        except Refused as refused:
+            missing = refused.message
+    known = shapes.shapes(model, shape) if cost is not None and shape is not None else {}
+    rows = list(table.rows(model, cost, known))
+    form, written = architecture(graph)
+    return Summary(
+        input=shape,
+        shapes_missing=missing or None,
+        **table.totals(model),
+        multiply_adds=cost.multiply_adds if cost else None,
+        activation_bytes=cost.activation_bytes if cost else None,
+        steps=len(graph.nodes),
+        layers=tuple(rows[: parameters["most_layers"]]),
+        layers_left_out=max(0, len(rows) - parameters["most_layers"]),
+        form=form,
+        constants_left_out=tuple(tensors.left_out(graph, lambda name: source.tensor(model, name))),
+        architecture=written,
+        source=source.source(model, Tree(graph)),
+        diagram=diagram(graph, known, parameters["most_boxes"]),
+    )
+
+
+def new() -> ProductFunction:
+    """Return the function, as `func` expects it."""
+    return ProductFunction(Summary, compute)

@@ -1,0 +1,109 @@
+"""The product `activation_maximization`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, Literal
+
+from pydantic import Field
+
+from schemas.files import Picture
+from schemas.manifests import Headline
+from schemas.products.product import Declaration, Product, Row
+from schemas.products.sprites import Place, SheetImage
+
+CAVEAT: Final = (
+    "A picture shows one input that raises a score; it does not prove what the model looks for in real images, which "
+    "tell more about a class or a channel."
+)
+
+
+class OptimisedPicture(Row):
+    """A picture made for one class or channel. Its figures are those of the stored bytes; null: not finite."""
+
+    target: int = Field(description="index of the class, or of the channel")
+    score: float | None = Field(description="what was maximised: see `objective`; of a channel, its mean response")
+    shifted_score: float | None = Field(
+        description="mean score of the picture shifted along each diagonal, by `shift` pixels down or up and right or left"
+    )
+    nearest: SheetImage = Field(
+        description="the test image at the smallest Euclidean distance, in pixels normalised as the model sees them; "
+        "its place is on the sheet `nearest_images`"
+    )
+    nearest_score: float | None = Field(description="the score of that test image")
+    place: Place = Field(description="where the picture is on the sheet `pictures`")
+
+
+class ClassPicture(OptimisedPicture):
+    """A picture made for a class, and what the model takes it for."""
+
+    name: str = Field(description="of the class")
+    probability: float | None = Field(description="that the model gives the class")
+    predicted: int | None = Field(description="index of the class that it is taken for")
+    shifted_probability: float | None = Field(description="mean over the shifts")
+    shifted_recognised: float = Field(description="share of the shifts in which it is taken for its class")
+
+
+class ChannelLayer(Row):
+    """The layer whose channels have pictures: the last convolution that the model calls."""
+
+    name: str = Field(description="the convolution's name, as in named_modules()")
+    call: int = Field(description="0 for the first call of this module, 1 for the second")
+    measured: str = Field(
+        description="the layer whose output is maximised: the normalisation behind it, where it has one"
+    )
+    channels: int = Field(description="how many it has, whether they have a picture or not")
+
+
+class ActivationMaximization(Product):
+    """Pictures that classes, and channels of the last convolution, respond to strongly.
+
+    The method is MACO (Fel et al. 2023, arXiv 2306.06805): only the phases of a Fourier spectrum are optimised, its
+    magnitudes are the dataset's own. Such pictures can mislead (Zimmermann et al. 2021, arXiv 2106.12447; Geirhos et
+    al. 2024, arXiv 2306.04719), and dataset images tell people more (Borowski et al. 2021, arXiv 2010.12606): so each
+    has a test image beside it.
+
+    Parameters: at most `classes` and `channels`, the first ones, have a picture; of large images fewer, so that
+    pictures have `pixels` together (one at least). Statistics are of at most `sampled` images, spread over the test part.
+    """
+
+    declared: ClassVar = Declaration(
+        "activation_maximization",
+        recipe=1,
+        reads_model=True,
+        parts=("test",),
+        parameters={
+            "method": "maco",
+            "steps": 100,
+            "shift_of": 14,
+            "classes": 100,
+            "channels": 32,
+            "pixels": 2_000_000,
+            "sampled": 1_000,
+        },
+        seed=0,
+        on_gpu=True,
+    )
+
+    caveat: str = Field(default=CAVEAT, description="what such pictures do not prove")
+    method: Literal["maco"]
+    objective: Literal["logits", "log_probabilities"] = Field(
+        description="the scores of classes. Logits also where the model ends in a softmax; log-probabilities where it "
+        "makes them in another way"
+    )
+    shift: int = Field(description="pixels by which pictures are shifted: one in `shift_of` of the image, one at least")
+    classes: tuple[ClassPicture, ...] = Field(description="in class order")
+    classes_left_out: int = Field(description="classes without a picture: the last ones")
+    layer: ChannelLayer | None = Field(description="null where the model has no convolution over images")
+    channels: tuple[OptimisedPicture, ...] = Field(description="in channel order")
+    channels_left_out: int = Field(description="channels of the layer without a picture: the last ones")
+    pictures: Picture = Field(description="the pictures in their own pixels; enlarge them by whole pixels only")
+    nearest_images: Picture = Field(description="the test image nearest to each, at the same place")
+
+    def headline(self) -> Headline:
+        """Return how many classes and channels have a picture, and how well those of classes stand shifts."""
+        known = [one.shifted_probability for one in self.classes if one.shifted_probability is not None]
+        return {
+            "classes": len(self.classes),
+            "channels": len(self.channels),
+            "shifted_probability": sum(known) / len(known) if known else None,
+        }

@@ -1,0 +1,76 @@
+"""The product `description`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.manifests import Headline
+from schemas.products.confusion_matrix import ConfusionMatrix
+from schemas.products.evaluation import Evaluation
+from schemas.products.layer_vectors import LayerVectors
+from schemas.products.product import Declaration, Product, Row
+
+Language = Literal["en", "ko"]
+Confidence = Literal["calibrated", "overconfident", "underconfident", "unknown"]
+
+
+class DescribedConfusion(Row):
+    """The most frequent confusion; names as in the texts, without control characters and cut to their length."""
+
+    true_name: str
+    predicted_name: str
+    images: int
+    rate: float = Field(description="share of the true class's images")
+
+
+class DescriptionFacts(Row):
+    """All that a text about one model may tell; every number in it is one of these, or a rounding of one."""
+
+    images: int
+    correct: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    interval: float = Field(default=0.95, description="what accuracy_low and accuracy_high enclose")
+    non_finite: int = Field(description="images whose outputs are not finite")
+    confidence: Confidence = Field(description="calibrated: ece is at most noise_floor_95; else by the sign of the gap")
+    ece: float | None = None
+    noise_floor_95: float | None = None
+    confusion: DescribedConfusion | None = Field(description="null: no image of one class was predicted as another")
+    layers: int
+    layers_constant: int = Field(description="layers that answer every probe image alike")
+    layers_non_finite: int
+    layers_unbatched: int
+    layers_input_like: int
+    unwell_layer: str | None = Field(description="the first layer that is constant or not finite")
+    clearest_layer: str | None = Field(description="the layer most like the labels")
+    clearest_label_cka: float | None
+
+
+class DescriptionText(Row):
+    """A few sentences in one language."""
+
+    language: Language
+    text: str
+    written_by: str = Field(description="`template`, or the name of the language model")
+
+
+class Description(Product):
+    """A model in two or three sentences; who wrote them is always told."""
+
+    declared: ClassVar = Declaration(
+        "description",
+        recipe=1,
+        inputs=(Evaluation, ConfusionMatrix, LayerVectors),
+        parameters={"languages": ["en", "ko"], "name_length": 40},
+    )
+
+    facts: DescriptionFacts
+    texts: tuple[DescriptionText, ...] = Field(description="one a language, English first")
+
+    def headline(self) -> Headline:
+        """Return the beginning of the English text, and who wrote it."""
+        english = next(one for one in self.texts if one.language == "en")
+        return {"text": english.text[:200], "written_by": english.written_by}

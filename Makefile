@@ -33,6 +33,7 @@ check: $(VENV)/ready  ## lint, types, imports, schemas
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas --check
+	$(BIN)/python -m layerscope.contracts --check
 
 format: $(VENV)/ready  ## put the code into its form
 	$(BIN)/ruff format .
@@ -40,6 +41,7 @@ format: $(VENV)/ready  ## put the code into its form
 
 schemas: $(VENV)/ready  ## write the JSON Schemas anew
 	$(BIN)/python -m schemas
+	$(BIN)/python -m layerscope.contracts
 
 requirements: $(VENV)/ready  ## pin every dependency anew
 	$(UV) pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 --all-extras \

@@ -50,7 +50,12 @@ def connect(settings: Settings) -> Services:
     """Return the real services that the settings name."""
     secret = settings.aws_secret_access_key.get_secret_value()
     return Services(
-        store=S3Store(settings.s3_endpoint, settings.aws_access_key_id, secret),
+        store=S3Store(
+            settings.s3_endpoint,
+            settings.aws_access_key_id,
+            secret,
+            public_endpoint=settings.s3_public_endpoint,
+        ),
         vectors=MilvusStore(settings.milvus_uri, settings.milvus_token.get_secret_value()),
         cache=RedisCache(settings.redis_url.get_secret_value()),
         log=KafkaLog(settings.kafka_bootstrap_servers),

@@ -16,12 +16,37 @@ class InvalidSettings(LayerscopeError):
     """The environment lacks a variable or holds a value that cannot be used; the message names it."""
 
 
-class Settings(BaseModel):
-    """The environment variables that the functions read; `README.md` lists them, and a test keeps that list true."""
+class LanguageModelSettings(BaseModel):
+    """The environment variables of what writes texts about models; none is needed."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    openai_api_key: SecretStr = Field(default=SecretStr(""), description="the key; without one, templates write")
+    openai_base_url: str | None = Field(default=None, description="any endpoint that speaks OpenAI's protocol")
+    layerscope_language_model: str = Field(default="gpt-4o-mini", description="name of the model there")
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        """Read the settings from environment variables.
+
+        Raises:
+            InvalidSettings: a variable is missing or unusable; its value is not shown, as it may be a secret.
+        """
+        given = {name: environment[name.upper()] for name in cls.model_fields if environment.get(name.upper())}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            faults = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+            raise InvalidSettings(f"the environment cannot be used: {faults}") from None
+
+
+class Settings(LanguageModelSettings):
+    """The environment variables that the functions read; `README.md` lists them, and a test keeps that list true."""
+
     s3_endpoint: str = Field(description="URL of the object store, such as http://127.0.0.1:9000")
+    s3_public_endpoint: str | None = Field(
+        default=None, description="the same as browsers reach it; without it, query hands pictures on"
+    )
     aws_access_key_id: str = Field(description="the functions' access key")
     aws_secret_access_key: SecretStr = Field(description="its secret")
     kafka_bootstrap_servers: str = Field(default="127.0.0.1:9092", description="brokers, comma-separated")
@@ -41,17 +66,3 @@ class Settings(BaseModel):
     layerscope_scratch: Path = Field(
         default=Path(tempfile.gettempdir()) / "layerscope", description="local folder for models and datasets in use"
     )
-
-    @classmethod
-    def read(cls, environment: Mapping[str, str]) -> Self:
-        """Read the settings from environment variables.
-
-        Raises:
-            InvalidSettings: a variable is missing or unusable; its value is not shown, as it may be a secret.
-        """
-        given = {name: environment[name.upper()] for name in cls.model_fields if environment.get(name.upper())}
-        try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            faults = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
-            raise InvalidSettings(f"the environment cannot be used: {faults}") from None

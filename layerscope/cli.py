@@ -141,13 +141,19 @@ def upload(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     name: Name,
     at: At = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="what a state dict belongs to: a name such as resnet18, or a JSON file of blocks")
+    ] = None,
+    history: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="log of its training")] = None,
     wait: Annotated[float, typer.Option(help="seconds to wait for its products; 0: do not wait")] = 600,
     as_json: Json = False,
 ) -> None:
     """Put a model file into the bucket, wait for its analysis, and show it."""
+    from layerscope.beside import beside
+
     system, identity = systems.locate(at), Identity.parse(name)
     identify(f"{identity.subject}{file.suffix}")
-    asyncio.run(client.upload(system, identity, file, file.suffix, say))
+    asyncio.run(client.upload(system, identity, file, file.suffix, say, beside=beside(architecture, history)))
     if wait:
         answer = asyncio.run(_outcome(system, identity, wait))
         _print(answer, tables.model(answer), as_json)
@@ -171,6 +177,23 @@ def pack(
 
 
 @app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    architecture: Annotated[
+        str | None, typer.Option(help="what a state dict belongs to: a name such as resnet18, or a JSON file of blocks")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what is in a model file, and whether it would be taken; nothing in it is executed, and nothing is sent."""
+    from layerscope.inspection import inspected  # torch
+
+    found = inspected(file, architecture)
+    _print(found, tables.inspection(found), as_json)
+    if found.refusal is not None:
+        raise typer.Exit(1)
+
+
+@app.command()
 def show(
     name: Annotated[str | None, typer.Argument(metavar="[DATASET/MODEL/VERSION]")] = None,
     at: At = None,
@@ -184,6 +207,22 @@ def show(
     else:
         answer = ModelAnswer.model_validate(asyncio.run(_get(system, client.model_path(Identity.parse(name)))))
         _print(answer, tables.model(answer), as_json)
+
+
+@app.command()
+def export(
+    name: Name,
+    to: Annotated[Path | None, typer.Option("--out", help="file to write; by default MODEL-VERSION.html")] = None,
+    at: At = None,
+) -> None:
+    """Write a model's page as one HTML file that needs nothing else."""
+    from layerscope.export import page
+
+    identity = Identity.parse(name)
+    path = to or Path(f"{identity.model}-{identity.version}.html")
+    content = page(client.object_store(systems.locate(at)), identity).encode()
+    path.write_bytes(content)
+    say(f"wrote {path} ({len(content):,} bytes)")
 
 
 @app.command()

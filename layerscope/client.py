@@ -94,15 +94,34 @@ def model_path(identity: Identity, *rest: str) -> str:
     return "/".join(["/models", identity.subject, *(quote(part, safe="") for part in rest)])
 
 
-async def upload(system: Located, identity: Identity, content: bytes | Path, extension: str, say: Say) -> None:
-    """Put a model under its name; a directory's functions run until nothing is missing."""
-    key = keys.upload(identity, extension)
+async def upload(
+    system: Located,
+    identity: Identity,
+    content: bytes | Path,
+    extension: str,
+    say: Say,
+    *,
+    beside: Mapping[str, bytes] | None = None,
+) -> None:
+    """Put a model under its name; a directory's functions run until nothing is missing.
+
+    Args:
+        beside: what to put beside it: how the key ends, and the content.
+    """
+    # What lies beside a model comes first: afterwards the model would be read once more.
+    objects: list[tuple[str, bytes | Path]] = [
+        (keys.sidecar(identity, end), one) for end, one in (beside or {}).items()
+    ]
+    objects.append((keys.upload(identity, extension), content))
     if isinstance(system, Embedded):
         async with embedded.running(system.directory, say) as running:
-            await running.put(key, content)
+            for one in objects:
+                await running.put(*one)
             await running.settle()
     else:
-        await asyncio.to_thread(object_store(system).put, keys.MODELS, key, content)
+        store = object_store(system)
+        for one in objects:
+            await asyncio.to_thread(store.put, keys.MODELS, *one)
 
 
 async def settle(system: Embedded, say: Say) -> None:

@@ -20,7 +20,7 @@ from functions.__main__ import names
 from functions.errors import LayerscopeError
 from functions.services import connect
 from functions.settings import Settings
-from layerscope import manifests, servers
+from layerscope import manifests, roles, servers
 from layerscope.initialise import initialise
 from layerscope.supervisor import AlreadyRunning, Process, Supervisor, read_status
 from layerscope.systems import MANIFESTS, Stack
@@ -50,7 +50,8 @@ def run(stack: Stack, say: Say) -> None:
         servers.install(say)
         say("starting MinIO, Kafka, Redis and Milvus Lite")
         supervisor.start(*_servers(stack))
-        initialise(connect(Settings.read(stack.function_environment())), say)
+        roles.grant(stack)
+        initialise(connect(Settings.read(stack.administrator_environment())), say)
         say(f"starting {len(names())} functions")
         functions = _functions(stack)
         supervisor.start(*(process for process, _ in functions.values()))

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from functions.errors import LayerscopeError
 from layerscope.servers import free_ports
@@ -23,6 +23,7 @@ MANIFESTS: Final = Path(__file__).parent.parent / "knative" / "base"
 
 STACK_DIRECTORY: Final = Path(".layerscope/stack")
 DEMO_DIRECTORY: Final = Path(".layerscope/demo")
+ROLES: Final = ("", "functions_", "uploader_")
 PORTS: Final = {"query": 8080, "minio": 9000, "kafka": 9092, "controller": 9093, "redis": 6379, "milvus": 19530}
 
 
@@ -32,11 +33,25 @@ class NoSystem(LayerscopeError):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the servers of a stack ask for; made once, at random, and kept in a file that only the user can read."""
+    """What the servers of a stack ask for; made once, at random, and kept in a file that only the user can read.
+
+    The first pair of keys is MinIO's own, which may do all; `knative/policies` says what the other two may.
+    """
 
     access_key: str
     secret_key: str
+    functions_access_key: str
+    functions_secret_key: str
+    uploader_access_key: str
+    uploader_secret_key: str
     redis_password: str
+
+    @classmethod
+    def random(cls) -> Self:
+        """Return new ones."""
+        names = {f"{role}access_key": f"layerscope-{role.replace('_', '-')}{secrets.token_hex(4)}" for role in ROLES}
+        passwords = {f"{role}secret_key": secrets.token_urlsafe(24) for role in ROLES}
+        return cls(**names, **passwords, redis_password=secrets.token_urlsafe(24))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +68,32 @@ class Stack:
         return f"http://127.0.0.1:{self.ports['query']}"
 
     def client_environment(self) -> dict[str, str]:
-        """Return what any S3 client and `layerscope` itself need, as environment variables."""
-        endpoint = f"http://127.0.0.1:{self.ports['minio']}"
-        return {
-            "S3_ENDPOINT": endpoint,
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": self.credentials.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.credentials.secret_key,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "LAYERSCOPE_URL": self.url,
-        }
+        """Return what any S3 client and `layerscope` itself need to upload and read, as environment variables."""
+        return self._environment(self.credentials.uploader_access_key, self.credentials.uploader_secret_key)
 
     def function_environment(self) -> dict[str, str]:
         """Return what the functions need, as environment variables."""
         return {
-            **self.client_environment(),
+            **self._environment(self.credentials.functions_access_key, self.credentials.functions_secret_key),
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.ports['kafka']}",
             "MILVUS_URI": f"http://127.0.0.1:{self.ports['milvus']}",
             "REDIS_URL": f"redis://:{self.credentials.redis_password}@127.0.0.1:{self.ports['redis']}/0",
+        }
+
+    def administrator_environment(self) -> dict[str, str]:
+        """Return what makes buckets, notifications and users: the functions' environment, with MinIO's own keys."""
+        own = self._environment(self.credentials.access_key, self.credentials.secret_key)
+        return {**self.function_environment(), **own}
+
+    def _environment(self, access_key: str, secret_key: str) -> dict[str, str]:
+        endpoint = f"http://127.0.0.1:{self.ports['minio']}"
+        return {
+            "S3_ENDPOINT": endpoint,
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": access_key,
+            "AWS_SECRET_ACCESS_KEY": secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "LAYERSCOPE_URL": self.url,
         }
 
 
@@ -100,9 +123,7 @@ def make_stack(directory: Path) -> Stack:
     usual = {name: port for name, port in PORTS.items() if _is_free(port)}
     others = iter(free_ports(len(PORTS) - len(usual)))
     ports = {name: usual.get(name) or next(others) for name in PORTS}
-    credentials = Credentials(
-        f"layerscope-{secrets.token_hex(4)}", secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-    )
+    credentials = Credentials.random()
     _write(directory / "credentials.json", asdict(credentials), private=True)
     _write(directory / "system.json", {"kind": "stack", "ports": ports})
     return Stack(directory, ports, credentials)
@@ -158,7 +179,10 @@ def _kind(directory: Path) -> Literal["stack", "embedded"] | None:
 
 def _read_stack(directory: Path) -> Stack:
     ports = json.loads((directory / "system.json").read_text())["ports"]
-    credentials = Credentials(**json.loads((directory / "credentials.json").read_text()))
+    stored = json.loads((directory / "credentials.json").read_text())
+    credentials = Credentials(**{**asdict(Credentials.random()), **stored})
+    if len(stored) < len(asdict(credentials)):  # it was made before there were roles
+        _write(directory / "credentials.json", asdict(credentials), private=True)
     return Stack(directory, ports, credentials)
 
 

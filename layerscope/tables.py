@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from schemas.inspection import Inspection
 from schemas.manifests import Headline
 from schemas.queries import ModelAnswer, ModelLine, SimilarAnswer
 
@@ -48,6 +49,35 @@ def similar(answer: SimilarAnswer) -> RenderableType:
         name = f"{hit.dataset}/{hit.model}/{hit.version}"
         table.add_row(Text(hit.layer), f"{hit.score:.3f}", f"{hit.z:.1f}", name, percent(hit.test_accuracy))
     return table
+
+
+def inspection(found: Inspection) -> RenderableType:
+    """Show what is in a model file."""
+    facts = Table(box=None, show_header=False)
+    facts.add_column(style="dim")
+    rows = [("format", found.format), ("bytes", f"{found.size:,}"), ("model", found.architecture)]
+    if found.parameters is not None:
+        rows.append(("parameters", f"{found.parameters:,}"))
+    rows += [(name, str(value)) for name, value in found.training.items()]
+    rows += [("note", note) for note in found.notes]
+    rows += [("foreign object", f"{name} (inert)") for name in found.foreign]
+    for name, value in rows:
+        if value:
+            facts.add_row(name, Text(value))
+    shown: list[RenderableType] = [Text(found.file, style="bold"), facts]
+    if found.layers:
+        table = Table("layer", "type", "parameters", box=None, header_style="dim")
+        for layer in found.layers:
+            table.add_row(Text(layer.name), layer.type, f"{layer.parameters:,}" if layer.parameters else "")
+        shown.append(table)
+    if found.refusal is None:
+        shown.append(Text("It would be admitted.", style="green"))
+    else:
+        shown += [
+            Text(f"It would be refused: {found.refusal.message}", style="magenta"),
+            Text(found.refusal.hint, "cyan"),
+        ]
+    return Group(*shown)
 
 
 def percent(share: float | None) -> str:

@@ -19,6 +19,7 @@ def _state_of_its_own() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder
         os.environ.pop("LAYERSCOPE_URL", None)
+        os.environ.pop("OPENAI_API_KEY", None)  # no test asks a stranger's language model
         yield
 
 

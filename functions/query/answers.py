@@ -104,7 +104,8 @@ def _product(store: ObjectStore, found: Standing, name: str) -> ProductAnswer:
         FileLink(
             name=one.name,
             # With its digest, a URL names a content, which can be kept for good.
-            url=f"{path}/{quote(one.name)}?sha256={one.sha256}",
+            url=store.link(keys.PRODUCTS, keys.blob(one.sha256), media_type=one.type)
+            or f"{path}/{quote(one.name)}?sha256={one.sha256}",
             type=one.type,
             size=one.size,
             sha256=one.sha256,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -12,28 +13,37 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from functions.object_store import ObjectStore
 from functions.query import answers
 from functions.query.answers import AskedInVain, Told
+from functions.query.comparing import compare
+from functions.query.page.compare_page import compare_page
 from functions.query.page.model_page import TEXTS, model_page
 from functions.query.page.rendering import assets, render
 from functions.server import Scope
 from schemas.identity import Identity
+from schemas.products import Metric
 from schemas.queries import ErrorAnswer, FileLink
 
-PAGE_POLICY: Final = (
-    "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
-_HEADERS: Final = {"content-security-policy": PAGE_POLICY, "vary": "accept", "cache-control": "no-cache"}
+
+def headers(pictures: Iterable[str] = ()) -> dict[str, str]:
+    """Return the headers of a page; pictures may come from here, and from where these URLs lead."""
+    places = sorted({f" {url.scheme}://{url.netloc}" for url in map(urlsplit, pictures) if url.netloc})
+    policy = (
+        f"default-src 'none'; img-src 'self'{''.join(places)}; style-src 'self'; script-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    return {"content-security-policy": policy, "vary": "accept", "cache-control": "no-cache"}
 
 
 def wants_page(scope: Scope) -> bool:
-    """Tell whether a request accepts HTML, as browsers do and programs do not."""
+    """Tell whether a request accepts HTML, as browsers do and programs do not; `format=json` declines it."""
+    if b"format=json" in scope["query_string"].split(b"&"):
+        return False
     accepted = next((value for name, value in scope["headers"] if name == b"accept"), b"")
     return b"text/html" in accepted
 
 
 def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Return an answer made from a template."""
-    return HTMLResponse(render(template, **values), status, headers=_HEADERS)
+    return HTMLResponse(render(template, **values), status, headers=headers())
 
 
 def error_page(status: int, answer: ErrorAnswer) -> HTMLResponse:
@@ -44,11 +54,27 @@ def error_page(status: int, answer: ErrorAnswer) -> HTMLResponse:
 async def model(store: ObjectStore, identity: Identity) -> HTMLResponse:
     """Return the page of a model version."""
 
-    def made() -> str:
+    def made() -> HTMLResponse:
         told = answers.everything(store, identity)
-        return model_page(told, texts(store, told), lambda file: file.url)
+        links = [file.url for product in told.products.values() for file in product.files]
+        content = model_page(told, texts(store, told), lambda file: file.url)
+        return HTMLResponse(content, headers=headers(links))
 
-    return HTMLResponse(await asyncio.to_thread(made), headers=_HEADERS)
+    return await asyncio.to_thread(made)
+
+
+async def compared(store: ObjectStore, a: Identity, b: Identity, metric: Metric) -> HTMLResponse:
+    """Return the page of two models; what else there is to tell of them needs no layers."""
+
+    def made() -> HTMLResponse:
+        both = answers.everything(store, a), answers.everything(store, b)
+        try:
+            told, why_not = compare(store, a, b, metric), None
+        except AskedInVain as error:
+            told, why_not = None, error.answer.message
+        return HTMLResponse(compare_page(*both, told, why_not), headers=headers())
+
+    return await asyncio.to_thread(made)
 
 
 def texts(store: ObjectStore, told: Told) -> Mapping[str, str]:

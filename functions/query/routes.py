@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, MutableMapping
 from typing import Annotated, Any
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from functions.errors import Unavailable
-from functions.query import answers, page_routes, search
+from functions.query import answers, describing, page_routes, search
 from functions.query.answered import Answered
 from functions.query.answers import AskedInVain
 from functions.query.comparing import compare
@@ -22,10 +23,13 @@ from functions.rows import CatalogueRow
 from functions.server import Send
 from functions.services import Services
 from functions.single_flight import SingleFlight
+from functions.wording import language_model
+from schemas.files import SVG
 from schemas.identity import NAME_PATTERN, Identity
-from schemas.products import Metric
+from schemas.products import Language, Metric
 from schemas.queries import (
     CompareAnswer,
+    DescriptionAnswer,
     ErrorAnswer,
     LayerList,
     ModelAnswer,
@@ -48,6 +52,8 @@ SECURITY = {
     b"x-content-type-options": b"nosniff",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
 }
+DRAWING_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
+"""For a file that a browser takes for a document: what it is given has no scripts, and none would run."""
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in (404, 409, 422, 500, 503)}
 
 
@@ -57,6 +63,7 @@ class Answers:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.answered = Answered(services.cache)
+        self._writer = language_model.from_environment()
         self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])
         self._reading: SingleFlight[list[CatalogueRow]] = SingleFlight()
 
@@ -86,6 +93,15 @@ class Answers:
             return await asyncio.to_thread(search.similar, self.services.store, self.services.vectors, question)
 
         answer = await self.answered.get(request.scope, asked, SimilarAnswer, searched)
+        return Response(answer, media_type="application/json")
+
+    async def described(self, request: Request, pair: describing.Pair) -> Response:
+        """Tell of a hit in words, from the cache if it was asked before."""
+
+        async def told() -> DescriptionAnswer:
+            return await describing.describe(self.services.store, pair, self._writer)
+
+        answer = await self.answered.get(request.scope, pair.asked(), DescriptionAnswer, told)
         return Response(answer, media_type="application/json")
 
 
@@ -151,6 +167,8 @@ def _models(given: Callable[[], Answers]) -> APIRouter:
         if headers["etag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         content = await asyncio.to_thread(answers.content, store, found)
+        if found.type == SVG.media_type:
+            headers["content-security-policy"] = DRAWING_POLICY
         return Response(content, media_type=found.type, headers=headers)
 
     @routes.get("/models/{dataset}/{model}/{version}/layers", response_model=LayerList)
@@ -159,9 +177,10 @@ def _models(given: Callable[[], Answers]) -> APIRouter:
         return await asyncio.to_thread(answers.layers, given().services.store, Identity(dataset, model, version))
 
     @routes.get("/refusals", response_model=RefusalList)
-    async def refusals() -> Any:
+    async def refusals(request: Request) -> Any:
         """List the uploads whose keys break the rule."""
-        return await asyncio.to_thread(search.refusals, given().services.store)
+        listed = await asyncio.to_thread(search.refusals, given().services.store)
+        return page_routes.page("refusals.html", refused=listed.refusals) if wants_page(request.scope) else listed
 
     return routes
 
@@ -198,14 +217,40 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
         if not wants_page(request.scope):
             return answer
         told = SimilarAnswer.model_validate_json(bytes(answer.body))
-        return page_routes.page("similar.html", told=told, subject=question.identity.subject)
+        subject = question.identity.subject
+        path = f"/models/{subject}/layers/{quote(layer, safe='')}/similar"
+        return page_routes.page("similar.html", told=told, subject=subject, path=path)
+
+    @routes.get(
+        "/models/{dataset}/{model}/{version}/layers/{layer}/similar/description", response_model=DescriptionAnswer
+    )
+    async def described(
+        request: Request,
+        dataset: Name,
+        model: Name,
+        version: Name,
+        layer: Part,
+        other: Subject,
+        other_layer: Annotated[str, Query(max_length=512)],
+        language: Language = "en",
+        metric: Metric = "deconfounded",
+    ) -> Response:
+        """Tell of a hit in a few sentences: how the models differ, why the layers match, what to try with the weaker one."""
+        a, b = Identity(dataset, model, version), Identity.parse(other)
+        answer = await given().described(request, describing.Pair(a, layer, b, other_layer, metric, language))
+        if not wants_page(request.scope):
+            return answer
+        asked = urlencode({"metric": metric, "other": other, "other_layer": other_layer})
+        path = f"/models/{a.subject}/layers/{quote(layer, safe='')}/similar/description?{asked}"
+        return page_routes.page("hit.html", told=DescriptionAnswer.model_validate_json(bytes(answer.body)), path=path)
 
     @routes.get("/compare", response_model=CompareAnswer)
     async def compared(request: Request, a: Subject, b: Subject, metric: Metric = "deconfounded") -> Any:
         """Compare two models layer by layer."""
         pair = (Identity.parse(a), Identity.parse(b))
-        told = await asyncio.to_thread(compare, given().services.store, *pair, metric)
-        return page_routes.page("compare.html", told=told) if wants_page(request.scope) else told
+        if wants_page(request.scope):
+            return await page_routes.compared(given().services.store, *pair, metric)
+        return await asyncio.to_thread(compare, given().services.store, *pair, metric)
 
     @routes.get("/{model_id}/{version_id}/{layer_id}/search", response_model=SimilarAnswer)
     async def older(

@@ -28,6 +28,16 @@ TEXTS: Final = (
     ("diagram", "summary", "diagram.svg"),
     ("source", "summary", "source.py"),
 )
+# Product that a section cannot do without, its id, its title.
+SECTIONS: Final = (
+    ("evaluation", "verdict", "Verdict"),
+    ("confusion_matrix", "confusions", "Confusions"),
+    ("example_images", "examples", "Images"),
+    ("evaluation", "classes", "Classes"),
+    ("layer_vectors", "layers", "Layers"),
+    ("training_history", "training", "Training"),
+    ("summary", "architecture", "Architecture"),
+)
 CLASSES_IN_A_TABLE: Final = 30
 
 
@@ -60,6 +70,7 @@ def model_page(told: Told, texts: Mapping[str, str], url: Url, *, inline: bool =
     examples = data.get("example_images") or {}
     activation = data.get("feature_activation") or {}
     identity = told.identity
+    lines = told.answer.products
     return render(
         "model.html",
         identity=identity,
@@ -67,7 +78,10 @@ def model_page(told: Told, texts: Mapping[str, str], url: Url, *, inline: bool =
         data=_Data(data),
         texts=_Data(texts),
         inline=inline,
-        waiting=[name for name, line in told.answer.products.items() if line.state == "computing"],
+        waiting=[name for name, line in lines.items() if line.state == "computing"],
+        absent=[name for name, line in lines.items() if line.state in ("refused", "failed") and name not in data],
+        sections=[(id, title) for product, id, title in SECTIONS if product in data],
+        names=_names(data),
         sheets={
             name: url(file)
             for name, product, wanted in SHEETS
@@ -97,6 +111,13 @@ def _cells(examples: Mapping[str, Any]) -> dict[tuple[int, int], Any]:
     few = len(examples.get("classes", ())) <= CLASSES_IN_A_TABLE
     listed = examples.get("cells", ())
     return {(one["true"], one["predicted"]): one for one in listed if few or one["true"] != one["predicted"]}
+
+
+def _names(data: Mapping[str, Any]) -> list[str]:
+    """Return the names of the classes that there is something to tell of."""
+    evaluated = (data.get("evaluation") or {}).get("classes", ())
+    made = (data.get("activation_maximization") or {}).get("classes", ())
+    return [one["name"] for one in evaluated or made]
 
 
 def _layers(identity: Identity, data: Mapping[str, Any]) -> list[LayerView]:

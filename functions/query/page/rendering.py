@@ -13,8 +13,18 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from schemas.products import Metric
+
 _TEMPLATES: Final = Path(__file__).parent / "templates"
-_MEDIA_TYPES: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+_MEDIA_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_METRICS: Final[Mapping[Metric, str]] = {
+    "cka": "debiased CKA",
+    "deconfounded": "debiased CKA without what both share with the images",
+}
 _HEATS: Final = 10
 
 
@@ -39,7 +49,7 @@ class Asset:
 
 @cache
 def assets() -> Mapping[str, Asset]:
-    """Return the style sheet and the script, by name."""
+    """Return the style sheet, the script and the icon, by name."""
     return {
         path.name: Asset(path.name, path.read_text(encoding="utf-8"), _MEDIA_TYPES[path.suffix])
         for path in sorted(_TEMPLATES.iterdir())
@@ -64,6 +74,11 @@ def figure(number: float | None) -> str:
     return f"{number:.3g}" if abs(number) < 1_000 else f"{number:,.0f}"
 
 
+def hundredths(number: float | None) -> str:
+    """Write a similarity: "0.94"; a dash where there is none."""
+    return "–" if number is None else f"{number:.2f}".replace("-", "−")
+
+
 def count(number: int | None) -> str:
     """Write a whole number with its thousands apart."""
     return "–" if number is None else f"{number:,}"
@@ -72,6 +87,30 @@ def count(number: int | None) -> str:
 def heat(share: float | None) -> str:
     """Return the style class of a share of 1 in a matrix."""
     return f"h{min(_HEATS, max(0, round(_HEATS * share)))}" if share is not None else ""
+
+
+def size(bytes_: int) -> str:
+    """Write a number of bytes with its unit."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if bytes_ >= factor:
+            return f"{bytes_ / factor:.3g} {unit}"
+    return f"{bytes_} bytes"
+
+
+def metric(name: Metric) -> str:
+    """Return what a metric is called in a sentence."""
+    return _METRICS[name]
+
+
+def enlarged(place: Mapping[str, int], pixels: int) -> tuple[int, int]:
+    """Return the width and height at which to show a picture of a sheet, in about `pixels`.
+
+    By whole pixels, so that each stays a square; only one that is larger as it is has to be reduced.
+    """
+    larger = max(place["w"], place["h"])
+    if larger > pixels:
+        return round(place["w"] * pixels / larger), round(place["h"] * pixels / larger)
+    return place["w"] * (pixels // larger), place["h"] * (pixels // larger)
 
 
 def moment(time: str) -> str:
@@ -88,5 +127,15 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "figure": figure, "count": count, "heat": heat, "moment": moment}
+    environment.filters |= {
+        "percent": percent,
+        "figure": figure,
+        "hundredths": hundredths,
+        "count": count,
+        "heat": heat,
+        "bytes": size,
+        "metric": metric,
+        "enlarged": enlarged,
+        "moment": moment,
+    }
     return environment

@@ -3,7 +3,7 @@
 const POLL_MS = 3000;
 
 async function json(url) {
-  const answer = await fetch(url, { headers: { accept: "application/json" } });
+  const answer = await fetch(url + (url.includes("?") ? "&" : "?") + "format=json");
   if (!answer.ok) throw new Error(String(answer.status));
   return answer.json();
 }
@@ -54,19 +54,33 @@ function prepare() {
   }
 }
 
-const states = (told) => JSON.stringify(Object.entries(told.products).map(([name, one]) => [name, one.state]));
+function replace(fresh) {
+  const open = [...document.querySelectorAll("details[open]")].map((one) => one.id);
+  const shut = [...document.querySelectorAll("details:not([open])")].map((one) => one.id);
+  const [focused, top] = [document.activeElement?.id, scrollY];
+  document.querySelector("main").replaceWith(fresh);
+  prepare();
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  for (const id of shut) document.getElementById(id)?.removeAttribute("open");
+  if (location.hash) location.replace(location.hash); // the new element is not the target until it is gone to
+  scrollTo(0, top);
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+}
+
+function seen(told) {
+  const waiting = Object.entries(told.products).filter(([, one]) => one.state === "computing");
+  return told.state + ":" + waiting.map(([name]) => name).join();
+}
 
 async function watch(url, before) {
   try {
     const told = await json(url);
-    const now = states(told) + told.state;
-    if (before !== undefined && now !== before) {
-      const open = new Set([...document.querySelectorAll("details[open]")].map((one) => one.id));
+    const now = seen(told);
+    if (now !== before) {
       const answer = await fetch(url, { headers: { accept: "text/html" } });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-      document.querySelector("main").replaceWith(fresh.querySelector("main"));
-      prepare();
-      for (const one of document.querySelectorAll("details")) if (open.has(one.id)) one.open = true;
+      replace(fresh.querySelector("main"));
+      document.getElementById("news").textContent = told.state === "computing" ? "More is there now." : "All is there.";
     }
     before = now;
     if (told.state !== "computing") return;
@@ -77,4 +91,4 @@ async function watch(url, before) {
 }
 
 prepare();
-if (document.body.dataset.watch) watch(document.body.dataset.watch);
+if (document.body.dataset.watch) watch(document.body.dataset.watch, document.body.dataset.seen);

@@ -1,0 +1,107 @@
+"""Two model versions as a page: their figures side by side, class by class, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from functions.query.answers import Told
+from functions.query.page.rendering import count, figure, percent, render
+from schemas.queries import CompareAnswer
+
+Data = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLine:
+    """How much of a class each of two models recognises."""
+
+    name: str
+    a: float
+    b: float
+
+
+def compare_page(a: Told, b: Told, told: CompareAnswer | None, why_not: str | None) -> str:
+    """Return the page of two models.
+
+    Args:
+        a: what there is to tell of one.
+        b: and of the other.
+        told: their layers; None where they cannot be compared (yet).
+        why_not: the reason, if so.
+    """
+    first, second = (_data(one) for one in (a, b))
+    return render(
+        "compare.html",
+        a=a.identity,
+        b=b.identity,
+        rows=[(name, show(first), show(second)) for name, show in ROWS],
+        verdict=_verdict(a, b),
+        classes=_classes(a, b),
+        told=told,
+        why_not=why_not,
+    )
+
+
+def _data(told: Told) -> Data:
+    return {name: product.data for name, product in told.products.items() if product.data is not None}
+
+
+def _figure(product: str, field: str, write: Callable[[Any], str]) -> Callable[[Data], str]:
+    return lambda data: write(data.get(product, {}).get(field))
+
+
+def _interval(data: Data) -> str:
+    found = data.get("evaluation")
+    return f"{percent(found['accuracy_low'])} to {percent(found['accuracy_high'])}" if found else "–"
+
+
+def _calibration(data: Data) -> str:
+    return percent((data.get("evaluation", {}).get("calibration") or {}).get("ece"))
+
+
+def _worst(data: Data) -> str:
+    found = data.get("confusion_matrix")
+    if found is None:
+        return "–"
+    if not found["most_confused"]:
+        return "none"
+    worst = found["most_confused"][0]
+    return f"{worst['true_name']} as {worst['predicted_name']} ({count(worst['images'])} images)"
+
+
+ROWS: Final[tuple[tuple[str, Callable[[Data], str]], ...]] = (
+    ("Accuracy", _figure("evaluation", "accuracy", percent)),
+    ("95 % interval", _interval),
+    ("Macro F1", _figure("evaluation", "macro_f1", figure)),
+    ("Loss (cross-entropy)", _figure("evaluation", "loss", figure)),
+    ("Calibration error", _calibration),
+    ("Worst confusion", _worst),
+    ("Parameters", _figure("summary", "parameters", count)),
+    ("Multiply-adds an image", _figure("summary", "multiply_adds", count)),
+)
+
+
+def _verdict(a: Told, b: Told) -> str | None:
+    """Say which is more accurate, as far as the test images can tell."""
+    first, second = (_data(one).get("evaluation") for one in (a, b))
+    if first is None or second is None or a.identity.dataset != b.identity.dataset:
+        return None
+    better, worse = (a, b) if first["accuracy"] >= second["accuracy"] else (b, a)
+    high, low = (_data(one)["evaluation"] for one in (better, worse))
+    if high["accuracy_low"] > low["accuracy_high"]:
+        return f"{better.identity.subject} is the more accurate."
+    return f"Their intervals overlap: {high['images']:,} test images do not tell which is the more accurate."
+
+
+def _classes(a: Told, b: Told) -> list[ClassLine]:
+    first, second = (_data(one).get("evaluation", {}).get("classes", ()) for one in (a, b))
+    if [one["name"] for one in first] != [one["name"] for one in second]:
+        return []
+    lines = [
+        ClassLine(x["name"], x["recall"], y["recall"])
+        for x, y in zip(first, second, strict=True)
+        if x["recall"] is not None and y["recall"] is not None
+    ]
+    return sorted(lines, key=lambda one: -abs(one.a - one.b))

@@ -21,11 +21,11 @@ def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1] not in names():
         sys.exit(f"usage: python -m functions NAME, where NAME is one of {', '.join(names())}")
     try:
-        limit = Settings.read(os.environ).layerscope_limit_seconds
+        settings = Settings.read(os.environ)
     except InvalidSettings as error:
         sys.exit(str(error))
     function = importlib.import_module(f"functions.{sys.argv[1]}.func").new()
-    serve(function, os.environ.get("LISTEN_ADDRESS", "127.0.0.1:8080"), drain_seconds=limit + 5)
+    serve(function, settings.listen_address, drain_seconds=settings.layerscope_limit_seconds + 5)
 
 
 if __name__ == "__main__":

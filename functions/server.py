@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from functions.errors import LayerscopeError
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -59,7 +61,11 @@ def application(function: Function) -> Callable[[Scope, Receive, Send], Awaitabl
 
 async def _lifespan(function: Function, receive: Receive, send: Send) -> None:
     await receive()
-    await function.start(os.environ)  # uvicorn ends with an error where this raises
+    try:
+        await function.start(os.environ)
+    except LayerscopeError as error:  # uvicorn logs the sentence, and ends
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        return
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await function.stop()

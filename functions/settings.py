@@ -63,6 +63,10 @@ class Settings(LanguageModelSettings):
     layerscope_namespace: str = Field(
         default="layerscope", description="Kubernetes namespace, part of the consumer groups"
     )
+    listen_address: str = Field(default="127.0.0.1:8080", description="where a function listens")
+    layerscope_api_key: SecretStr = Field(default=SecretStr(""), description="what query asks of those who ask it")
+    layerscope_hosts: str = Field(default="", description="names of query besides loopback's, comma-separated; *: any")
+    layerscope_open: bool = Field(default=False, description="query may listen beyond loopback without a key")
     layerscope_scratch: Path = Field(
         default=Path(tempfile.gettempdir()) / "layerscope", description="local folder for models and datasets in use"
     )

@@ -62,7 +62,9 @@ async def querying(system: Located) -> AsyncIterator[httpx.AsyncClient]:
         async with embedded.reading(system.directory) as client:
             yield client
     else:
-        async with httpx.AsyncClient(base_url=system.url, timeout=60) as client:
+        key = os.environ.get("LAYERSCOPE_API_KEY")
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        async with httpx.AsyncClient(base_url=system.url, timeout=60, headers=headers) as client:
             yield client
 
 

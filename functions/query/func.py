@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
-from functions.query.page_routes import wants_page
+from functions.query.guard import ANYBODY, SECONDS, Guard, Refusal
+from functions.query.page_routes import error_page, wants_page
 from functions.query.routes import Answers, application, secured
 from functions.server import Receive, Scope, Send
 from functions.services import Services, connect
 from functions.settings import Settings
+from schemas.queries import ErrorAnswer
 
 
 class QueryFunction:
@@ -19,15 +23,18 @@ class QueryFunction:
     def __init__(self) -> None:
         self._answers: Answers
         self._app = application(lambda: self._answers)
+        self._guard: Guard
+        self._under_way = 0
         self._draining = False
 
     async def start(self, cfg: Mapping[str, str]) -> None:
         """Connect to the services that the environment names."""
-        self.attach(connect(Settings.read(cfg)))
+        settings = Settings.read(cfg)
+        self.attach(connect(settings), Guard.of(settings))
 
-    def attach(self, services: Services) -> None:
-        """Use these services."""
-        self._answers = Answers(services)
+    def attach(self, services: Services, guard: Guard = ANYBODY) -> None:
+        """Use these services; a guard is for those who come over a network."""
+        self._answers, self._guard = Answers(services), guard
 
     async def stop(self) -> None:
         """Let go of the cache; the server lets what is under way end first."""
@@ -43,13 +50,47 @@ class QueryFunction:
         return (False, "draining") if self._draining else (True, "ready")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; one that was answered before needs no parsing."""
-        send = secured(send)
+        """Answer one request, within a limit of time."""
+        send, answering = secured(send), False
+
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            nonlocal answering
+            answering = True
+            await send(message)
+
+        if refusal := self._guard.refusal(scope, self._under_way):
+            await _answer(refusal, scope)(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            async with asyncio.timeout(SECONDS):
+                await self._look(scope, receive, sending)
+        except TimeoutError:
+            if not answering:
+                await _answer(LATE, scope)(scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+    async def _look(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what may be asked; what was answered before needs no parsing."""
         answer = None if wants_page(scope) else await self._answers.answered.again(scope)
         if answer is None:
             await self._app(scope, receive, send)
         else:
             await Response(answer, media_type="application/json")(scope, receive, send)
+
+
+LATE: Final = Refusal(
+    504, ErrorAnswer(code="took-too-long", message=f"There was no answer in {SECONDS:g} s.", hint="try again later"), {}
+)
+
+
+def _answer(refusal: Refusal, scope: Scope) -> Response:
+    if wants_page(scope):
+        page = error_page(refusal.status, refusal.answer)
+        page.headers.update(refusal.headers)
+        return page
+    return JSONResponse(refusal.answer.model_dump(), refusal.status, headers=refusal.headers)
 
 
 def new() -> QueryFunction:

@@ -1,0 +1,139 @@
+"""Who is answered by `query`: those with the key, who call it by its name, and ask for a bounded amount."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+
+from events.memory import MemoryLog
+from functions.cache import MemoryCache
+from functions.directory_store import DirectoryStore
+from functions.numpy_store import NumpyStore
+from functions.query.func import QueryFunction
+from functions.query.guard import LONGEST_URI, MOST_AT_ONCE, Guard
+from functions.services import Services
+from functions.settings import InvalidSettings, Settings
+from schemas.queries import ErrorAnswer
+from tests.functions.asking import opened
+
+KEY = "correct horse battery staple"
+ENVIRONMENT = {"S3_ENDPOINT": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
+
+
+def guarded(directory: Path, guard: Guard) -> QueryFunction:
+    store = DirectoryStore(directory)
+    store.ensure_buckets()
+    function = QueryFunction()
+    function.attach(Services(store, NumpyStore(), MemoryCache(), MemoryLog(), directory / ".scratch"), guard)
+    return function
+
+
+def ask(function: QueryFunction, path: str = "/refusals", **headers: str) -> httpx.Response:
+    async def asked() -> httpx.Response:
+        async with asyncio.timeout(60), opened(function) as client:
+            return await client.get(path, headers={name: value.encode("latin-1") for name, value in headers.items()})
+
+    return asyncio.run(asked())
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"whoever:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {KEY}", f"bearer {KEY}", basic(KEY)])
+def test_who_has_the_key_is_answered(tmp_path: Path, authorization: str) -> None:
+    assert ask(guarded(tmp_path, Guard(KEY.encode())), authorization=authorization).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["", "Bearer", "Bearer ", f"Bearer {KEY}x", f"Bearer {KEY[:-1]}", KEY, basic("x"), "Basic ?", f"Digest {KEY}", "ü"],
+)
+@pytest.mark.parametrize("path", ["/refusals", "/", "/models/a/b/1", "/openapi.json", "/nothing", "/page/page.css"])
+def test_who_has_not_is_told_nothing(tmp_path: Path, authorization: str, path: str) -> None:
+    answer = ask(guarded(tmp_path, Guard(KEY.encode())), path, authorization=authorization)
+    assert (answer.status_code, answer.json()["code"]) == (401, "no-key")
+    assert answer.headers["www-authenticate"].startswith("Basic ")
+    assert KEY not in answer.text
+
+
+def test_a_browser_is_told_in_a_page(tmp_path: Path) -> None:
+    answer = ask(guarded(tmp_path, Guard(KEY.encode())), accept="text/html")
+    assert answer.status_code == 401
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "www-authenticate" in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8080", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8080", 200),
+        ("LOCALHOST", 200),
+        ("layers.example", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example:8080", 421),
+        ("", 421),
+    ],
+)
+def test_a_server_answers_to_its_own_names(tmp_path: Path, host: str, status: int) -> None:
+    guard = Guard.of(Settings.read({**ENVIRONMENT, "LAYERSCOPE_HOSTS": "layers.example"}))
+    assert ask(guarded(tmp_path, guard), host=host).status_code == status
+
+
+def test_behind_an_ingress_any_name_is_its_own(tmp_path: Path) -> None:
+    guard = Guard.of(Settings.read({**ENVIRONMENT, "LAYERSCOPE_HOSTS": "*"}))
+    assert ask(guarded(tmp_path, guard), host="whatever.example").status_code == 200
+
+
+def test_a_long_uri_is_refused(tmp_path: Path) -> None:
+    answer = ask(guarded(tmp_path, Guard()), "/models?cursor=" + "x" * LONGEST_URI)
+    assert answer.status_code == 414
+    ErrorAnswer.model_validate(answer.json())
+
+
+@pytest.mark.parametrize("headers", [{"content-length": "1"}, {"transfer-encoding": "chunked"}])
+def test_a_body_is_refused_unread(tmp_path: Path, headers: Mapping[str, str]) -> None:
+    answer = ask(guarded(tmp_path, Guard()), **headers)
+    assert (answer.status_code, answer.headers["connection"]) == (413, "close")
+
+
+def test_too_many_at_once_are_asked_to_come_again() -> None:
+    scope = {"path": "/models", "query_string": b"", "headers": []}
+    assert Guard().refusal(scope, MOST_AT_ONCE) is None
+    refusal = Guard().refusal(scope, MOST_AT_ONCE + 1)
+    assert refusal is not None
+    assert (refusal.status, refusal.headers) == (503, {"retry-after": "1"})
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8080", "192.0.2.7:8080", "[::]:8080"])
+def test_beyond_loopback_a_key_is_needed_or_consent(address: str) -> None:
+    with pytest.raises(InvalidSettings, match="LAYERSCOPE_API_KEY"):
+        Guard.of(Settings.read({**ENVIRONMENT, "LISTEN_ADDRESS": address}))
+    for said in ({"LAYERSCOPE_API_KEY": KEY}, {"LAYERSCOPE_OPEN": "1"}):
+        Guard.of(Settings.read({**ENVIRONMENT, "LISTEN_ADDRESS": address, **said}))
+
+
+@pytest.mark.slow
+def test_without_either_the_process_ends_with_a_sentence() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "functions", "query"],
+        env={"PATH": os.environ["PATH"], **ENVIRONMENT, "LISTEN_ADDRESS": "0.0.0.0:0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "LAYERSCOPE_API_KEY" in ended.stderr
+    assert "Traceback" not in ended.stderr

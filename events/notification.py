@@ -1,6 +1,7 @@
 """Storage notifications: the record that an S3 store publishes about an object, read as facts of ours.
 
-MinIO writes `{"EventName", "Key", "Records": [...]}`; AWS, Ceph and others the same `Records` with small differences.
+MinIO writes `{"EventName", "Key", "Records": [...]}`, to Kafka and to webhooks alike; AWS, Ceph and others the same
+`Records` with small differences; EventBridge another form, that `events.eventbridge` turns into a record.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from events.cloudevent import first_fault
+from events.eventbridge import as_record, is_eventbridge
 from schemas.events import ModelRemoved, ModelUploaded
 from schemas.keys import MODELS
 
@@ -75,6 +77,8 @@ def _records(value: bytes | None) -> list[Any]:
         raise InvalidNotification("not a JSON object")
     if message.get("Event") == TEST_EVENT:
         return []
+    if is_eventbridge(message):
+        return [as_record(message)]
     records = message.get("Records")
     if not isinstance(records, list):
         raise InvalidNotification("no list of Records")

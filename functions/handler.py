@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from prometheus_client import Counter
@@ -68,6 +68,14 @@ class EventFunction(ABC):
     async def respond(self, event: CloudEvent) -> CloudEvent | None:
         """Do what the event asks for; None: done, with nothing to tell."""
 
+    def read(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> CloudEvent:
+        """Return the event of a request.
+
+        Raises:
+            InvalidCloudEvent: there is none.
+        """
+        return http.from_request(headers, body)
+
     async def start(self, cfg: Mapping[str, str]) -> None:
         """Connect to the services that the environment names."""
         self.attach(connect(Settings.read(cfg)))
@@ -110,7 +118,7 @@ class EventFunction(ABC):
                 return _problem(405, "MethodNotAllowed", "events are sent by POST")
             if self._draining or self._under_way > QUEUE_LIMIT:
                 raise Busy("this replica is draining" if self._draining else "too many events are under way here")
-            event = http.from_request(scope["headers"], await _body(scope, receive))
+            event = self.read(scope["headers"], await _body(scope, receive))
             _log.info("received %s of %s, id %s", event.type, event.subject, event.id)
             answer = await self.respond(event)
         except Ignored as reason:

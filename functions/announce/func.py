@@ -1,10 +1,16 @@
 """Announce: the storage's notifications, as they come through `s3.raw`, become `model.uploaded` and `model.removed`.
 
-A KafkaSource feeds this function and discards its answers, so it publishes what it has to say itself.
+A KafkaSource feeds this function and discards its answers, so it publishes what it has to say itself. A store without
+Kafka posts the same notifications to it as a webhook does, bare: they are no CloudEvents.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+from events import http
 from events.cloudevent import CloudEvent, compose
 from events.notification import InvalidNotification, read_notification
 from functions.errors import InvalidEvent
@@ -12,9 +18,19 @@ from functions.handler import EventFunction
 from functions.services import publish
 from schemas.identity import subject_of_key
 
+WEBHOOK: Final = "io.layerscope.notification.v1"
+"""The type of the event into which a bare notification is wrapped; it goes no further."""
+
 
 class Announce(EventFunction):
     """Publishes one event for each record of a notification that concerns a model."""
+
+    def read(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> CloudEvent:
+        """Return the event of a request; a bare notification is wrapped in one."""
+        if http.has_event(headers):
+            return super().read(headers, body)
+        digest = hashlib.sha256(body).hexdigest()
+        return CloudEvent(id=digest, source="/webhook", type=WEBHOOK, datacontenttype="application/json", data=body)
 
     async def respond(self, event: CloudEvent) -> None:
         """Announce what the notification tells, in its order."""

@@ -88,6 +88,18 @@ def changed(name: str = "minio-put", **changes: Any) -> Any:
                 sequencer="0055AED6DCD90281E5",
             ),
         ),
+        (
+            "eventbridge-put",
+            ModelUploaded(
+                bucket="models",
+                key="digits/le net+/a b%2Bc.pth",
+                etag=CONTENT,
+                size=7,
+                version_id="096fKKXTRTtl3on89fVO.nfljtsv6qko",
+                sequencer="0055AED6DCD90281E5",
+            ),
+        ),
+        ("eventbridge-delete", ModelRemoved(bucket="models", key="digits/lenet/1.pth", sequencer="0055AED6DCD90281E6")),
     ],
 )
 def test_a_notification_is_read_as_the_fact_it_tells(name: str, expected: ModelUploaded | ModelRemoved) -> None:
@@ -115,6 +127,41 @@ def test_every_record_counts_and_quotes_and_lower_case_do_not() -> None:
         sequencer="F7E6D75DC742D108",
     )
     assert removed == ModelRemoved(bucket="models", key="digits/lenet/1.pth", sequencer="F8E6D75DC742D108")
+
+
+@pytest.mark.parametrize(
+    ("reason", "counts"),
+    [
+        ("PutObject", True),
+        ("POST Object", True),
+        ("CopyObject", True),
+        ("CompleteMultipartUpload", True),
+        ("", False),
+        ("RestoreObject", False),
+    ],
+)
+def test_eventbridge_tells_in_its_own_words_how_an_object_came_there(reason: str, counts: bool) -> None:
+    message = recorded("eventbridge-put")
+    message["detail"]["reason"] = reason
+    assert bool(reading(message)) == counts
+
+
+@pytest.mark.parametrize("kind", ["Object Tags Added", "Object ACL Updated", "Object Restore Completed", "", None, 3])
+def test_what_else_eventbridge_tells_counts_for_nothing(kind: Any) -> None:
+    assert reading({**recorded("eventbridge-put"), "detail-type": kind}) == []
+
+
+@pytest.mark.parametrize(
+    "detail", [None, [], "", {}, {"object": 1}, {"bucket": {"name": "models"}, "object": {"key": 1}}]
+)
+def test_an_eventbridge_message_that_is_not_whole_is_refused(detail: Any) -> None:
+    whole = {"reason": "PutObject", **detail} if isinstance(detail, dict) else detail
+    message = {**recorded("eventbridge-put"), "detail": whole}
+    if isinstance(detail, dict):
+        with pytest.raises(InvalidNotification):
+            reading(message)
+    else:
+        assert reading(message) == []
 
 
 def test_a_test_event_tells_nothing() -> None:

@@ -1,0 +1,88 @@
+"""Announce is given notifications as Kafka carries them, and as a webhook posts them; each tells its event once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from events.cloudevent import CloudEvent
+from events.http import to_binary
+from events.json_format import to_object
+from events.kafka import from_record
+from events.memory import MemoryLog
+from events.topics import EVENTS
+from functions.announce.func import new
+from functions.cache import MemoryCache
+from functions.directory_store import DirectoryStore
+from functions.numpy_store import NumpyStore
+from functions.server import application
+from functions.services import Services
+
+RECORDED = Path(__file__).parents[1] / "data" / "notifications"
+PUT = (RECORDED / "minio-put.json").read_bytes()
+
+
+def wrapped(data: bytes) -> CloudEvent:
+    return CloudEvent(
+        id="partition:0/offset:7",
+        source="/apis/v1/namespaces/layerscope/kafkasources/models#s3.raw",
+        type="dev.knative.kafka.event",
+        datacontenttype="application/json",
+        data=data,
+    )
+
+
+def post(headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str | None]]]:
+    """Return the status that announce answers, and what it published."""
+    log = MemoryLog()
+    log.ensure_topics()
+    function = new()
+    function.attach(Services(DirectoryStore(Path("unused")), NumpyStore(), MemoryCache(), log, Path("unused")))
+
+    async def posted() -> int:
+        transport = httpx.ASGITransport(app=application(function), raise_app_exceptions=False)
+        async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, base_url="http://announce") as client:
+            return (await client.post("/", headers=headers, content=body)).status_code
+
+    status = asyncio.run(posted())
+    told = [from_record(one) for one in log.backlog(EVENTS, "nobody", start="earliest")]
+    return status, [(one.type, one.subject) for one in told if one is not None]
+
+
+UPLOADED = [("io.layerscope.model.uploaded.v1", "digits/lenet/1")]
+
+
+def test_a_notification_in_a_binary_event_is_announced() -> None:
+    assert post(*to_binary(wrapped(PUT))) == (204, UPLOADED)
+
+
+def test_one_in_a_structured_event_is_as_well() -> None:
+    headers = {"content-type": "application/cloudevents+json"}
+    assert post(headers, to_object(wrapped(PUT))) == (204, UPLOADED)
+
+
+@pytest.mark.parametrize("name", ["minio-put", "aws-put"])
+def test_one_that_a_webhook_posts_is_as_well(name: str) -> None:
+    body = (RECORDED / f"{name}.json").read_bytes()
+    assert post({"content-type": "application/json"}, body) == (204, UPLOADED)
+
+
+def test_one_that_eventbridge_posts_to_its_destination_is_as_well() -> None:
+    message = json.loads((RECORDED / "eventbridge-put.json").read_bytes())
+    message["detail"]["object"]["key"] = "digits/lenet/1.pth"
+    assert post({"content-type": "application/json"}, json.dumps(message).encode()) == (204, UPLOADED)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b"\xff", b"null", b"PNG"])
+def test_what_is_no_notification_is_refused_for_good(body: bytes) -> None:
+    assert post({"content-type": "application/json"}, body) == (422, [])
+
+
+def test_a_broken_event_is_not_taken_for_a_bare_notification() -> None:
+    headers, body = to_binary(wrapped(PUT))
+    del headers["ce-type"]
+    assert post(headers, body) == (400, [])

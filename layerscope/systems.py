@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -39,12 +39,12 @@ class Credentials:
     """
 
     access_key: str
-    secret_key: str
+    secret_key: str = field(repr=False)
     functions_access_key: str
-    functions_secret_key: str
+    functions_secret_key: str = field(repr=False)
     uploader_access_key: str
-    uploader_secret_key: str
-    redis_password: str
+    uploader_secret_key: str = field(repr=False)
+    redis_password: str = field(repr=False)
 
     @classmethod
     def random(cls) -> Self:

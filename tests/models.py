@@ -6,8 +6,11 @@ import torch
 
 from functions.models import pack
 from layerscope.demo import plain
+from schemas.products import declared_products
 
-PRODUCTS = {"predictions", "evaluation", "confusion_matrix", "layer_vectors"}
+PRODUCTS = {one.declared.name for one in declared_products()}
+ANALYSED = PRODUCTS - {"training_history"}
+"""What is complete of a model that nothing was uploaded beside."""
 
 
 def packed(seed: int) -> bytes:

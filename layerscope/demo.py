@@ -114,6 +114,14 @@ def train(network: Network, part: Part, description: DatasetDescription) -> Iter
         yield epoch, model.eval()
 
 
+def measure(model: nn.Module, part: Part, description: DatasetDescription) -> tuple[float, float]:
+    """Return the mean cross-entropy of a model over a part, and its accuracy."""
+    labels = torch.tensor(part.labels)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(_normalised(part.images, description)))
+        return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).float().mean().item()
+
+
 def _normalised(images: NDArray[np.uint8], description: DatasetDescription) -> NDArray[np.float32]:
     """Return what a model sees of (N, H, W, C): (N, C, H, W)."""
     scaled = (images / 255 - np.array(description.mean)) / np.array(description.std)

@@ -13,9 +13,10 @@ from rich.text import Text
 
 from functions import datasets
 from layerscope import client
-from layerscope.demo import NETWORKS, Network, train
+from layerscope.demo import NETWORKS, Network, measure, train
 from layerscope.embedded import Running, running
-from layerscope.pack import pack
+from layerscope.history import sidecar
+from layerscope.packing import pack
 from layerscope.tables import percent
 from schemas import keys
 from schemas.datasets import DatasetDescription
@@ -43,9 +44,12 @@ class Showcase:
             description = datasets.describe(system.services.store, DATASET)
             assert description is not None, "initialise has made it"
             cache = system.services.scratch / "datasets"
-            part = datasets.load(system.services.store, description, ("train",), cache).part("train")
+            given = datasets.load(system.services.store, description, ("train", "test"), cache)
             for network, identity in zip(NETWORKS, self._identities, strict=True):
-                model = await asyncio.to_thread(self._trained, network, part, description)
+                model, log = await asyncio.to_thread(self._trained, network, given, description)
+                if log:
+                    ending, content = sidecar(log)
+                    await system.put(keys.sidecar(identity, ending), content)
                 await system.put(keys.upload(identity), pack(model))
                 self._tell(f"uploaded {keys.upload(identity)}: nothing else is called")
             settling = asyncio.create_task(system.settle())
@@ -56,13 +60,22 @@ class Showcase:
             await settling
             return await self._show(system)
 
-    def _trained(self, network: Network, part: datasets.Part, description: DatasetDescription) -> torch.nn.Module:
+    def _trained(
+        self, network: Network, given: datasets.Dataset, description: DatasetDescription
+    ) -> tuple[torch.nn.Module, list[dict[str, float]]]:
+        """Train a network; return it with what was measured after each epoch."""
         torch.set_num_threads(1)  # small networks train no faster with more, and far slower on a busy machine
-        epochs = train(network, part, description)
+        epochs = train(network, given.part("train"), description)
         _, model = next(epochs)
+        log = []
         for epoch, _ in epochs:
+            figures: dict[str, float] = {"epoch": epoch}
+            for name in ("train", "test"):
+                loss, accuracy = measure(model, given.part(name), description)
+                figures |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+            log.append(figures)
             self._tell(f"{network.name}/{network.version}: trained {epoch} of {network.epochs} epochs on digits")
-        return model
+        return model, log
 
     async def _tell_products(self, system: Running, told: set[tuple[str, str]]) -> None:
         """Tell of each product that came since."""
@@ -85,7 +98,8 @@ class Showcase:
                 first = (identity.subject, accuracy) if row == 0 else ("", "")
                 table.add_row(*first, layer, *hit)
         self._console.print(table)
-        wanted = len(self._identities) * len(declared_products())
+        # Of the network that was not trained there is no training history.
+        wanted = len(self._identities) * len(declared_products()) - sum(one.epochs == 0 for one in NETWORKS)
         last = self._identities[0].subject
         self._console.print(Text(f"layerscope show {last}\nlayerscope similar {last} 4", style="cyan"))
         self._console.print(f"{complete} of {wanted} products complete in {time.monotonic() - self._start:.0f} s")

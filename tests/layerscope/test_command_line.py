@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.models import PRODUCTS, packed
+from tests.models import ANALYSED, PRODUCTS, packed
 from tests.stack import ROOT, layerscope
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
@@ -40,7 +41,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
     uploaded = layerscope("upload", str(model), "digits/lenet/1", "--at", str(directory), "--json")
     assert uploaded.returncode == 0, uploaded.stderr
     answer = json.loads(uploaded.stdout)
-    assert {name: line["state"] for name, line in answer["products"].items()} == dict.fromkeys(PRODUCTS, "complete")
+    assert {name for name, line in answer["products"].items() if line["state"] == "complete"} == ANALYSED
     return directory
 
 
@@ -59,6 +60,17 @@ def test_similar_finds_the_layers_of_a_second_model(system: Path) -> None:
     hits = json.loads(asked.stdout)["hits"]
     assert {hit["version"] for hit in hits} == {"2"}
     assert hits == sorted(hits, key=lambda hit: -hit["score"])
+
+
+def test_export_writes_the_page_as_one_file(system: Path, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    written = layerscope("export", "digits/lenet/1", "--out", str(file), "--at", str(system))
+    assert written.returncode == 0 and f"wrote {file}" in written.stderr + written.stdout
+    html = file.read_text(encoding="utf-8")
+    assert "Verdict" in html and "data:image/png;base64," in html and not re.search(r'(src|href)="(?!#|data:)', html)
+    missing = layerscope("export", "digits/lenet/9", "--out", str(tmp_path / "none.html"), "--at", str(system))
+    assert missing.returncode != 0 and "There is no model digits/lenet/9." in missing.stderr
+    assert not (tmp_path / "none.html").exists()
 
 
 def test_nothing_is_missing_afterwards(system: Path) -> None:

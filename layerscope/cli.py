@@ -167,8 +167,8 @@ def pack(
     to: Annotated[Path, typer.Option("--out", help="file to write")] = Path("model.safetensors"),
 ) -> None:
     """Write a model of your own code in the safe form. This imports your module, in this process."""
-    from layerscope.pack import load_object
-    from layerscope.pack import pack as packed
+    from layerscope.packing import load_object
+    from layerscope.packing import pack as packed
 
     sys.path.insert(0, str(Path.cwd()))
     content = packed(load_object(target))
@@ -207,6 +207,19 @@ def show(
     else:
         answer = ModelAnswer.model_validate(asyncio.run(_get(system, client.model_path(Identity.parse(name)))))
         _print(answer, tables.model(answer), as_json)
+
+
+@app.command()
+def serve(at: At = None, port: Annotated[int, typer.Option(min=1, max=65535)] = 8080) -> None:
+    """Show the pages of a system that is one directory, until Ctrl-C. The real stack has them at its URL."""
+    system = systems.locate(at)
+    if not isinstance(system, Embedded):
+        out.print(f"open {system.url}/models")
+        return
+    from layerscope.serving import run
+
+    out.print(f"open http://127.0.0.1:{port}/models", markup=False)
+    run(system.directory, port)
 
 
 @app.command()

@@ -101,7 +101,9 @@ class Showcase:
         # Of the network that was not trained there is no training history.
         wanted = len(self._identities) * len(declared_products()) - sum(one.epochs == 0 for one in NETWORKS)
         last = self._identities[0].subject
-        self._console.print(Text(f"layerscope show {last}\nlayerscope similar {last} 4", style="cyan"))
+        self._console.print(
+            Text(f"layerscope show {last}\nlayerscope similar {last} 4\nlayerscope serve", style="cyan")
+        )
         self._console.print(f"{complete} of {wanted} products complete in {time.monotonic() - self._start:.0f} s")
         return complete == wanted
 

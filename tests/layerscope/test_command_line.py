@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
+from layerscope.servers import free_ports
 from tests.models import ANALYSED, PRODUCTS, packed
-from tests.stack import ROOT, layerscope
+from tests.stack import ROOT, eventually, layerscope
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
@@ -71,6 +73,22 @@ def test_export_writes_the_page_as_one_file(system: Path, tmp_path: Path) -> Non
     missing = layerscope("export", "digits/lenet/9", "--out", str(tmp_path / "none.html"), "--at", str(system))
     assert missing.returncode != 0 and "There is no model digits/lenet/9." in missing.stderr
     assert not (tmp_path / "none.html").exists()
+
+
+def test_serve_shows_the_pages_of_a_directory(system: Path) -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "layerscope.cli", "serve", "--at", str(system), "--port", str(port)]
+    serving = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"accept": "text/html"}) as browser:
+            listed = eventually(lambda: browser.get("/models"), seconds=60)
+            assert "lenet" in listed.text
+            assert browser.get("/models/digits/lenet/1").status_code == 200
+            assert browser.get("/models", headers={"host": "evil.example"}).status_code == 421
+    finally:
+        serving.terminate()
+        said, _ = serving.communicate(timeout=30)
+    assert f"http://127.0.0.1:{port}/models" in said
 
 
 def test_nothing_is_missing_afterwards(system: Path) -> None:

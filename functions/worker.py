@@ -92,13 +92,17 @@ class Worker:
         raise WorkFailed(f"the computation raised {kind}")
 
     def _spawned(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
-        if self._child is None or self._pipe is None or not self._child.is_alive():
+        child, pipe = self._child, self._pipe
+        if child is None or pipe is None or not child.is_alive():
             spawn = multiprocessing.get_context("spawn")
-            self._pipe, theirs = spawn.Pipe()
-            self._child = spawn.Process(target=_serve, args=(theirs, os.getpid(), self._confine), daemon=True)
-            self._child.start()
+            pipe, theirs = spawn.Pipe()
+            child = spawn.Process(target=_serve, args=(theirs, os.getpid(), self._confine), daemon=True)
+            self._child, self._pipe = child, pipe
+            child.start()
             theirs.close()
-        return self._child, self._pipe
+            if self._child is not child:  # stopped while it started, when there was nothing to end yet
+                child.kill()
+        return child, pipe
 
     def _wait(self, child: multiprocessing.process.BaseProcess, pipe: Connection, seconds: float, late: str) -> None:
         deadline = time.monotonic() + seconds

@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from layerscope.pack import pack as pack
-    from layerscope.upload import upload as upload
+    from layerscope.packing import pack as pack
+    from layerscope.uploading import upload as upload
 
 __all__ = ["pack", "upload"]
 
 
 def __getattr__(name: str) -> object:
-    # torch is imported where a model is packed, not wherever the command line starts
+    # torch is imported where a model is packed, not wherever the command line starts; no module here has these names, as
+    # importing one would put it in the place of the function
     if name == "pack":
-        from layerscope.pack import pack
+        from layerscope.packing import pack
 
         return pack
     if name == "upload":
-        from layerscope.upload import upload
+        from layerscope.uploading import upload
 
         return upload
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,4 +28,7 @@ def architecture_file(architecture: str) -> bytes:
     try:
         return Path(architecture).read_bytes()
     except OSError as error:
-        raise Refused("unreadable", f"{architecture} cannot be read: {error.strerror or error}.") from error
+        message = f"{architecture} cannot be read: {error.strerror or error}."
+        raise Refused(
+            "unreadable", message, "Give the path of a JSON file, or a name: --architecture resnet18"
+        ) from error

@@ -74,7 +74,8 @@ async def written(description: Description, model: LanguageModel) -> Description
     names = {facts.unwell_layer, facts.clearest_layer}
     names |= {confusion.true_name, confusion.predicted_name} if confusion else set()
     templates = {one.language: one.text for one in description.texts}
-    texts = await write(Brief(TASK, data, {one for one in names if one}, templates), LANGUAGES, model)
+    brief = Brief(TASK, data, {one for one in names if one}, (facts.accuracy,), templates)
+    texts = await write(brief, LANGUAGES, model)
     told = (DescriptionText(language=one.language, text=one.text, written_by=one.written_by) for one in texts)
     return description.model_copy(update={"texts": tuple(told)})
 

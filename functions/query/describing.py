@@ -86,11 +86,11 @@ def _match(store: ObjectStore, pair: Pair) -> Match:
 
 
 def _position(layer: str, among: LayerList) -> int:
-    position = next((at for at, one in enumerate(among.layers) if one.layer == layer), None)
-    if position is None:
+    names = [one.layer for one in among.layers]
+    if layer not in names:
         subject = f"{among.dataset}/{among.model}/{among.version}"
         unknown("layer", f"{subject} has no layer {layer[:100]!r}.", f"GET /models/{subject}/layers lists them")
-    return position
+    return names.index(layer)
 
 
 def _model(store: ObjectStore, identity: Identity, layers: LayerList, position: int) -> ComparedModel:

@@ -77,7 +77,7 @@ class _Drawing:
         held = SubElement(svg, "g")
         SubElement(held, "title").text = _title(group)
         SubElement(held, "rect", shown | {"rx": "5", "stroke-opacity": ".45", "stroke-dasharray": "2 2"})
-        _text(held, frame.left + 6, frame.top + 13, _clipped(_title(group), width - 75), opacity=".8")
+        _text(held, frame.left + 6, frame.top + 13, _short_title(group, width - 75), opacity=".8")
 
     def _box(self, svg: Element, box: Box) -> None:
         member, width = box.member, box.right - box.left
@@ -120,6 +120,15 @@ def _title(group: Group) -> str:
         return "steps"
     last = f" … {group.last}" if group.times > 1 else ""
     return f"{group.name}{last} {group.kind}{_times(group)}"
+
+
+def _short_title(group: Group, room: float) -> str:
+    """Return as much of a title as there is room for; how often it repeats is always told."""
+    title, most = _title(group), int(room / CHARACTER)
+    if len(title) <= most or group.times == 1:
+        return _clipped(title, room)
+    name, times = group.name, _times(group)
+    return (name if len(name + times) <= most else f"…{name[len(name + times) + 1 - most :]}") + times
 
 
 def _times(group: Group) -> str:

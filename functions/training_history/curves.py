@@ -17,7 +17,7 @@ from schemas.products import TrainingEpoch
 
 WIDTH: Final = 400
 PANEL: Final = 190
-LEFT, RIGHT, TOP, BOTTOM = 44, 312, 26, 152
+LEFT, RIGHT, TOP, BOTTOM = 44, 312, 32, 156
 MOST_DOTS: Final = 40
 FEWEST_APART: Final = 13
 LINES: Final[dict[str, dict[str, str]]] = {

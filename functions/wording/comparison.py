@@ -43,7 +43,8 @@ def text(match: Match, language: Language) -> str:
 
 async def write(match: Match, language: Language, model: LanguageModel | None) -> Written:
     """Return a text about a match by the language model, or by the template where that cannot be."""
-    brief = Brief(TASK, facts(match), set(_names(match)), {language: text(match, language)})
+    told = (match.a.facts.accuracy, match.b.facts.accuracy)
+    brief = Brief(TASK, facts(match), set(_names(match)), told, {language: text(match, language)})
     (one,) = await written(brief, (language,), model)
     return one
 

@@ -2,7 +2,8 @@
 
 A numeral is allowed if it is one of the facts' numbers, or such a number rounded to as many digits as it has: as it is,
 or, of a share, in per cent. What is quoted and is a name of the facts does not count. Whether a number is told of the
-right thing is beyond this; that it was not made up is not.
+right thing is beyond this; that it was not made up is not. A text that tells nothing of what it was to tell, or a name
+that is a sentence as if it were its own, obeys a name instead of us.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Any, Final, Literal
 
 from schemas.products import Language
 
-Fault = Literal["empty", "too-long", "markup", "wrong-language", "made-up-number"]
+Fault = Literal["empty", "too-long", "markup", "wrong-language", "made-up-number", "beside-the-point", "name-as-text"]
 
 NOTHING: Final = 1e-7
 """What a share may differ from 0 or 1 by and still be told as such: less than one image in any test part."""
 SHORTEST: Final = 20
 LONGEST: Final[Mapping[Language, int]] = {"en": 900, "ko": 600}
+WORDS_OF_A_SENTENCE: Final = 3
 
 _MARKUP = re.compile(r"[<>\[\]{}|*_#`\\@]|://|www\.|[A-Za-z]{2,}\.[A-Za-z]{2,}", re.IGNORECASE)
 _NUMBER = re.compile(r"(?P<sign>(?<![\w%)])[-−+])?(?P<digits>\d[\d.,]*)(?P<percent>\s?(?:%|percent|per cent|퍼센트))?")
@@ -34,8 +36,18 @@ _IN_WORDS = re.compile(
 )
 
 
-def fault(text: str, language: Language, facts: Mapping[str, Any], names: Collection[str]) -> Fault | None:
-    """Return what is wrong with a text about these facts; None: it may be shown."""
+def fault(
+    text: str, language: Language, facts: Mapping[str, Any], names: Collection[str], told: Collection[float]
+) -> Fault | None:
+    """Return what is wrong with a text about these facts; None: it may be shown.
+
+    Args:
+        text: as the language model gave it.
+        language: the one that it was asked for in.
+        facts: JSON data; every number of the text is one of its numbers.
+        names: what may stand between quotation marks.
+        told: those of the numbers that it has to tell.
+    """
     if len(text.strip()) < SHORTEST:
         return "empty"
     if len(text) > LONGEST[language]:
@@ -45,7 +57,19 @@ def fault(text: str, language: Language, facts: Mapping[str, Any], names: Collec
         return "markup"
     if not _is_in(plain, language):
         return "wrong-language"
-    return None if _numbers_are_from(plain, list(numbers_in(facts))) else "made-up-number"
+    return _fault_of_content(plain, list(numbers_in(facts)), names, told)
+
+
+def _fault_of_content(
+    plain: str, numbers: list[float], names: Collection[str], told: Collection[float]
+) -> Fault | None:
+    if not _numbers_are_from(plain, numbers):
+        return "made-up-number"
+    found = list(_NUMBER.finditer(plain))
+    if not all(any(_is_known(one, plain, [number]) for one in found) for number in told):
+        return "beside-the-point"
+    sentences = [one for one in names if len(one.split()) >= WORDS_OF_A_SENTENCE]
+    return "name-as-text" if any(one.strip("…").lower() in plain.lower() for one in sentences) else None
 
 
 def without_names(text: str, names: Collection[str]) -> str:

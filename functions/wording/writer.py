@@ -29,11 +29,15 @@ _texts = Counter("layerscope_texts", "Texts about models, by who wrote them or w
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What is to be written: the task, its facts as JSON data, the names in them, and the template's texts."""
+    """What is to be written: the task, its facts as JSON data, the names in them, and the template's texts.
+
+    `told` are the numbers that no text about these facts leaves out.
+    """
 
     task: str
     facts: Mapping[str, Any]
     names: Collection[str]
+    told: Collection[float]
     templates: Mapping[Language, str]
 
 
@@ -61,11 +65,12 @@ async def _offered(brief: Brief, languages: Sequence[Language], model: LanguageM
 
 
 def _chosen(brief: Brief, language: Language, offered: str | None, model: LanguageModel | None) -> Written:
-    wrong = fault(offered.strip(), language, brief.facts, brief.names) if offered is not None else None
-    if offered is not None and wrong is None and model is not None:
-        _texts.labels("language model").inc()
-        return Written(offered.strip(), language, model.name)
-    if wrong is not None:
-        _log.warning("a template writes instead of the language model: its text in %s is %s", language, wrong)
+    wrong = None
+    if offered is not None and model is not None:
+        wrong = fault(offered.strip(), language, brief.facts, brief.names, brief.told)
+        if wrong is None:
+            _texts.labels("language model").inc()
+            return Written(offered.strip(), language, model.name)
+        _log.warning("a template writes instead of the language model: its text in %s: %s", language, wrong)
     _texts.labels(wrong or TEMPLATE).inc()
     return Written(brief.templates[language], language, TEMPLATE)

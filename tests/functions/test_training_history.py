@@ -348,6 +348,18 @@ def test_points_of_the_curve_lie_where_their_values_are() -> None:
     assert (dots[0][1] - dots[1][1]) * 2 == pytest.approx(dots[1][1] - dots[2][1], abs=0.4)
 
 
+def test_texts_of_a_panel_do_not_touch() -> None:
+    best_first = rows(train_accuracy=[0.75, 0.75, 0.75], test_accuracy=[1.0, 0.5, 0.75])
+    curves = compute({"history": json.dumps({"epochs": best_first}).encode()}).curves
+    title, best, *_, train, test = sorted(
+        (float(one.get("y", 0)), one.text or "")
+        for one in ET.fromstring(curves).iter(f"{SVG}text")
+        if (one.text or "x")[0].isalpha()
+    )
+    assert [one[1].split()[0] for one in (title, best)] == ["accuracy", "best"]
+    assert best[0] - title[0] >= 13 and test[0] - train[0] >= 13
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e-30, -3.0, 1e30])
 def test_one_value_is_a_curve_too(value: float) -> None:
     history = History.model_validate({"epochs": [{"train_loss": value}]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import time
@@ -157,6 +158,19 @@ async def test_a_cancelled_call_frees_the_worker() -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
         assert await worker.run(sleep, 0.0) == "slept"
+
+
+@pytest.mark.slow
+@in_loop
+async def test_a_worker_may_be_stopped_while_its_child_starts() -> None:
+    for delay in (0.0, 0.001, 0.002, 0.004, 0.008, 0.016):
+        async with working() as worker:
+            call = asyncio.ensure_future(worker.run(pid))
+            await asyncio.sleep(delay)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from torch import nn
 
 from functions import models
 from functions.errors import Refused
-from layerscope.pack import load_object, pack
+from layerscope.packing import load_object, pack
 
 SOURCE = """
 import torch

@@ -8,7 +8,7 @@ from torch import nn
 
 from layerscope import client
 from layerscope.history import Logged, sidecar
-from layerscope.pack import pack
+from layerscope.packing import pack
 from layerscope.systems import locate
 from schemas.identity import Identity
 

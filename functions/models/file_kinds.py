@@ -43,7 +43,7 @@ _REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
         "pickled-model",
         "This is a pickle, as old torch.save writes; it could run code when read.",
     ),
-    "onnx": ("onnx-model", "This looks like an ONNX model, which cannot be read yet."),
+    "onnx": ("onnx-model", "This looks like an ONNX model, not like the safe form."),
     "image": ("not-a-model", "This is a picture, not a model."),
     "text": ("not-a-model", "This is text, not a model."),
     "empty": ("empty-file", "The file is empty."),

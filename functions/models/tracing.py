@@ -157,7 +157,7 @@ class _Tracer(torch.fx.Tracer):
         return self._refused(
             f"unknown-{what}",
             f"The {what} {shown(name)} is used, which the safe form does not know",
-            f"Write that step with one of those in functions/vocabulary.py, then: {PACK_COMMAND}",
+            f"Write that step with one of those in functions/models/vocabulary.py, then: {PACK_COMMAND}",
         )
 
     def _refused(self, code: str, what: str, hint: str) -> Refused:

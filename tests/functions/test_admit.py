@@ -51,7 +51,7 @@ class System:
         )
         self.admitting = self.attached(Admit())
         self.history = self.attached(new_history())
-        for name, size in (("digits", 28), ("photos", 224)):
+        for name, size in (("thumbnails", 28), ("photos", 224)):
             part = Part(np.zeros((4, size, size, 1), np.uint8), np.arange(4, dtype=np.int64))
             datasets.write(self.store, name, tuple("0123456789"), {"test": part, "probe": part})
 
@@ -159,15 +159,16 @@ def test_a_sidecar_that_says_nothing_of_use_is_a_refusal(system: System, tmp_pat
     assert record.refusal.hint
 
 
+@pytest.mark.slow
 def test_what_would_need_too_much_memory_for_its_datasets_images_is_refused_with_the_numbers(
     system: System, tmp_path: Path
 ) -> None:
     small = system.attached(Admit(), SMALL_MEMORY)
     network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
     upload = kinds.whole(network, tmp_path)
-    for dataset in ("digits", "photos", "unknown"):
+    for dataset in ("thumbnails", "photos", "unknown"):
         system.tell(system.put(f"{dataset}/pooled/1", upload), by=small)
-    assert system.record("digits/pooled/1").state == "admitted"
+    assert system.record("thumbnails/pooled/1").state == "admitted"
     assert system.record("unknown/pooled/1").state == "admitted"
     refusal = system.record("photos/pooled/1").refusal
     assert refusal is not None

@@ -22,7 +22,7 @@ from tests.functions.networks import Tutorial, randomise
 torchvision = pytest.importorskip("torchvision")
 
 NAMES: Final = sorted(name for family in FAMILIES for name in family.members)
-QUICK: Final = ["resnet18", "squeezenet1_1", "vit_b_32"]
+QUICK: Final = ["resnet18", "squeezenet1_1"]
 RESCALING: Final = ("googlenet", "inception_v3")
 
 
@@ -105,10 +105,8 @@ def test_every_classifier_is_known_by_its_state_dict(name: str) -> None:
     check_recognised(name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["resnet18", *(pytest.param(name, marks=pytest.mark.slow) for name in ("regnet_y_400mf", "mnasnet0_5"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "regnet_y_400mf", "mnasnet0_5"])
 def test_a_rebuilt_classifier_gives_the_same_outputs(name: str) -> None:
     theirs = randomise(torchvision.models.get_model(name, num_classes=10))
 
@@ -141,6 +139,7 @@ def test_a_vision_transformer_is_of_the_image_size_of_its_positions() -> None:
     check_same_outputs(filled(known, theirs.state_dict()), theirs, 64)
 
 
+@pytest.mark.slow
 def test_building_takes_no_memory() -> None:
     known = recognise(shapes_of(state_of("vit_h_14", classes=10, channels=3)))
 
@@ -153,6 +152,7 @@ def test_building_takes_no_memory() -> None:
 # Old files -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_batch_norms_saved_without_counters_count_from_zero() -> None:
     theirs = randomise(torchvision.models.resnet18(num_classes=10))
     state = {key: tensor for key, tensor in theirs.state_dict().items() if not key.endswith("num_batches_tracked")}
@@ -202,7 +202,9 @@ HEADS: Final[Mapping[str, Callable[[int], nn.Module]]] = {
 }
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "head", ["two", *(pytest.param(head, marks=pytest.mark.slow) for head in HEADS if head != "two")]
+)
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["last", "whole"])
 def test_a_replaced_head_is_known_by_its_keys(head: str, whole: bool) -> None:
     theirs = torchvision.models.mobilenet_v3_small(num_classes=10)
@@ -243,6 +245,7 @@ def test_a_head_that_keys_do_not_tell_is_refused(head: nn.Module) -> None:
     assert "'fc" in refused.message
 
 
+@pytest.mark.slow
 def test_a_stem_for_one_channel_may_have_got_a_bias() -> None:
     theirs = torchvision.models.resnet18(num_classes=10)
     theirs.conv1 = nn.Conv2d(1, 64, 7, 2, 3)
@@ -253,6 +256,7 @@ def test_a_stem_for_one_channel_may_have_got_a_bias() -> None:
     check_same_outputs(ours, theirs, 64, channels=1)
 
 
+@pytest.mark.slow
 def test_a_stem_for_small_images_has_to_be_named() -> None:
     theirs = torchvision.models.resnet18(num_classes=10)
     theirs.conv1 = nn.Conv2d(1, 64, 3, padding=1, bias=False)
@@ -269,14 +273,8 @@ def test_a_stem_for_small_images_has_to_be_named() -> None:
 # Auxiliary heads and rescaled input ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("auxiliary", "rescaled"),
-    [
-        (True, True),
-        pytest.param(True, False, marks=pytest.mark.slow),
-        pytest.param(False, True, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("auxiliary", "rescaled"), [(True, True), (True, False), (False, True)])
 def test_googlenet_has_to_be_named_with_or_without_its_rescaling(auxiliary: bool, rescaled: bool) -> None:
     theirs = torchvision.models.googlenet(
         num_classes=10, aux_logits=auxiliary, transform_input=rescaled, init_weights=False
@@ -369,6 +367,7 @@ def test_a_state_dict_that_would_not_load_strictly_is_refused(change: str) -> No
     assert "resnet18" in refused.message
 
 
+@pytest.mark.slow
 def test_positions_that_are_no_square_of_patches_are_refused() -> None:
     shapes = own_shapes(make("vit_b_32"))
     for positions in ((1, 51, 768), (1, 0, 768), (1, 1, 768), (1, 50, 768, 1)):

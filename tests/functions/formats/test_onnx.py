@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -532,6 +532,7 @@ def chain(steps: int) -> ModelProto:
     return model_of([node("Relu", "x", "v0"), *nodes, node("Relu", f"v{steps}")], {})
 
 
+LONG: Final = ("many empty nodes", "too many steps", "doubling constants")
 HOSTILE: dict[str, tuple[Any, str]] = {
     "10^12 elements": (lambda: bomb(10**6, 10**6, 1, 1), "bad-tensor"),
     "overflowing dims": (lambda: bomb(2**62, 4, 1, 1), "bad-tensor"),
@@ -630,7 +631,9 @@ HOSTILE: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in HOSTILE]
+)
 def test_a_hostile_file_is_refused_by_code(name: str, tmp_path: Path) -> None:
     make, code = HOSTILE[name]
 
@@ -655,6 +658,7 @@ def test_a_file_that_was_cut_off_is_refused(kept: float, tmp_path: Path) -> None
 MUTANTS = 400
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_mutants_are_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
     generator = np.random.default_rng(20)

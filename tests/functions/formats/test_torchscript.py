@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import torch
@@ -362,6 +362,8 @@ def returning(expression: str) -> str:
 
 
 NESTED = "torch.relu(" * 5_000 + "x" + ")" * 5_000
+LONG: Final = ("many steps", "many numbers", "long line", "brackets and spaces", "spaces", "joined strings")
+DOUBLED = [f"a{number + 1} = [a{number}, a{number}]" for number in range(40)]
 HOSTILE: dict[str, tuple[str, str]] = {
     "reads a file": (returning('torch.add(x, torch.from_file("/etc/passwd", False, 100))'), "unknown-operator"),
     "writes a file": (of('torch.save(x, "owned")', "return x"), "unknown-operator"),
@@ -428,7 +430,19 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "spaces and dots": (returning("x" + ". " * 200_000), "bad-code"),
     "brackets and spaces": (of("return x" + ") " * 300_000), "bad-code"),
     "much code": (of(*["x = torch.relu(x)"] * 150_000, "return x"), "too-much-code"),
-    "many steps": (of(*["x = torch.relu(x)"] * 30_000, "return x"), "too-many-nodes"),
+    "many steps": (of(*["x = torch.relu(x)"] * 15_000, "return x"), "too-many-nodes"),
+    "many lines": (of(*["x = torch.relu(x)"] * 30_000, "return x"), "too-much-code"),
+    "many numbers": (returning("torch.relu([" + "1, " * 100_000 + "1])"), "too-many-nodes"),
+    "doubled lists": (of("a0 = [x, x]", *DOUBLED, "return torch.cat(a40)"), "too-deep"),
+    "doubled sizes": (of("a0 = (1, 1)", *DOUBLED, "return torch.view(x, a40)"), "too-deep"),
+    "lists of lists": (
+        of("a = [" + "[], " * 3_000 + "]", *(f"{b} = [" + f"{a}, " * 3_000 + "]" for a, b in ("ab", "bc"))),
+        "too-many-nodes",
+    ),
+    "a long list, often": (
+        of("a = [" + "x, " * 15_000 + "]", *["x = torch.add(x, torch.stack(a))"] * 4_000, "return x"),
+        "too-many-nodes",
+    ),
     "not finite": (returning("torch.mul(x, 1e999)"), "bad-code"),
     "unknown name": (returning("y"), "bad-code"),
     "unknown tensor": (returning("self.secret"), "bad-code"),
@@ -516,7 +530,9 @@ def test_the_honest_archive_is_read_and_rewriting_it_keeps_it(honest: bytes, tmp
         assert torch.equal(changed(x), x * changed.weight)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in HOSTILE]
+)
 def test_a_hostile_archive_is_refused_in_time_and_does_nothing(
     name: str, honest: bytes, watch: Watch, tmp_path: Path
 ) -> None:
@@ -554,6 +570,71 @@ def test_the_watch_sees_what_it_is_there_for(watch: Watch, tmp_path: Path) -> No
     finally:
         watch.path = None
     assert {"open", "exec"} <= set(watch.seen)
+
+
+class Around(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.inner(x)
+        return result
+
+
+def edited(model: nn.Module, x: Tensor, path: Path, edit: Callable[[str], str]) -> None:
+    """Trace a model to a file in which each class has other code."""
+    traced(model, x, path)
+    made = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(made, "w") as new:
+        for name in old.namelist():
+            if not name.endswith(".debug_pkl"):
+                content = old.read(name)
+                new.writestr(name, edit(content.decode()) if name.endswith(".py") else content)
+    path.write_bytes(made.getvalue())
+
+
+def test_a_layer_is_not_made_with_arguments_beyond_their_limits(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.LSTM(4, 4, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.inner(x)[0]
+            return result
+
+    edited(
+        Net().eval(), torch.rand(2, 3, 4), tmp_path / "model.pt", lambda text: text.replace(" 2, 0.", " 999999999, 0.")
+    )
+    start = time.thread_time()
+
+    with pytest.raises(Refused, match="num_layers=999999999"):
+        read_traced(tmp_path / "model.pt")
+
+    assert time.thread_time() - start < 3
+
+
+def test_layers_that_differ_are_made_a_few_times_only(tmp_path: Path) -> None:
+    def many(text: str) -> str:
+        """Give the layer many forwards, each with another slope."""
+        head, _, body = text.partition("  def forward(")
+        if "LeakyReLU" not in head:
+            return text.replace(
+                "return (inner).forward(x, )",
+                "\n    ".join(f"x = (inner).forward{number}(x, )" for number in range(2_500)) + "\n    return x",
+            )
+        forwards = (body.replace("0.01", f"0.{1_000 + number}", 1) for number in range(2_500))
+        return head + "".join(f"  def forward{number}({forward}" for number, forward in enumerate(forwards))
+
+    edited(Around(nn.LeakyReLU()).eval(), torch.rand(2, 3), tmp_path / "model.pt", many)
+    start = time.thread_time()
+
+    with pytest.raises(Refused) as caught:
+        read_traced(tmp_path / "model.pt")
+
+    assert caught.value.code == "too-many-modules"
+    assert time.thread_time() - start < 3
 
 
 def test_modules_that_hold_each_other_are_refused(honest: bytes, tmp_path: Path) -> None:

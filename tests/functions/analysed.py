@@ -22,12 +22,13 @@ ALL = tuple(product.declared.name for product in declared_products())
 
 @dataclass
 class Given:
-    """A file as it is uploaded, what lies beside it, and the products that are made of it."""
+    """A file as it is uploaded, what lies beside it, and the products that are made of it; or one that is there."""
 
     subject: str
     content: bytes
     beside: Mapping[str, bytes] = field(default_factory=dict)
     products: Collection[str] = ALL
+    is_there: bool = False
 
     @property
     def identity(self) -> Identity:
@@ -43,12 +44,12 @@ def analyse(services: Services, *given: Given) -> None:
             function.attach(services)
         try:
             for one in given:
-                _put(services, one)
-                await _ask(functions["admit"], one, ModelUploaded(bucket=keys.MODELS, key=_key(one), etag=""))
+                if not one.is_there:
+                    _put(services, one)
+                    await _ask(functions["admit"], one, ModelUploaded(bucket=keys.MODELS, key=_key(one), etag=""))
                 for name in (*ALL, "index"):
                     if name in one.products or name == "index":
-                        who = one.identity.model_dump() if hasattr(one.identity, "model_dump") else _who(one.identity)
-                        await _ask(functions[name], one, ProductRequested(**who, product=name))
+                        await _ask(functions[name], one, ProductRequested(**_who(one.identity), product=name))
         finally:
             for function in functions.values():
                 await function.stop()

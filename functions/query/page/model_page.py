@@ -10,7 +10,7 @@ from urllib.parse import quote
 from functions.query.answers import Told
 from functions.query.page.rendering import render
 from schemas.identity import Identity
-from schemas.queries import FileLink
+from schemas.queries import FileLink, ProductLine
 
 Url = Callable[[FileLink], str]
 
@@ -79,7 +79,7 @@ def model_page(told: Told, texts: Mapping[str, str], url: Url, *, inline: bool =
         texts=_Data(texts),
         inline=inline,
         waiting=[name for name, line in lines.items() if line.state == "computing"],
-        absent=[name for name, line in lines.items() if line.state in ("refused", "failed") and name not in data],
+        absent=_absent(lines, data),
         sections=[(id, title) for product, id, title in SECTIONS if product in data],
         names=_names(data),
         sheets={
@@ -111,6 +111,25 @@ def _cells(examples: Mapping[str, Any]) -> dict[tuple[int, int], Any]:
     few = len(examples.get("classes", ())) <= CLASSES_IN_A_TABLE
     listed = examples.get("cells", ())
     return {(one["true"], one["predicted"]): one for one in listed if few or one["true"] != one["predicted"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Products that cannot be shown; the reasons, with hints, are told first where even the verdict is among them."""
+
+    names: tuple[str, ...]
+    reasons: tuple[tuple[str, str], ...]
+
+
+def _absent(lines: Mapping[str, ProductLine], data: Mapping[str, Any]) -> Absent:
+    absent = {name: line for name, line in lines.items() if line.state in ("refused", "failed") and name not in data}
+    told = []
+    for line in absent.values() if "evaluation" in absent else ():
+        if line.refusal is not None and line.refusal.code not in ("refused-input", "no-history"):
+            told.append((line.refusal.message, line.refusal.hint))
+        elif line.reason is not None:
+            told.append((line.reason, ""))
+    return Absent(tuple(absent), tuple(dict.fromkeys(told)))
 
 
 def _names(data: Mapping[str, Any]) -> list[str]:

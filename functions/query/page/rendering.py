@@ -63,8 +63,8 @@ def render(template: str, **values: Any) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Write a share of 1: "94.4 %"; a dash where there is none."""
-    return "–" if share is None else f"{100 * share:.1f} %"
+    """Write a share of 1: "94.4 %", which no line break parts; a dash where there is none."""
+    return "–" if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def figure(number: float | None) -> str:

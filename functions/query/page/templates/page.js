@@ -15,8 +15,14 @@ function cell(row, text, kind = "td") {
   return made;
 }
 
-function listed(hits) {
+function listed(hits, label) {
+  const region = document.createElement("div");
+  region.className = "scroll";
+  region.tabIndex = 0;
+  region.setAttribute("role", "region");
+  region.setAttribute("aria-label", label);
   const list = document.createElement("table");
+  region.append(list);
   list.className = "list";
   const head = list.createTHead().insertRow();
   for (const name of ["Model", "Layer", "Similarity", "Accuracy"]) cell(head, name, "th").scope = "col";
@@ -32,7 +38,7 @@ function listed(hits) {
     cell(row, hit.score.toFixed(2)).className = "n";
     cell(row, hit.test_accuracy === null ? "" : (100 * hit.test_accuracy).toFixed(1) + " %").className = "n";
   }
-  return list;
+  return region;
 }
 
 async function showSimilar(details) {
@@ -41,7 +47,7 @@ async function showSimilar(details) {
   const place = details.querySelector(".similar");
   try {
     const told = await json(details.dataset.similar + "?k=5");
-    if (told.hits.length) place.before(listed(told.hits));
+    if (told.hits.length) place.before(listed(told.hits, place.textContent));
     else if (told.reason) place.before(told.reason);
   } catch {
     delete details.dataset.asked;

@@ -1,0 +1,282 @@
+"""Pages as they are sent: headers, states, links, figures. What a browser makes of them: `test_pages_in_browser.py`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from functions.query.func import QueryFunction
+from functions.query.page.rendering import assets, enlarged, figure, hundredths, percent, size
+from functions.query.page_routes import headers
+from functions.services import Services
+from schemas.manifests import Refusal
+from schemas.products import (
+    Calibration,
+    ClassFigures,
+    ConfusionMatrix,
+    Evaluation,
+    LayerVectors,
+    Summary,
+    TrainingHistory,
+)
+from tests.functions.asking import LAYER, OTHERS, WHO, Down, index, run, settle, started, with_cache
+from tests.functions.bucket import Bucket, add_dataset, evaluation, ok_layers, services
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+PAGE = f"/models/{WHO.subject}"
+
+
+@pytest.fixture
+def given_services(tmp_path: Path) -> Services:
+    made = services(tmp_path)
+    add_dataset(made.store)
+    return made
+
+
+def page(made: Services | QueryFunction, path: str, status: int = 200, **parameters: str) -> str:
+    answer = answered(made, path, **parameters)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    return answer.text
+
+
+def answered(made: Services | QueryFunction, path: str, **parameters: str) -> httpx.Response:
+    answer: httpx.Response = run(made, lambda client: client.get(path, params=parameters or None, headers=BROWSER))
+    return answer
+
+
+def text_of(html: str) -> str:
+    """Return a page without its markup."""
+    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+
+
+def test_a_page_allows_no_script_style_or_picture_but_its_own(given_services: Services) -> None:
+    answer = answered(given_services, "/models")
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none';") and "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["vary"] == "accept"
+
+
+def test_pictures_may_come_from_where_the_store_gives_them_and_from_nowhere_else() -> None:
+    policy = headers(["https://s3.example:9000/products/blobs/1?X-Amz-Signature=1", "/models/a/b/c/products/p/f.png"])
+    assert "img-src 'self' https://s3.example:9000;" in policy["content-security-policy"]
+    assert "img-src 'self';" in headers(["/models/a/b/c/products/p/f.png"])["content-security-policy"]
+
+
+def test_no_page_has_a_style_attribute_or_a_handler(given_services: Services) -> None:
+    settle(given_services, {WHO: 0.5, OTHERS[0]: 0.9})
+    asked = started(given_services)
+    paths = [
+        "/models",
+        PAGE,
+        "/refusals",
+        f"{PAGE}/layers/{LAYER}/similar",
+        f"/compare?a={WHO.subject}&b={OTHERS[0].subject}",
+    ]
+    for path in paths:
+        assert not re.search(r"<[^>]*\s(style|on\w+)\s*=", page(asked, path)), path
+
+
+def test_the_same_path_gives_json_to_programs_and_to_who_asks_for_it_by_name(given_services: Services) -> None:
+    settle(given_services, {WHO: 0.5, OTHERS[0]: 0.9})
+    asked = started(given_services)
+    compared = f"/compare?a={WHO.subject}&b={OTHERS[0].subject}"
+    for path in ("/models", PAGE, "/refusals", f"{PAGE}/layers/{LAYER}/similar", compared):
+        by_name = answered(asked, path + ("&" if "?" in path else "?") + "format=json")
+        plain = run(asked, lambda client, path=path: client.get(path))
+        assert by_name.headers["content-type"] == plain.headers["content-type"] == "application/json"
+        assert by_name.json() == plain.json()
+
+
+def test_assets_are_named_by_content_and_kept_for_good(given_services: Services) -> None:
+    asked = started(given_services)
+    html = page(asked, "/models")
+    for asset in assets().values():
+        assert asset.url in html
+        answer = run(asked, lambda client, url=asset.url: client.get(url))
+        assert answer.text == asset.text and "immutable" in answer.headers["cache-control"]
+        wrong = run(asked, lambda client, name=asset.name: client.get(f"/assets/0000/{name}"))
+        assert wrong.status_code == httpx.codes.NOT_FOUND
+
+
+def test_the_verdict_comes_first_with_its_interval(given_services: Services) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    bucket.write(judged())
+    told = text_of(page(given_services, PAGE))
+    assert "66.7 %" in told and "expect 30.0 % to 90.3 %" in told and "Guessing would reach about 50.0 %" in told
+    assert told.index("Verdict") < told.index("Class by class") < told.index("Products")
+
+
+def judged() -> Evaluation:
+    classes = tuple(
+        ClassFigures(name=name, support=3, predicted=3, precision=2 / 3, recall=2 / 3, f1=2 / 3)
+        for name in ("no", "yes")
+    )
+    figures = {"correct": 4, "accuracy_low": 0.3, "accuracy_high": 0.903, "classes": classes}
+    return evaluation(2 / 3).model_copy(update=figures)
+
+
+@pytest.mark.parametrize(("ece", "words"), [(0.02, "Yes, as far as 6 images can tell"), (0.2, "Not quite")])
+def test_calibration_is_judged_against_chance(given_services: Services, ece: float, words: str) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    calibration = Calibration(ece=ece, noise_floor=0.05, noise_floor_95=0.1, bins=())
+    bucket.write(judged().model_copy(update={"calibration": calibration}))
+    assert words in text_of(page(given_services, PAGE))
+
+
+def test_what_is_still_computing_is_named_and_the_page_watches_it(given_services: Services) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    bucket.write(judged())
+    html = page(given_services, PAGE)
+    assert "Still computing:" in html and "layer vectors" in html and f'data-watch="{PAGE}"' in html
+    assert '<noscript><meta http-equiv="refresh"' in html
+    bucket.refuse_rest()
+    html = page(given_services, PAGE)
+    assert "Still computing:" not in html and "data-watch" not in html and "refresh" not in html
+
+
+def test_an_upload_that_nobody_has_read_yet_says_so(given_services: Services) -> None:
+    Bucket(given_services.store, WHO).put()
+    html = page(given_services, PAGE)
+    assert "The upload is being read." in html and "data-watch" in html
+
+
+def test_a_refused_upload_shows_its_message_and_hint_and_nothing_of_them_is_markup(given_services: Services) -> None:
+    refusal = Refusal(code="bad", message="<b>It</b> cannot be read.", hint="type <this> & that")
+    Bucket(given_services.store, WHO).admit(refusal=refusal)
+    html = page(given_services, PAGE)
+    assert "&lt;b&gt;It&lt;/b&gt; cannot be read." in html and "type &lt;this&gt; &amp; that" in html
+
+
+def test_reading_that_failed_is_told(given_services: Services) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.put()
+    bucket.fail(None, "out of memory")
+    assert "out of memory" in page(given_services, PAGE)
+
+
+def test_products_that_cannot_be_had_are_named_at_the_top_with_the_reason_where_the_verdict_is_one(
+    given_services: Services,
+) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    bucket.refuse(Summary)
+    top = page(given_services, PAGE).partition("<h2")[0]
+    assert "Not on this page:" in top and "summary" in top and "cannot have summary" not in top
+    bucket.refuse(Evaluation)
+    bucket.fail(TrainingHistory, "it broke & burnt")
+    top = page(given_services, PAGE).partition("<h2")[0]
+    assert "This model cannot have evaluation." in top and "upload another" in top and "it broke &amp; burnt" in top
+
+
+def test_files_are_linked_by_their_content(given_services: Services) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    manifest = bucket.write(judged())
+    file = manifest.files[0]
+    link = f"{PAGE}/products/evaluation/{file.name}?sha256={file.sha256}"
+    assert link in page(given_services, PAGE)
+    answer = run(given_services, lambda client: client.get(link))
+    assert answer.status_code == httpx.codes.OK and "immutable" in answer.headers["cache-control"]
+
+
+def test_a_layer_that_is_not_well_says_so_in_the_column(given_services: Services) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.settle(
+        1,
+        layers=[
+            layer.model_copy(update={"state": "constant"} if at == 1 else {}) for at, layer in enumerate(ok_layers(3))
+        ],
+    )
+    html = page(given_services, PAGE)
+    sick = html.split("<summary>")[-2]
+    assert '<span class="state failed">constant</span>' in html and f"{LAYER}:1" in html
+    assert html.count("data-similar") == 2 and sick  # a constant layer is like no other
+
+
+def test_a_confusion_matrix_of_many_classes_is_told_by_its_mistakes(given_services: Services) -> None:
+    names = tuple(f"class {at}" for at in range(31))
+    zeros = tuple(tuple(0 for _ in names) for _ in names)
+    worst: Any = {
+        "true": 1,
+        "predicted": 2,
+        "true_name": "class 1",
+        "predicted_name": "class 2",
+        "images": 3,
+        "rate": 0.5,
+    }
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    bucket.write(
+        ConfusionMatrix(classes=names, counts=zeros, rates=zeros, left_out=0, most_confused=(worst,), heatmap=b"png")
+    )
+    html = page(given_services, PAGE)
+    assert "too many for a table" in html and '<table class="matrix">' not in html and "class 2" in html
+
+
+def test_the_comparison_says_when_the_images_cannot_tell_the_two_apart(given_services: Services) -> None:
+    for at, (one, accuracy) in enumerate(((WHO, 0.6), (OTHERS[0], 0.7))):
+        bucket = Bucket(given_services.store, one)
+        bucket.settle(at, accuracy)
+    html = page(given_services, "/compare", a=WHO.subject, b=OTHERS[0].subject)
+    assert "Their intervals overlap: 6 test images do not tell" in html
+    assert html.count("/similar/description?") == len(ok_layers(4))  # the strongest of each row
+
+
+def test_models_without_layers_are_compared_by_the_rest(given_services: Services) -> None:
+    Bucket(given_services.store, WHO).settle(1)
+    bucket = Bucket(given_services.store, OTHERS[0])
+    bucket.admit()
+    bucket.refuse(LayerVectors)
+    html = page(given_services, "/compare", a=WHO.subject, b=OTHERS[0].subject)
+    assert "75.0 %" in text_of(html) and "This model cannot have layer_vectors." in html
+    missing = answered(given_services, f"/compare?a={WHO.subject}&b=tiny/nothing/1")
+    assert missing.status_code == httpx.codes.NOT_FOUND
+
+
+def test_the_list_leads_to_models_and_offers_those_that_were_read_for_comparison(given_services: Services) -> None:
+    settle(given_services, {WHO: 0.5})
+    Bucket(given_services.store, OTHERS[0]).admit(refusal=Refusal(code="bad", message="No <model>.", hint=""))
+    index(given_services, WHO, OTHERS[0])
+    html = page(given_services, "/models")
+    assert f'href="{PAGE}"' in html and "No &lt;model&gt;." in html
+    assert f'value="{WHO.subject}"' in html and f'value="{OTHERS[0].subject}"' not in html
+
+
+def test_pages_are_served_while_the_cache_is_down(given_services: Services) -> None:
+    settle(given_services, {WHO: 0.5})
+    assert WHO.model in page(with_cache(given_services, Down()), PAGE)
+
+
+def test_what_is_not_there_is_told_as_a_page(given_services: Services) -> None:
+    assert "There is no model tiny/net/1." in page(given_services, PAGE, 404)
+    assert "All models" in page(given_services, "/nowhere", 404)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "pixels", "shown"),
+    [
+        (28, 28, 112, (112, 112)),
+        (32, 32, 112, (96, 96)),
+        (8, 8, 64, (64, 64)),
+        (28, 28, 32, (28, 28)),
+        (224, 112, 64, (64, 32)),
+    ],
+)
+def test_pictures_are_enlarged_by_whole_pixels(width: int, height: int, pixels: int, shown: tuple[int, int]) -> None:
+    assert enlarged({"x": 0, "y": 0, "w": width, "h": height}, pixels) == shown
+
+
+def test_figures_are_written_for_people() -> None:
+    assert (percent(0.9444), percent(None)) == ("94.4\N{NO-BREAK SPACE}%", "–")
+    assert (figure(0.012345), figure(1234567.0), figure(None)) == ("0.0123", "1,234,567", "–")
+    assert (hundredths(-0.5), hundredths(None)) == ("−0.50", "–")
+    assert (size(12), size(97_200), size(4_500_000), size(2 * 10**9)) == ("12 bytes", "97.2 kB", "4.5 MB", "2 GB")

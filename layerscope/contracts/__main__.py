@@ -1,4 +1,8 @@
-"""`python -m layerscope.contracts` writes the AsyncAPI and OpenAPI documents; `--check` tells which differ from the code."""
+"""`python -m layerscope.contracts` writes the AsyncAPI and OpenAPI documents.
+
+`--check` tells which differ from the code, and what they would break for those who built on the last release;
+`--release` makes them the last release.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,11 @@ from typing import Any, Final
 
 from functions.query.routes import application
 from layerscope.contracts import asyncapi
+from layerscope.contracts.compatible import breaking
 
 FOLDER: Final = Path(__file__).parent
+RELEASED: Final = FOLDER / "released"
+NAMES: Final = ("asyncapi.json", "openapi.json")
 
 
 def documents() -> dict[str, dict[str, Any]]:
@@ -20,19 +27,31 @@ def documents() -> dict[str, dict[str, Any]]:
     def given() -> Any:
         raise RuntimeError("nobody is served here")
 
-    return {"asyncapi.json": asyncapi.document(version("layerscope")), "openapi.json": application(given).openapi()}
+    made = (asyncapi.document(version("layerscope")), application(given).openapi())
+    return dict(zip(NAMES, made, strict=True))
 
 
 def main() -> None:
     """Write the documents, or check them."""
-    wanted = {name: json.dumps(one, indent=1, sort_keys=True) + "\n" for name, one in documents().items()}
+    made = documents()
+    wanted = {name: json.dumps(one, indent=1, sort_keys=True) + "\n" for name, one in made.items()}
+    if "--check" in sys.argv[1:]:
+        _check(made, wanted)
+        return
+    folders = (FOLDER, RELEASED) if "--release" in sys.argv[1:] else (FOLDER,)
+    for folder in folders:
+        for name, text in wanted.items():
+            (folder / name).write_text(text)
+
+
+def _check(made: dict[str, dict[str, Any]], wanted: dict[str, str]) -> None:
     differing = [
         name for name, text in wanted.items() if not (FOLDER / name).exists() or (FOLDER / name).read_text() != text
     ]
-    if "--check" in sys.argv[1:] and differing:
+    if differing:
         sys.exit(f"not what the code says: {', '.join(differing)}; `make schemas` writes them anew")
-    for name in differing:
-        (FOLDER / name).write_text(wanted[name])
+    if broken := breaking({name: json.loads((RELEASED / name).read_text()) for name in NAMES}, made):
+        sys.exit("\n".join(["this breaks who built on the last release:", *broken]))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from functions.activation_maximization.prior import Prior
 from functions.activation_maximization.rendering import Rendering
-from functions.errors import Refused
 from functions.inference import Classifier, Images, inference
 
 Method = Literal["maco", "pixel"]
@@ -27,7 +26,8 @@ Score = Callable[[Tensor], Tensor]
 # Two pictures of 224 x 224: a CPU gains nothing by more.
 CHUNK_ON_CPU: Final = 100_352
 CHUNK_ON_GPU: Final = 16 * CHUNK_ON_CPU
-_RATE_OF_PHASES: Final = 1.0
+_RATE_OF_PHASES: Final = 2.0
+_UNSHIFTED: Final = 0.2  # of the steps, the last: what strides see of a picture depends on where it lies
 _RATE_OF_PIXELS: Final = 0.1
 _DECAY: Final = 0.9
 _DECAY_OF_SQUARES: Final = 0.999
@@ -74,6 +74,7 @@ def maco(score: Score, targets: Sequence[int], rendering: Rendering, recipe: Rec
     places = torch.randint(
         -recipe.shift, recipe.shift + 1, (recipe.steps, 2), generator=torch.Generator().manual_seed(recipe.seed)
     )
+    places[recipe.steps - round(_UNSHIFTED * recipe.steps) :] = 0
     for step, (down, right) in enumerate(places.tolist()):
         shown = rendering.shown(phases, down * width + right)
         climb.step(score(shown), _RATE_OF_PHASES * (1 - step / recipe.steps))
@@ -102,12 +103,6 @@ class _Climb:
 
     def step(self, scores: Tensor, rate: float) -> None:
         """Take one step. Pictures do not see each other, so the sum of their scores raises each one's own."""
-        if not scores.requires_grad:
-            raise Refused(
-                "no-gradient",
-                "The model's scores do not depend on its input in a way that has a gradient: no picture can raise them.",
-                "Pack the model without the steps that round, compare or pick by argmax on the way to its scores.",
-            )
         up = torch.zeros_like(scores).scatter_(1, self._targets, 1)
         (gradient,) = torch.autograd.grad(scores, self._variable, up)
         gradient.nan_to_num_(0, 0, 0)  # a picture that overflows stays where it is, and alone

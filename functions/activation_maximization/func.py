@@ -24,19 +24,20 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> ActivationMaximi
     from functions.activation_maximization.figures import measure
     from functions.activation_maximization.gallery import channel_layer, channel_pictures, class_pictures
     from functions.activation_maximization.prior import prior_of, spread
+    from functions.activation_maximization.room import room
     from functions.activation_maximization.scores import scores_of
     from functions.inference import fit
 
     limits, seed = ActivationMaximization.declared.parameters, ActivationMaximization.declared.seed or 0
     images = dataset.part("test").images
-    (height, width, _), names = dataset.description.shape, dataset.description.classes
+    shape, names = dataset.description.shape, dataset.description.classes
     classifier = fit(model, images, dataset.description, device)
     scores = scores_of(classifier, model, images)
     layer = scores.layer
-    room = max(1, limits["pixels"] // (height * width))
-    classes = min(len(names), limits["classes"], room)
-    channels = min(layer.channels, limits["channels"], room - classes) if layer else 0
-    recipe = Recipe("maco", limits["steps"], max(1, round(min(height, width) / limits["shift_of"])), seed)
+    most = room(classifier, images, limits["pixels"], limits["multiply_adds"] // limits["steps"])
+    classes = min(len(names), limits["classes"], most)
+    channels = min(layer.channels, limits["channels"], most - classes) if layer else 0
+    recipe = Recipe("maco", limits["steps"], max(1, round(min(shape[:2]) / limits["shift_of"])), seed)
     targets = scores.targets(range(classes), range(channels))
     made = pictures_of(scores, targets, prior_of(spread(images, limits["sampled"]), device), classifier, recipe)
     figures = measure(scores, made, images, classifier, recipe.shift)

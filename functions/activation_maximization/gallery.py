@@ -59,7 +59,7 @@ def _picture(found: Figures, dataset: Dataset, place: Place, target: int, row: i
     return OptimisedPicture(
         target=target,
         score=_finite(found.scores[row, column]),
-        shifted_score=_finite(found.shifted[:, row, column].mean()),
+        shifted_score=_mean(found.shifted[:, row, column]),
         nearest=SheetImage(index=index, label=int(dataset.part("test").labels[index]), place=place),
         nearest_score=_finite(found.nearest_scores[row, column]),
         place=place,
@@ -68,6 +68,10 @@ def _picture(found: Figures, dataset: Dataset, place: Place, target: int, row: i
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def _mean(values: NDArray[np.float32]) -> float | None:
+    return float(values.mean(dtype=np.float64)) if np.isfinite(values).all() else None
 
 
 def _probability(rows: NDArray[np.float32], target: int, objective: Objective) -> float | None:

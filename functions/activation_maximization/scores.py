@@ -11,6 +11,7 @@ from torch import Tensor
 
 from functions.activation_maximization.cuts import LastConvolution, last_convolution, without_softmax
 from functions.activations import tapped
+from functions.errors import Refused
 from functions.inference import Classifier, Images, inference
 from functions.models import SafeModel
 from functions.outputs import SMALLEST, output_kind
@@ -40,10 +41,21 @@ class Scores:
     memory_format: torch.memory_format
 
     def __call__(self, batch: Tensor) -> Tensor:
+        """Return the scores of a batch.
+
+        Raises:
+            Refused: `no-gradient`, one is asked for, and the model cuts what it says of classes off from its input.
+        """
         responses: list[Tensor] = []
         taps = {self.layer.node: lambda value: responses.append(value.mean((2, 3)))} if self.layer else {}
         with tapped(self.model, taps):
             outputs = self.model(batch.contiguous(memory_format=self.memory_format))[:, -self.classes :]
+        if batch.requires_grad and not outputs.requires_grad:
+            raise Refused(
+                "no-gradient",
+                "The model's scores do not depend on its input in a way that has a gradient: no picture can raise them.",
+                "Pack the model without the steps that round, compare or pick by argmax on the way to its scores.",
+            )
         of_classes = outputs.clamp(min=SMALLEST).log() if self.of_probabilities else outputs
         return torch.cat([of_classes, *responses], 1)
 

@@ -62,8 +62,9 @@ class ActivationMaximization(Product):
     al. 2024, arXiv 2306.04719), and dataset images tell people more (Borowski et al. 2021, arXiv 2010.12606): so each
     has a test image beside it.
 
-    Parameters: at most `classes` and `channels`, the first ones, have a picture; of large images fewer, so that
-    pictures have `pixels` together (one at least). Statistics are of at most `sampled` images, spread over the test part.
+    Parameters: at most `classes` and `channels`, the first ones, have a picture; of large images or models fewer, so
+    that pictures have `pixels` together, and forward passes for them `multiply_adds` (one picture at least). Statistics
+    are of at most `sampled` images, spread over the test part.
     """
 
     declared: ClassVar = Declaration(
@@ -78,6 +79,7 @@ class ActivationMaximization(Product):
             "classes": 100,
             "channels": 32,
             "pixels": 2_000_000,
+            "multiply_adds": 2_000_000_000_000,
             "sampled": 1_000,
         },
         seed=0,

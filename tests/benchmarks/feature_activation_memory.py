@@ -19,7 +19,7 @@ from tests.benchmarks.networks import blobs, digits_cnn
 def main(count: int) -> None:
     """Print how many bytes the peak was above what model, images and libraries take."""
     torch.set_num_threads(1)
-    model, few = models.build(models.read(models.pack(digits_cnn()))), blobs("test", 1_000, 28, 1)
+    model, few = models.build(models.read(models.pack(digits_cnn()))), blobs("test", 320, 28, 1)
     compute(model=model, dataset=few, device="cpu")  # what the first run of all sets up
     part = few.part("test")
     description = few.description.model_copy(update={"parts": {"test": {"sha256": "0" * 64, "images": count}}})

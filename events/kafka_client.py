@@ -36,6 +36,7 @@ __all__ = (
     "TopicPartition",
     "connect",
     "faults",
+    "finish_rebalance",
     "milliseconds",
     "partitions_of",
     "record",
@@ -45,6 +46,17 @@ __all__ = (
 
 CONNECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final = 4.0
+
+
+def finish_rebalance(consumer: Any) -> None:
+    """Make the next poll end a rebalance that the library would leave half done.
+
+    A leader that joins anew because the topic's metadata changed forgets that it does, when the answer comes after the
+    poll that asked: it sends no heartbeats any more, refuses every commit, and its polls spin.
+    """
+    coordinator = consumer._coordinator
+    if coordinator.rebalance_in_progress() and not coordinator.need_rejoin():
+        coordinator.request_rejoin()
 
 
 def milliseconds(seconds: float) -> int:
@@ -70,6 +82,7 @@ PRODUCER: Final[Mapping[str, Any]] = {
 CONSUMER: Final[Mapping[str, Any]] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
+    "isolation_level": "read_committed",
     "allow_auto_create_topics": False,
     "partition_assignment_strategy": (CooperativeStickyAssignor,),
     "session_timeout_ms": 10_000,
@@ -79,7 +92,11 @@ CONSUMER: Final[Mapping[str, Any]] = {
     "metrics_enabled": False,
 }
 
-ADMIN: Final[Mapping[str, Any]] = {"request_timeout_ms": milliseconds(ANSWER_SECONDS)}
+# All threads share one administrator, and the library fails a sixth request instead of letting it wait.
+ADMIN: Final[Mapping[str, Any]] = {
+    "request_timeout_ms": milliseconds(ANSWER_SECONDS),
+    "max_in_flight_requests_per_connection": 1000,
+}
 
 
 class _Direct(KafkaNetSocket):  # type: ignore[misc]

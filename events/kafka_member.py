@@ -13,6 +13,7 @@ from events.kafka_client import (
     ANSWER_SECONDS,
     AsyncConsumerRebalanceListener,
     faults,
+    finish_rebalance,
     milliseconds,
     partitions_of,
     record,
@@ -77,6 +78,7 @@ class Member(Inbox):
             stopping = False
             while not stopping:
                 batches = client.poll(timeout_ms=milliseconds(SLICE_SECONDS))
+                finish_rebalance(client)
                 self.put(record(raw) for raw in itertools.chain.from_iterable(batches.values()))
                 stopping = self._stopping.is_set()  # asked before the write, so what was committed by then is written
                 self._write(client)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -28,8 +29,8 @@ logger = logging.getLogger(__name__)
 SHUTDOWN_SECONDS: Final = 2
 
 
-def main() -> None:
-    """Run until SIGTERM; ends with status 1 if the data plane ends by itself, which only a bug can make it do."""
+def main(manifests: Path = MANIFESTS) -> None:
+    """Run what a folder declares until SIGTERM; ends with status 1 if the data plane ends by itself, as only a bug can."""
     from events.kafka_log import KafkaLog  # its client takes long to import, and only the process needs it
 
     handler = logging.StreamHandler(sys.stderr)
@@ -39,7 +40,7 @@ def main() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     log = KafkaLog(os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"))
     clients = {name: client_at(url) for name, url in json.loads(os.environ["LAYERSCOPE_FUNCTIONS"]).items()}
-    process = DataPlaneProcess(DataPlane(load(MANIFESTS), log, clients))
+    process = DataPlaneProcess(DataPlane(load(manifests), log, clients))
     config = uvicorn.Config(
         process,
         host="127.0.0.1",

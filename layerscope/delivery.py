@@ -7,8 +7,9 @@
     404 408 409 429 5xx, none        offered again, `retry` times, and then a dead letter
     anything else                    a dead letter at once
 
-This is what Knative's Kafka data plane does. Two things are better here: an event is never given up because its dead
-letter could not be stored, and a `kne-` header that cannot become an extension's name does not wedge the partition.
+This is what Knative's Kafka data plane does. Two things are better here: an event is not given up while its dead
+letter cannot be stored, only where the log will never take one, even without the data; and a `kne-` header that cannot
+become an extension's name does not wedge the partition.
 """
 
 from __future__ import annotations
@@ -141,6 +142,8 @@ class Delivery:
             return Failure(f"status {answer.status} with a body that is {error}")
         if reply is None:
             return None
+        if reply.data is None and "partitionkey" not in reply.extensions:
+            reply = replace(reply, data=b"")  # a record without a key needs a value
         try:
             await self._publish(topic, reply)
         except MessageRefused as error:

@@ -58,6 +58,9 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
 offsets.retention.minutes=525600
 log.cleaner.dedupe.buffer.size=16777216
 """

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -234,6 +235,14 @@ def test_what_a_killed_reader_held_is_read_by_the_next_once_its_session_is_over(
         killed.kill()
     consumer = log.consumer(topic, "reader", start="latest")
     assert [record.value for record in consumer.poll(PATIENCE_SECONDS)] == [b"held"]
+
+
+@pytest.mark.services
+def test_many_threads_may_ask_for_a_backlog_at_once(log: KafkaLog, topic: str) -> None:
+    log.publish(topic, KafkaMessage(b"k", b"v"))
+    with ThreadPoolExecutor(24) as threads:
+        lengths = list(threads.map(lambda number: len(log.backlog(topic, f"group{number}", limit=1)), range(48)))
+    assert lengths == [1] * 48
 
 
 @pytest.mark.services

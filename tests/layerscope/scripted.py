@@ -52,6 +52,7 @@ class Call:
     body: bytes
     at: float
     under_way: int
+    version: str = ""
 
     @property
     def event(self) -> CloudEvent:
@@ -77,6 +78,7 @@ class Scripted:
     finished: list[str] = field(default_factory=list)
     under_way: int = 0
     most_under_way: int = 0
+    connections_made: int = 0
     connections: dict[asyncio.StreamWriter, asyncio.Task[None]] = field(default_factory=dict)
 
     def ids(self) -> list[str]:
@@ -98,6 +100,7 @@ class Scripted:
             self.connections.clear()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections_made += 1
         self.connections[writer] = asyncio.ensure_future(self._serve(reader, writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -112,10 +115,12 @@ class Scripted:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-        method, path, _ = head[0].decode().split(" ")
+        method, path, version = head[0].decode().split(" ")
         headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in head[1:] if line)]
         length = next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
-        call = Call(method, path, headers, await reader.readexactly(length), time.monotonic(), self.under_way + 1)
+        call = Call(
+            method, path, headers, await reader.readexactly(length), time.monotonic(), self.under_way + 1, version
+        )
         reply = self._reply(call)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)

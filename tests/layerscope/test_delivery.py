@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +16,7 @@ from events.json_format import to_object
 from layerscope.dataplane import DataPlane
 from layerscope.manifests import DeliveryPolicy
 from layerscope.subscribers import client_at
+from tests.layerscope.answers import STRUCTURED, TABLE, Case
 from tests.layerscope.scripted import (
     ANSWER,
     BINARY,
@@ -24,7 +25,6 @@ from tests.layerscope.scripted import (
     HEADERS_ONLY,
     LETTERS,
     POLICY,
-    RESET,
     TEXT,
     Reply,
     Scripted,
@@ -39,67 +39,6 @@ from tests.layerscope.scripted import (
     trigger,
     uncommitted,
 )
-
-NO_ID = tuple((name, value) for name, value in BINARY if name != "ce-id")
-
-
-BATCH = (("content-type", "application/cloudevents-batch+json"),)
-
-
-STRUCTURED = (("content-type", "application/cloudevents+json"),)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Answers; how often the subscriber is called; what the dead letter says, if there is one; whether one replied."""
-
-    answers: tuple[Reply, ...]
-    calls: int = 1
-    told: tuple[str, ...] | None = None  # dest, code, data: which of them the dead letter has; None: no dead letter
-    code: str = ""
-    replied: bool = False
-
-
-DEST = ("knativeerrordest",)
-
-
-CODE = ("knativeerrorcode", "knativeerrordest")
-
-
-DATA = ("knativeerrorcode", "knativeerrordata", "knativeerrordest")
-
-
-TABLE = {
-    "204": Case((Reply(204),)),
-    "202 empty": Case((Reply(202),)),
-    "200 empty": Case((Reply(200),)),
-    "200 + binary event": Case((Reply(200, BINARY, ANSWER.data or b""),), replied=True),
-    "202 + binary event": Case((Reply(202, BINARY, ANSWER.data or b""),), replied=True),
-    "200 + structured event": Case((Reply(200, STRUCTURED, to_object(ANSWER)),), replied=True),
-    "200 + ce- headers without body": Case((Reply(200, HEADERS_ONLY),), replied=True),
-    "204 + ce- headers": Case((Reply(204, HEADERS_ONLY),), replied=True),
-    "200 text": Case((Reply(200, TEXT, b"fine"),), told=DEST),
-    "200 JSON": Case((Reply(200, (("content-type", "application/json"),), b"{}"),), told=DEST),
-    "200 batch": Case((Reply(200, BATCH, b"[" + to_object(ANSWER) + b"]"),), told=DEST),
-    "200 event without id": Case((Reply(200, NO_ID, ANSWER.data or b""),), told=DEST),
-    **{str(code): Case((Reply(code),), told=CODE, code=str(code)) for code in (400, 401, 403, 410, 413, 422, 425)},
-    "422 + body": Case((Reply(422, TEXT, b"why"),), told=DATA, code="422"),
-    "500 + event": Case((Reply(500, BINARY, b"{}"),), calls=4, told=DATA, code="500"),
-    **{
-        str(code): Case((Reply(code),), calls=4, told=CODE, code=str(code))
-        for code in (404, 408, 409, 429, 500, 501, 502, 503, 504)
-    },
-    "503 then 204": Case((Reply(503), Reply(204)), calls=2),
-    "503 then event": Case((Reply(503), Reply(200, BINARY, b"{}")), calls=2, replied=True),
-    "503 then 422": Case((Reply(503), Reply(422)), calls=2, told=CODE, code="422"),
-    "429 + Retry-After": Case((Reply(429, (("retry-after", "5"),)), Reply(204)), calls=2),
-    "reset": Case((RESET,), calls=4, told=DEST),
-    "reset then 204": Case((RESET, Reply(204)), calls=2),
-    "503 then reset": Case((Reply(503), RESET), calls=4, told=DEST),
-    **{str(code): Case((Reply(code),), told=CODE, code=str(code)) for code in (300, 301, 302, 304, 307, 308)},
-    "301 + Location": Case((Reply(301, (("location", "/there"),)),), told=CODE, code="301"),
-    "303 without Location": Case((Reply(303),), told=CODE, code="303"),
-}
 
 
 @pytest.mark.parametrize("case", TABLE.values(), ids=TABLE.keys())
@@ -167,6 +106,16 @@ def test_reply_is_a_binary_record_keyed_by_partitionkey_and_carries_the_data() -
     assert record.key == b"d/m"
     assert dict(record.headers)["content-type"] == b"application/json"
     assert json.loads(record.value or b"") == {"a": 1}
+
+
+def test_a_reply_of_headers_alone_needs_no_key_to_be_stored() -> None:
+    headers = tuple(pair for pair in HEADERS_ONLY if pair[0] != "ce-partitionkey")
+    subscriber, log = Scripted((Reply(204, headers),), by_id={"answer": (Reply(204),)}), new_log()
+    publish(log, an_event())
+    asyncio.run(deliver(subscriber, trigger(), log))
+    (record,) = [one for one in log.backlog(EVENTS, "nobody") if ("ce_id", b"answer") in one.headers]
+    assert (record.key, record.value) == (None, b"")
+    assert contents(log, LETTERS) == []
 
 
 @pytest.mark.parametrize(

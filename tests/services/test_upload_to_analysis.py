@@ -6,12 +6,16 @@ import io
 import os
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from boto3.s3.transfer import TransferConfig
 
+from events.kafka_log import KafkaLog
+from events.topics import DEAD_LETTERS, EVENTS, S3_RAW
 from tests.models import ANALYSED, PRODUCTS, packed
 from tests.stack import ROOT, RealStack, eventually, layerscope
 
@@ -27,7 +31,7 @@ def computations(stack: RealStack, subject: str) -> dict[str, int]:
     return {name: stack.computations(name, subject) for name in ["admit", *sorted(PRODUCTS)]}
 
 
-ONCE = dict.fromkeys(["admit", *sorted(PRODUCTS)], 1)
+ONCE = dict.fromkeys(["admit", *sorted(ANALYSED)], 1) | {"training_history": 0}  # refused before anything is computed
 
 
 def test_a_put_alone_leads_to_every_product(stack: RealStack) -> None:
@@ -112,7 +116,7 @@ def test_a_then_b_then_a_shows_a_and_computes_nothing_for_the_third(stack: RealS
         contents.append(complete(stack, subject)["content"])
     assert contents[0] == contents[2] != contents[1]
     eventually(lambda: heard(stack, subject) >= 3)
-    assert computations(stack, subject) == dict.fromkeys(ONCE, 2)
+    assert computations(stack, subject) == {name: 2 * count for name, count in ONCE.items()}
 
 
 def test_a_removed_model_is_gone_from_similar(stack: RealStack) -> None:
@@ -132,11 +136,26 @@ def test_a_removed_model_is_gone_from_similar(stack: RealStack) -> None:
     assert stack.query.get("/models/digits/goes/1").status_code == 404
 
 
-def test_no_secret_is_in_a_log_or_a_product(stack: RealStack) -> None:
-    secrets = [stack.stack.credentials.secret_key, stack.stack.credentials.redis_password]
-    texts = [path.read_bytes() for path in (stack.stack.directory / "logs").iterdir()]
-    texts += [stack.store.get("products", one.key) for one in stack.store.list("products") if one.key.endswith(".json")]
-    assert not [secret for secret in secrets for text in texts if secret.encode() in text]
+def test_no_secret_is_in_a_log_a_product_an_answer_a_page_or_an_event(stack: RealStack, tmp_path: Path) -> None:
+    held = stack.stack.credentials
+    secrets = [held.secret_key, held.functions_secret_key, held.uploader_secret_key, held.redis_password]
+    texts = {path.name: path.read_bytes() for path in (stack.stack.directory / "logs").iterdir()}
+    texts |= {one.key: stack.store.get("products", one.key) for one in stack.store.list("products")}
+    names = [f"{one['dataset']}/{one['model']}/{one['version']}" for one in stack.query.get("/models").json()["models"]]
+    paths = ["/models", "/refusals", "/metrics", "/openapi.json", "/nothing", *(f"/models/{name}" for name in names)]
+    for accept in ("*/*", "text/html"):
+        for path in paths:
+            answer = stack.query.get(path, headers={"accept": accept}, follow_redirects=True)
+            texts[f"{path} as {accept}"] = f"{answer.headers} {answer.text}".encode()
+    page = tmp_path / "page.html"
+    exported = layerscope("export", names[0], "--out", str(page), "--at", str(stack.stack.directory))
+    texts |= {"export": page.read_bytes(), "said of it": f"{exported.stdout} {exported.stderr}".encode()}
+    with closing(KafkaLog(stack.stack.function_environment()["KAFKA_BOOTSTRAP_SERVERS"])) as log:
+        for topic in (S3_RAW, EVENTS, DEAD_LETTERS):
+            for at, record in enumerate(log.backlog(topic, "nobody", start="earliest")):
+                texts[f"{topic} {at}"] = repr((record.key, record.headers)).encode() + (record.value or b"")
+    assert any(name.startswith(EVENTS) for name in texts) and any(name.startswith("blobs/") for name in texts)
+    assert not [name for secret in secrets for name, text in texts.items() if secret.encode() in text]
 
 
 def test_the_python_client_uploads_to_the_stack(stack: RealStack) -> None:

@@ -6,6 +6,9 @@ UV := $(BIN)/uv
 # Bytecode is kept, whatever the shell says: without it every process compiles torch anew.
 export PYTHONDONTWRITEBYTECODE :=
 
+# A process a core, each with the tests of whole files. What measures, and what runs servers, has the machine for itself.
+PARALLEL := --numprocesses auto --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test test-fast check format schemas requirements clean
 
@@ -22,10 +25,11 @@ down: $(VENV)/ready  ## stop it
 	$(BIN)/layerscope down
 
 test: $(VENV)/ready  ## every test, real services included
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(PARALLEL) -m "not services and not benchmark"
+	$(BIN)/pytest -q -m "services or benchmark"
 
 test-fast: $(VENV)/ready  ## the tests that need no service, under a minute
-	$(BIN)/pytest -q -m "not services and not slow and not benchmark"
+	$(BIN)/pytest -q $(PARALLEL) -m "not services and not slow and not benchmark"
 
 check: $(VENV)/ready  ## lint, types, imports, schemas
 	$(BIN)/ruff format --check .

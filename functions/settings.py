@@ -23,7 +23,9 @@ class LanguageModelSettings(BaseModel):
 
     openai_api_key: SecretStr = Field(default=SecretStr(""), description="the key; without one, templates write")
     openai_base_url: str | None = Field(
-        default=None, pattern=r"^https?://[^@\s]+$", description="any endpoint that speaks OpenAI's protocol; no password"
+        default=None,
+        pattern=r"^https?://[^@\s]+$",
+        description="any endpoint that speaks OpenAI's protocol; no password",
     )
     layerscope_language_model: str = Field(default="gpt-4o-mini", description="name of the model there")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import platform
 import time
@@ -56,6 +57,7 @@ def warm(runs_models: bool) -> None:
     """Import what the first computation will need."""
     if runs_models:
         from functions import models  # noqa: F401  torch takes seconds to import
+    gc.freeze()  # what was imported stays, and need not be looked at again
 
 
 def software() -> dict[str, str]:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from prometheus_client import Counter
@@ -132,19 +133,20 @@ class EventFunction(ABC):
 
 
 class WorkingFunction(EventFunction):
-    """A function that computes in a worker, started with it; `runs_models`: the worker imports torch at once."""
+    """A function that computes in a worker, started with it and warmed by `warming`; `uploads`: it reads those there."""
 
-    def __init__(self, name: str, *, runs_models: bool) -> None:
+    def __init__(self, name: str, warming: Callable[[], None], *, uploads: bool = False) -> None:
         super().__init__(name)
-        self._runs_models = runs_models
+        self._warm = warming
+        self._uploads = uploads
         self._worker: Worker
         self._warming: asyncio.Task[None]
 
     def attach(self, services: Services) -> None:
         """Use these services, and start the worker."""
         super().attach(services)
-        self._worker = services.worker or Worker(services.limits.seconds, services.limits.memory_mb)
-        self._warming = asyncio.get_running_loop().create_task(self._worker.run(warm, self._runs_models))
+        self._worker = services.worker_of(uploads=self._uploads)
+        self._warming = asyncio.get_running_loop().create_task(self._worker.run(self._warm))
 
     async def stop(self) -> None:
         """Let what is under way end, then the worker."""
@@ -175,7 +177,7 @@ class ProductFunction(WorkingFunction):
     """A function that makes one product: `maths` is its `compute`, and everything else is here."""
 
     def __init__(self, product: type[Product], maths: Callable[..., Product]) -> None:
-        super().__init__(product.declared.name, runs_models=product.declared.reads_model)
+        super().__init__(product.declared.name, partial(warm, product.declared.reads_model))
         self.product = product
         self.maths = maths
         self._joined: SingleFlight[CloudEvent] = SingleFlight()
@@ -265,10 +267,9 @@ class _BodyRefused(Exception):
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
     """Read the body, refusing early what is announced as too large."""
-    too_large = _BodyRefused(413, f"an event has at most {BODY_LIMIT} bytes")
     announced = dict(scope["headers"]).get(b"content-length", b"0")
     if announced.isdigit() and int(announced) > BODY_LIMIT:
-        raise too_large
+        raise _too_large()
     chunks: list[bytes] = []
     size = 0
     try:
@@ -279,12 +280,17 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
                     raise _BodyRefused(400, "the sender went away")
                 size += len(message.get("body", b""))
                 if size > BODY_LIMIT:
-                    raise too_large
+                    raise _too_large()
                 chunks.append(message.get("body", b""))
                 if not message.get("more_body"):
                     return b"".join(chunks)
     except TimeoutError as error:
         raise _BodyRefused(408, f"the body did not arrive within {BODY_SECONDS:g} s") from error
+
+
+def _too_large() -> _BodyRefused:
+    # Made where it is raised: one kept in a variable there would hold on to that call, and to what it has read.
+    return _BodyRefused(413, f"an event has at most {BODY_LIMIT} bytes")
 
 
 def _trouble(error: Exception) -> tuple[int, dict[str, str], bytes]:

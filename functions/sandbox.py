@@ -7,6 +7,7 @@ what makes reading an upload safe: no reader executes what it reads. It bounds w
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import resource
@@ -45,6 +46,11 @@ _SYSTEM: Final = (
     "/dev/random",
     "/dev/urandom",
 )
+_VARIABLES: Final = (
+    *("PATH", "HOME", "LANG", "LC_", "TZ", "TMPDIR", "PYTHON", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "COVERAGE_"),
+    *("OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_", "TORCH_", "CUDA_", "NVIDIA_"),
+)
+"""How the names of the variables begin that stay."""
 _SHARED: Final = ("/dev/null", "/dev/zero", "/dev/shm")
 _GPUS: Final = ("nvidia*", "dri", "kfd")
 
@@ -75,10 +81,21 @@ class Level:
     limits: tuple[str, ...]
     missing: tuple[str, ...] = ()
 
+    @property
+    def parts(self) -> dict[str, bool]:
+        """Which parts are in force."""
+        everything = self.network == "all"
+        return {"files": self.files, "network": everything, "processes": self.processes, "limits": bool(self.limits)}
+
     def __str__(self) -> str:
         parts = ["files"] * self.files + [f"network ({self.network})"] * bool(self.network)
         parts += ["processes"] * self.processes + [f"limits ({', '.join(self.limits)})"] * bool(self.limits)
         return ("confined: " + ", ".join(parts) if parts else "not confined") + "".join(f"; {m}" for m in self.missing)
+
+
+def has_gpus() -> bool:
+    """Return whether the machine has GPUs that a process may use."""
+    return any(True for name in _GPUS for _ in Path("/dev").glob(name))
 
 
 def confining(sandbox: Sandbox) -> Callable[[], Level]:
@@ -92,6 +109,7 @@ def confine(sandbox: Sandbox) -> Level:
     To be called before any other thread exists: threads that do already keep their access to files. Folders to write
     are made if they are not there.
     """
+    _forget_environment()
     for folder in sandbox.write:
         folder.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(sandbox.write[0])  # ctypes asks for one while torch is imported
@@ -105,6 +123,17 @@ def confine(sandbox: Sandbox) -> Level:
     missing += why
     network = "all" if filtered else "tcp" if closed and abi[0] >= 4 else ""
     return Level(closed, network, filtered, limits, tuple(missing))
+
+
+def _forget_environment() -> None:
+    """Drop the variables that Python and its libraries do not read: keys and passwords come that way."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)}
+    os.environ.clear()
+    os.environ.update(kept)
+    if sys.platform == "linux":
+        # What the process was started with stays where it was, for whoever reads /proc/self/environ.
+        begin, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[47:49])
+        ctypes.memset(begin, 0, end - begin)
 
 
 def _put_on(what: str, part: Callable[[], None]) -> tuple[bool, list[str]]:

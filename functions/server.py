@@ -14,6 +14,7 @@ import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from functions.errors import LayerscopeError
+from functions.request_head import BoundedHeads
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -92,6 +93,8 @@ def serve(function: Function, address: str, drain_seconds: float) -> None:
         application(function),
         host=host or "127.0.0.1",
         port=int(port),
+        http=BoundedHeads,
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -17,6 +17,7 @@ from functions.directory_store import DirectoryStore
 from functions.errors import Unavailable
 from functions.object_store import ObjectStore
 from functions.s3_store import S3Store
+from functions.sandbox import Sandbox, confining, has_gpus
 from functions.settings import Settings
 from functions.vector_store import MilvusStore, VectorStore
 from functions.worker import Worker
@@ -44,6 +45,28 @@ class Services:
     namespace: str = "layerscope"
     worker: Worker | None = None
     """The worker of all functions where they are one process; None: each starts its own."""
+
+    def worker_of(self, *, uploads: bool) -> Worker:
+        """Return the worker for a function; one that reads `uploads` has a confined one, if need be of its own."""
+        if self.worker is not None and (self.worker.confined or not uploads):
+            return self.worker
+        return start_worker(self.limits, self.uploads if uploads else self.scratch, uploads=uploads)
+
+    @property
+    def uploads(self) -> Path:
+        """Where uploads lie while they are read: all that their worker has."""
+        return self.scratch / "uploads"
+
+
+def start_worker(limits: Limits, folder: Path, *, uploads: bool = False) -> Worker:
+    """Return a worker that has this folder and nothing else of the machine.
+
+    Only one that may use a GPU and reads no `uploads` is not confined: drivers need more than can be told here.
+    """
+    memory = limits.memory_mb * 2**20
+    if not uploads and limits.device != "cpu" and has_gpus():
+        return Worker(limits.seconds, limits.memory_mb)
+    return Worker(limits.seconds, limits.memory_mb, confining(Sandbox((folder,), memory=memory, devices=False)))
 
 
 def connect(settings: Settings) -> Services:
@@ -77,7 +100,7 @@ def embedded(directory: Path) -> Services:
         log=MemoryLog(),
         scratch=directory / ".scratch",
         limits=limits,
-        worker=Worker(limits.seconds, limits.memory_mb),
+        worker=start_worker(limits, directory / ".scratch"),
     )
 
 

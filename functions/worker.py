@@ -20,6 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from prometheus_client import Gauge
+
 from functions.errors import LayerscopeError, WorkFailed
 from functions.sandbox import Level
 
@@ -27,6 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
+_confined = Gauge("layerscope_worker_confined", "What the computing process has given up", ["part"])
 _POLL_SECONDS = 0.02
 _START_SECONDS = 60.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -40,6 +43,7 @@ class Worker:
 
     def __init__(self, seconds: float, memory_mb: int, confine: Callable[[], Level] | None = None) -> None:
         self.level: Level | None = None
+        self.confined = confine is not None
         self._confine = confine
         self._seconds = seconds
         self._memory = memory_mb * 1024 * 1024
@@ -76,7 +80,7 @@ class Worker:
         child, pipe = self._spawned()
         try:
             self._wait(child, pipe, _START_SECONDS, "the computing process took longer to start than")
-            self.level = pipe.recv()
+            self._tell(pipe.recv())
             pipe.send((function, args, kwargs))
             self._wait(child, pipe, self._seconds, "the computation took longer than its limit of")
             kind, answer = pipe.recv()
@@ -90,6 +94,13 @@ class Worker:
             raise answer
         _log.error("a computation failed:\n%s", answer)
         raise WorkFailed(f"the computation raised {kind}")
+
+    def _tell(self, level: Level | None) -> None:
+        if level != self.level:
+            self.level = level
+            for part, closed in (level.parts if level else {}).items():
+                _confined.labels(part).set(closed)
+            _log.log(logging.WARNING if level and level.missing else logging.INFO, "the computing process is %s", level)
 
     def _spawned(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
         child, pipe = self._child, self._pipe

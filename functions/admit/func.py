@@ -11,7 +11,7 @@ from pathlib import Path
 
 from events.cloudevent import CloudEvent, compose, read
 from functions import datasets, uploads
-from functions.admit.reading import Given, SafeForm, to_safe_form
+from functions.admit.reading import Given, SafeForm, to_safe_form, warm
 from functions.computation import software
 from functions.errors import Changed, Ignored, NotFound, Refused
 from functions.handler import EventFunction, WorkingFunction
@@ -33,7 +33,7 @@ class Admit(WorkingFunction):
     """Answers `model.uploaded` with `model.admitted` or `model.refused`, reading each upload once."""
 
     def __init__(self) -> None:
-        super().__init__("admit", runs_models=True)
+        super().__init__("admit", warm, uploads=True)
         self._joined: SingleFlight[UploadRecord] = SingleFlight()
 
     async def respond(self, event: CloudEvent) -> CloudEvent:
@@ -76,8 +76,8 @@ class Admit(WorkingFunction):
         store, start = self.services.store, time.perf_counter()
         described = await asyncio.to_thread(datasets.describe, store, upload.identity.dataset)
         shape, memory = described.shape if described else None, self.services.limits.memory_mb * 2**20
-        self.services.scratch.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="admit-", dir=self.services.scratch))
+        self.services.uploads.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self.services.uploads))
         try:
             path = folder / "upload"
             await asyncio.to_thread(_download, store, upload, path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +40,19 @@ class SafeForm:
     architecture: str = ""
     notes: tuple[str, ...] = ()
     training: Mapping[str, int | float | tuple[float, ...]] = field(default_factory=dict)
+
+
+def warm() -> None:
+    """Import what reading uploads needs, so that the first one does not wait for it."""
+    from torch import nn
+
+    from functions import costs, formats, models  # noqa: F401
+
+    # Arithmetic on the meta device imports seconds' worth of torch when it is first done.
+    safe = models.build(models.read(models.pack(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten()))), "meta")
+    costs.measure(safe, (1, 2, 2))
+    importlib.import_module("torchvision.models")
+    gc.freeze()  # what was imported stays, and need not be looked at again
 
 
 def to_safe_form(

@@ -22,13 +22,17 @@ ALL = tuple(product.declared.name for product in declared_products())
 
 @dataclass
 class Given:
-    """A file as it is uploaded, what lies beside it, and the products that are made of it; or one that is there."""
+    """A file as it is uploaded, what lies beside it, and the products that are made of it; or one that is there.
+
+    `announced_bytes` is what its event says of its size.
+    """
 
     subject: str
     content: bytes
     beside: Mapping[str, bytes] = field(default_factory=dict)
     products: Collection[str] = ALL
     is_there: bool = False
+    announced_bytes: int = 0
 
     @property
     def identity(self) -> Identity:
@@ -46,7 +50,8 @@ def analyse(services: Services, *given: Given) -> None:
             for one in given:
                 if not one.is_there:
                     _put(services, one)
-                    await _ask(functions["admit"], one, ModelUploaded(bucket=keys.MODELS, key=_key(one), etag=""))
+                    put = ModelUploaded(bucket=keys.MODELS, key=_key(one), etag="", size=one.announced_bytes)
+                    await _ask(functions["admit"], one, put)
                 for name in (*ALL, "index"):
                     if name in one.products or name == "index":
                         await _ask(functions[name], one, ProductRequested(**_who(one.identity), product=name))

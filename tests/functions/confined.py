@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from functions.sandbox import Sandbox, confine
+from functions.sandbox import Level, Sandbox, confine
 
 
 def read(path: str) -> str:
@@ -127,6 +127,15 @@ def confining_seconds(folder: str) -> float:
     start = time.perf_counter()
     confine(Sandbox((Path(folder),)))
     return time.perf_counter() - start
+
+
+def environment() -> str:
+    """Return what can be found of the environment, now and as it was at the start."""
+    return f"{dict(os.environ)} {Path('/proc/self/environ').read_text()}"
+
+
+def kernel_without() -> Level:
+    return Level(False, "", False, (), ("files are open: this kernel has no Landlock",))
 
 
 def limits() -> dict[str, int]:

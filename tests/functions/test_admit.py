@@ -16,14 +16,15 @@ from torch import nn
 
 from events.cloudevent import CloudEvent, compose
 from events.memory import MemoryLog
-from functions import datasets, models, product_store, uploads
+from functions import datasets, landlock, models, product_store, uploads
 from functions.admit.func import Admit
 from functions.cache import MemoryCache
 from functions.datasets import Part
 from functions.directory_store import DirectoryStore
+from functions.errors import WorkFailed
 from functions.handler import EventFunction
 from functions.numpy_store import NumpyStore
-from functions.services import Limits, Services
+from functions.services import Limits, Services, start_worker
 from functions.training_history.func import new as new_history
 from functions.worker import Worker
 from schemas import keys
@@ -31,8 +32,11 @@ from schemas.events import ModelAdmitted, ModelUploaded, ProductRequested
 from schemas.identity import Identity
 from schemas.manifests import UploadRecord
 from schemas.products import TrainingHistory
+from tests.functions import confined
 from tests.functions.formats import kinds
 from tests.functions.formats.kinds import REFUSED, Upload
+
+pytestmark = pytest.mark.slow  # the worker imports torch and torchvision first
 
 F = TypeVar("F", bound=EventFunction)
 SMALL_MEMORY = 24
@@ -43,6 +47,7 @@ class System:
     """A bucket and the functions that look at its uploads, with one worker among them."""
 
     def __init__(self, directory: Path, runner: asyncio.Runner, worker: Worker) -> None:
+        self.directory = directory
         self.runner = runner
         self.store = DirectoryStore(directory)
         self.store.ensure_buckets()
@@ -55,8 +60,9 @@ class System:
             part = Part(np.zeros((4, size, size, 1), np.uint8), np.arange(4, dtype=np.int64))
             datasets.write(self.store, name, tuple("0123456789"), {"test": part, "probe": part})
 
-    def attached(self, function: F, memory_mb: int = 8_192) -> F:
-        services = dataclasses.replace(self._services, limits=Limits(60, memory_mb, "cpu"))
+    def attached(self, function: F, memory_mb: int = 8_192, *, shared: bool = True) -> F:
+        worker = self._services.worker if shared else None
+        services = dataclasses.replace(self._services, limits=Limits(60, memory_mb, "cpu"), worker=worker)
 
         async def attach() -> None:
             function.attach(services)
@@ -93,9 +99,9 @@ class System:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     torch.set_num_threads(1)
-    worker = Worker(60, 8_192)
+    directory = tmp_path_factory.mktemp("system")
     with asyncio.Runner() as runner:
-        made = System(tmp_path_factory.mktemp("system"), runner, worker)
+        made = System(directory, runner, start_worker(Limits(60, 8_192, "cpu"), directory / ".scratch"))
         yield made
         for function in (made.admitting, made.history):
             runner.run(function.stop())
@@ -112,7 +118,6 @@ def test_a_state_dict_is_admitted_with_the_blocks_beside_it(system: System, tmp_
     assert record.content_size == len(stored)
 
 
-@pytest.mark.slow
 def test_a_state_dict_is_admitted_with_the_name_beside_it(system: System, tmp_path: Path) -> None:
     upload = kinds.state_dict(kinds.shuffle_net(), tmp_path)
     record = system.admit("digits/named/1", upload, json.dumps("shufflenet_v2_x0_5").encode())
@@ -120,7 +125,6 @@ def test_a_state_dict_is_admitted_with_the_name_beside_it(system: System, tmp_pa
     assert record.architecture_given == "shufflenet_v2_x0_5"
 
 
-@pytest.mark.slow
 def test_what_lies_beside_a_model_is_believed_over_what_its_tensors_look_like(system: System, tmp_path: Path) -> None:
     upload = kinds.state_dict(kinds.shuffle_net(), tmp_path)
     record = system.admit("digits/misnamed/1", upload, b'"resnet18"')
@@ -159,7 +163,6 @@ def test_a_sidecar_that_says_nothing_of_use_is_a_refusal(system: System, tmp_pat
     assert record.refusal.hint
 
 
-@pytest.mark.slow
 def test_what_would_need_too_much_memory_for_its_datasets_images_is_refused_with_the_numbers(
     system: System, tmp_path: Path
 ) -> None:
@@ -215,8 +218,21 @@ def test_a_refusal_is_stored_with_its_code_a_sentence_and_a_hint(system: System,
 def test_a_worker_in_scratch_leaves_nothing_there(system: System, tmp_path: Path) -> None:
     system.admit("digits/tidy/1", kinds.state_dict(kinds.digits(), tmp_path), kinds.BLOCKS)
     system.admit("digits/untidy/1", b"no model")
-    scratch = system.admitting.services.scratch
-    assert list(scratch.glob("admit-*")) == []
+    assert list(system.admitting.services.uploads.iterdir()) == []
+
+
+@pytest.mark.skipif(landlock.version() == 0, reason="this kernel has no Landlock")
+def test_a_worker_of_its_own_has_the_uploads_and_nothing_else(system: System) -> None:
+    admit = system.attached(Admit(), shared=False)
+    key = system.put("digits/outside/1", b"a model")
+    try:
+        inside = admit.services.uploads / "inside"
+        assert system.runner.run(admit.compute("test", confined.write, str(inside))) == "written"
+        for outside in (admit.services.scratch / "elsewhere", system.directory / keys.MODELS / key):
+            with pytest.raises(WorkFailed, match="PermissionError"):
+                system.runner.run(admit.compute("test", confined.write, str(outside)))
+    finally:
+        system.runner.run(admit.stop())
 
 
 def test_an_upload_is_read_once(system: System, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ class System:
 
     def __init__(self, directory: Path) -> None:
         self.services: Services = embedded(directory)
-        self.counter = directory / COMPUTED
+        self.counter = self.services.scratch / COMPUTED  # the one folder that its worker has
         store = self.services.store
         store.ensure_buckets()
         store.put(keys.MODELS, keys.upload(IDENTITY), b"an upload")

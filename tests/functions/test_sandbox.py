@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from functions import landlock
 from functions.errors import WorkFailed
@@ -25,6 +26,8 @@ from functions.sandbox import Level, Sandbox, confining
 from functions.worker import Worker
 from tests.functions import confined as tasks
 from tests.functions.formats.onnx_files import digits, written
+
+pytestmark = pytest.mark.slow  # each test starts a process
 
 KNOWN_MACHINE = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
 needs_landlock = pytest.mark.skipif(
@@ -125,6 +128,18 @@ def test_a_folder_to_read_can_be_read_and_not_written(scratch: Path, tmp_path: P
     assert confined(sandbox, tasks.write, str(folder / "part")) == errno.EACCES
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_passwords_in_the_environment_are_forgotten(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.setenv("REDIS_URL", "redis://:hunter2@127.0.0.1/0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    found = confined(Sandbox((scratch,)), tasks.environment)
+
+    assert "OMP_NUM_THREADS" in found
+    assert "hunter2" not in found
+
+
 # Network and processes -----------------------------------------------------------------------------------------------
 
 
@@ -198,7 +213,6 @@ def test_limits_are_hard(scratch: Path) -> None:
 # Computing -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_torch_is_imported_computes_as_it_does_without_and_reads_an_upload(scratch: Path) -> None:
     path = written(digits(np.random.default_rng(1))[0], scratch / "upload.onnx")
 
@@ -236,6 +250,21 @@ def test_a_worker_says_what_is_in_force(scratch: Path) -> None:
     assert str(level).startswith("confined: ")
 
 
+def test_what_the_kernel_lacks_is_said_once_and_work_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        worker = Worker(60, 2_048, tasks.kernel_without)
+        try:
+            assert await worker.run(os.getpid) == await worker.run(os.getpid)
+        finally:
+            worker.stop()
+
+    asyncio.run(scenario())
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["the computing process is not confined; files are open: this kernel has no Landlock"]
+    assert REGISTRY.get_sample_value("layerscope_worker_confined", {"part": "files"}) == 0
+
+
 def test_a_level_reads_as_a_sentence() -> None:
     full = Level(True, "all", True, ("core", "data"))
     least = Level(False, "", False, (), ("files are open: Function not implemented",))
@@ -265,7 +294,6 @@ def test_a_confined_worker_answers_refuses_crashes_and_is_ended_like_any_other(s
     asyncio.run(scenario())
 
 
-@pytest.mark.slow
 def test_confining_takes_milliseconds(scratch: Path) -> None:
     seconds = confined(Sandbox((scratch,)), tasks.confining_seconds, str(scratch))
 

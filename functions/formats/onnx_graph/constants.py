@@ -16,7 +16,7 @@ from functions.formats.onnx_graph.tensors import Array
 from functions.formats.onnx_graph.values import Static
 from functions.models.safetensors_file import shown
 
-MAX_COMPUTED: Final = 2**26
+MAX_COMPUTED: Final = 2**25
 """Elements computed for one model, all results together."""
 MAX_GROWN: Final = 2**20
 """Elements of one result that is larger than what it was made of."""

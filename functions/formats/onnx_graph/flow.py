@@ -1,21 +1,20 @@
 """Follows the values of an ONNX file and writes the nodes and layers of the safe form: the state of one translation.
 
-Every value that depends on the input is followed on torch's meta device, without memory, at two sizes of batch. What is
-the same at both is a constant, whatever arithmetic on sizes the exporter wrote down; what differs depends on the batch.
+Every value that depends on the input is followed without memory, at two sizes of batch: see `probing`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 import torch
 
 from functions.errors import Refused
+from functions.formats.onnx_graph.probing import Prober, at_probe, probes_of
 from functions.formats.onnx_graph.program import Program, Step
 from functions.formats.onnx_graph.refusals import PACK_HINT, refused
 from functions.formats.onnx_graph.tensors import Array
@@ -25,26 +24,16 @@ from functions.formats.onnx_graph.values import (
     Loose,
     Static,
     Value,
-    at_probe,
     containers_of,
     in_graph,
     key_of,
-    module_of,
-    probes_of,
     to_tensor,
-    tried,
 )
 from functions.models.graph_nodes import MAX_WHOLE, Node, Operation, Ref
 from functions.models.graph_spec import MAX_NODES
-from functions.models.operators import ATTRIBUTE_CALLS, FUNCTION_CALLS, METHOD_CALLS
 from functions.models.safetensors_file import shown
 
 _AGAIN: Final = re.compile(r"(.+)_\d+")
-_CALLS: Final[Mapping[str, Mapping[str, Callable[..., Any]]]] = {
-    "function": FUNCTION_CALLS,
-    "method": METHOD_CALLS,
-    "attribute": ATTRIBUTE_CALLS,
-}
 
 
 class Flow:
@@ -59,6 +48,7 @@ class Flow:
         self.layers: list[Layer] = []
         self.loose: list[Loose] = []
         self.notes: dict[str, None] = {}
+        self._prober = Prober()
         self._input = Dynamic(Ref(0), probes_of(program))
         self._places: dict[Any, int] = {}
         self._counts: dict[str, int] = {}
@@ -151,9 +141,9 @@ class Flow:
         """
         probes = []
         for probe in range(self.probes):
-            given = [at_probe(value, probe) for value in args]
+            given = tuple(at_probe(value, probe) for value in args)
             named = {name: at_probe(value, probe) for name, value in kwargs.items()}
-            probes.append(tried(target, partial(_CALLS[operation][target], *given, **named)))
+            probes.append(self._prober.call(operation, target, given, named))
         keywords = {name: in_graph(value) for name, value in kwargs.items()}
         return self._node(Node(operation, target, tuple(in_graph(value) for value in args), keywords), tuple(probes))
 
@@ -194,9 +184,7 @@ class Flow:
             self.layers.append(layer)
             if key := key_of(layer, where):
                 self._places[key] = known
-        module = module_of(layer)
-        probes = tuple(tried(kind, partial(module, probe)) for probe in x.probes)
-        return self._node(Node("layer", f"layer {known}", (x.ref,)), probes)
+        return self._node(Node("layer", f"layer {known}", (x.ref,)), self._prober.layer(layer, x.probes))
 
     def _known(self, layer: Layer, where: tuple[Any, ...]) -> int | None:
         known = self._places.get(key_of(layer, where))

@@ -120,9 +120,9 @@ def linear(flow: Flow, step: Step, x: Dynamic, weight: Array, bias: Array | None
 
 def matrix_product(flow: Flow, step: Step) -> Dynamic:
     """MatMul: Linear where the right side is a matrix of weights (a third input is its bias), else a product."""
-    left, right = flow.value(step, 0), flow.value(step, 1)
-    if isinstance(left, Dynamic) and isinstance(right, Static) and right.arrays[0].ndim == 2:
+    left, right = flow.dynamic(step), flow.value(step, 1)
+    if isinstance(right, Static) and right.arrays[0].ndim == 2:
         bias = optional(flow, step, 2)
         shift = None if bias is None else constant_of(bias, step, flow)
         return linear(flow, step, left, constant_of(right, step, flow).T, shift, owner_of(bias, right))
-    return flow.function("torch.matmul", flow.dynamic(step, 0), flow.dynamic(step, 1))
+    return flow.function("torch.matmul", left, flow.dynamic(step, 1))

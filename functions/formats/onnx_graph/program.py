@@ -23,8 +23,15 @@ from functions.models.safetensors_file import shown
 
 MAX_FILE: Final = 2**30
 MAX_STEPS: Final = 20_000
+MAX_ITEMS: Final = 4_096
+"""Inputs or outputs of one step."""
+MAX_NAME: Final = 4_096
+MAX_SCOPE: Final = 64
+"""Letters, and dots, of a name that tells which module a step came from."""
 OPSETS: Final = range(9, 29)
 
+_OWN: Final = ("", "ai.onnx")
+"""The names of ONNX's own domain."""
 _FLOATS: Final = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 _SCOPES: Final = re.compile(r"'([^']*)'")
 
@@ -96,7 +103,7 @@ def read_program(path: Path) -> Program:
 
 
 def _program(model: ModelProto) -> Program:
-    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    opsets = [entry.version for entry in model.opset_import if entry.domain in _OWN]
     if len(opsets) != 1 or opsets[0] not in OPSETS:
         raise Refused(
             "unknown-version",
@@ -106,6 +113,10 @@ def _program(model: ModelProto) -> Program:
     graph = model.graph
     if len(graph.node) > MAX_STEPS:
         raise refused("too-many-nodes", f"The model has {len(graph.node):,} nodes; {MAX_STEPS:,} are allowed.")
+    if any(max(len(node.input), len(node.output)) > MAX_ITEMS for node in graph.node):
+        raise refused("too-many-nodes", f"A node has more than {MAX_ITEMS:,} inputs or outputs.")
+    if own := [function.name for function in model.functions if function.domain in _OWN]:
+        raise unknown_operators(own)  # two readings of one operator
     if graph.sparse_initializer:
         raise Refused("bad-tensor", "The file has sparse tensors.", PACK_HINT)
     tensors = initializers(graph)
@@ -127,7 +138,7 @@ def _program(model: ModelProto) -> Program:
 
 
 def _step(node: NodeProto, tensors: dict[str, Array]) -> Step:
-    operator = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    operator = node.op_type if node.domain in _OWN else f"{node.domain}.{node.op_type}"
     if any(attribute.HasField("g") or attribute.graphs or attribute.ref_attr_name for attribute in node.attribute):
         raise unknown_operators([operator])
     attributes = {attribute.name: _attribute(attribute) for attribute in node.attribute}
@@ -173,9 +184,9 @@ def _scope(node: NodeProto) -> str | None:
     """
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":
-            scopes = _SCOPES.findall(entry.value[:4_096])
-            return scopes[-2] if len(scopes) > 1 else None
-    if not node.name.startswith("/"):
+            scopes = _SCOPES.findall(entry.value[:MAX_NAME])
+            return scopes[-2] if len(scopes) > 1 and scopes[-2].count(".") <= MAX_SCOPE else None
+    if not node.name.startswith("/") or len(node.name) > MAX_NAME or node.name.count(".") > MAX_SCOPE:
         return None
     parts: list[str] = []
     for part in node.name.split("/")[1:-1]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,14 +16,7 @@ from functions.formats.onnx_graph.program import Program
 from functions.formats.onnx_graph.refusals import refused
 from functions.formats.onnx_graph.tensors import Array
 from functions.models.graph_nodes import MAX_WHOLE, Ref
-from functions.models.graph_spec import layer_arguments
-from functions.models.operators import LAYER_CLASSES
 from functions.models.safetensors_file import shown
-
-_BATCHES: Final = (2, 3)
-_MISFITS: Final = (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError)
-_SIZES: Final = (224, 256)
-"""Height and width where the file leaves them open: what is the same at both does not depend on them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,20 +75,6 @@ class Loose:
     tensor: Tensor
 
 
-def probes_of(program: Program) -> tuple[Tensor, ...]:
-    """Return the input at each size at which values are followed; a third one where the file leaves sizes open.
-
-    Raises:
-        Refused: `no-single-input`.
-    """
-    rest = program.shape[1:]
-    if any(size is None for size in (rest if len(rest) == 1 else rest[:1])):
-        raise refused("no-single-input", "The file does not say how many channels the images have.")
-    fixed = (*_BATCHES, _BATCHES[0]) if None in rest else _BATCHES
-    sizes = [[_SIZES[number // 2] if size is None else size for size in rest] for number in range(len(fixed))]
-    return tuple(torch.empty((batch, *size), device="meta") for batch, size in zip(fixed, sizes, strict=True))
-
-
 def to_tensor(array: Array) -> Tensor:
     """Return an array as a tensor of its own: contiguous, in an order of bytes and a type that torch has."""
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
@@ -103,56 +82,6 @@ def to_tensor(array: Array) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the bytes of a file are read-only; nobody writes into these tensors
         return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
-
-
-def module_of(layer: Layer) -> torch.nn.Module:
-    """Return a layer on the meta device, once its arguments are allowed and its tensors fit.
-
-    Raises:
-        Refused: `unknown-module`, `bad-argument`, `bad-shape`, `shape-mismatch`.
-    """
-    arguments = layer_arguments(layer.weight or layer.scope or layer.fallback, layer.kind, layer.arguments)
-
-    def make() -> torch.nn.Module:
-        with torch.device("meta"):
-            return LAYER_CLASSES[layer.kind](
-                **{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
-            )
-
-    module: torch.nn.Module = tried(layer.kind, make).eval()
-    for name, tensor in module.state_dict().items():
-        given = layer.tensors[name]
-        if given.shape != tensor.shape or given.is_floating_point() != tensor.is_floating_point():
-            what = f"{name} of {shown(layer.weight or layer.fallback)}"
-            raise refused(
-                "shape-mismatch", f"The {what} has the shape {shown(tuple(given.shape))}, or a type, of its own."
-            )
-    return module
-
-
-def tried(what: str, call: Callable[[], Any]) -> Any:
-    """Call something that raises where a file's sizes do not fit.
-
-    Raises:
-        Refused: `bad-shape`.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return call()
-    except _MISFITS as error:
-        reason = shown(str(error).partition("\n")[0])
-        raise refused("bad-shape", f"A step of the model ({what}) cannot be computed: {reason}.") from error
-
-
-def at_probe(value: Any, probe: int) -> Any:
-    """Return an argument as it is at one probe."""
-    match value:
-        case Dynamic():
-            return value.probes[probe]
-        case tuple() | list():
-            return type(value)(at_probe(item, probe) for item in value)
-    return value
 
 
 def in_graph(value: Any) -> Any:

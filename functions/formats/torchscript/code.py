@@ -21,7 +21,9 @@ from functions.models.safetensors_file import shown
 
 MAX_TEXT: Final = 3_000_000
 """Bytes of code in all the files of an archive that its model needs."""
-MAX_TOKENS: Final = 250_000
+MAX_TOKENS: Final = 220_000
+MAX_LINES: Final = 40_000
+"""Lines and calls together. The most that a classifier of torchvision takes is 25,800, and 160,300 tokens."""
 MAX_NESTING: Final = 40
 MAX_NAME: Final = 200
 
@@ -113,6 +115,7 @@ class Classes:
         self._files: dict[str, Mapping[str, ModuleClass]] = {}
         self._left = MAX_TEXT
         self._tokens = MAX_TOKENS
+        self._lines = MAX_LINES
 
     def find(self, module: str, name: str) -> ModuleClass:
         """Return one class.
@@ -131,8 +134,10 @@ class Classes:
         if text is None:
             raise bad_code(f"the code of {shown(module)} is missing")
         self._left -= len(text)
-        self._tokens -= check_text(text) if self._left >= 0 else 0
-        if self._left < 0 or self._tokens < 0:
+        self._lines -= text.count("\n") + text.count("(")
+        if self._left >= 0 and self._lines >= 0:
+            self._tokens -= check_text(text)
+        if min(self._left, self._lines, self._tokens) < 0:
             raise Refused("too-much-code", "The TorchScript archive has too much code.", HINT)
         return {found.name: found for found in _classes(text)}
 

@@ -12,12 +12,17 @@ from typing import Any, Final
 
 import torch
 
+from functions.errors import Refused
 from functions.formats.torchscript import layer_calls, norms, weighted
+from functions.formats.torchscript.code import HINT
 from functions.formats.torchscript.layer_calls import Chain, Read
 from functions.formats.torchscript.operators import OPERATORS, base_name
 from functions.formats.torchscript.values import Call, Layer, Own, Use, Value, leaves
 from functions.models.graph_spec import layer_arguments
 from functions.models.operators import LAYER_CLASSES
+
+MAX_TRIED: Final = 3_000
+"""Layers that are made to compare with, and their tensors. The most that a classifier of torchvision takes is 484."""
 
 _MODULES: Final = "__torch__.torch.nn.modules."
 _SAME_CLASS: Final[Mapping[str, str]] = {"NonDynamicallyQuantizableLinear": "Linear"}
@@ -94,6 +99,8 @@ class Recogniser:
     def __init__(self, tensors: Mapping[str, Own]) -> None:
         """Recognise layers of a model that has these tensors, by their full names."""
         self._own: dict[str, dict[str, Own]] = {}
+        self._tried: dict[str, bool] = {}
+        self._left = MAX_TRIED
         for name, own in tensors.items():
             module, _, leaf = name.rpartition(".")
             self._own.setdefault(module, {})[leaf] = own
@@ -102,7 +109,7 @@ class Recogniser:
         """Return the layer that one call of a module is, and what it is given; None where it is none that is known.
 
         Raises:
-            Refused: `bad-argument`, a layer with an argument beyond its limits.
+            Refused: `bad-argument`, a layer with an argument beyond its limits; `too-many-modules`.
         """
         kind = self.kind(use.kind)
         if kind is None:
@@ -114,9 +121,8 @@ class Recogniser:
             return None
         if any(isinstance(value, Call) for value in leaves(list(read.arguments.values()))):
             return None
-        if not _fits(kind, read.arguments, own):
-            return None
-        return Layer(use.name, kind, layer_arguments(use.name, kind, read.arguments)), read.given
+        arguments = layer_arguments(use.name, kind, read.arguments)  # within limits, before a layer is made with them
+        return (Layer(use.name, kind, arguments), read.given) if self._fits(kind, arguments, own) else None
 
     def kind(self, qualified: str) -> str | None:
         """Return the class by which the vocabulary knows a class of a trace, or None."""
@@ -132,12 +138,21 @@ class Recogniser:
             return Layer(name, "Identity", {})
         if self.kind(qualified) != "Linear" or "weight" not in own:
             return None
-        arguments = weighted.linear_arguments(own["weight"].stored.shape, "bias" in own)
-        return (
-            Layer(name, "Linear", layer_arguments(name, "Linear", arguments))
-            if _fits("Linear", arguments, own)
-            else None
+        arguments = layer_arguments(
+            name, "Linear", weighted.linear_arguments(own["weight"].stored.shape, "bias" in own)
         )
+        return Layer(name, "Linear", arguments) if self._fits("Linear", arguments, own) else None
+
+    def _fits(self, kind: str, arguments: Mapping[str, Any], own: Mapping[str, Own]) -> bool:
+        """Return whether a layer made with these arguments has just these tensors; equal ones are tried once."""
+        shapes = {name: tensor.stored.shape for name, tensor in own.items()}
+        key = repr((kind, arguments, shapes))
+        if key not in self._tried:
+            self._left -= 1 + len(own)
+            if self._left < 0:
+                raise Refused("too-many-modules", "The trace has too many layers that are not alike.", HINT)
+            self._tried[key] = _shapes(kind, arguments) == shapes
+        return self._tried[key]
 
 
 def _significant(calls: Sequence[Call]) -> list[Call]:
@@ -173,14 +188,13 @@ def _simple(chain: Chain) -> Read | None:
     return Read(arguments, call.first, call)
 
 
-def _fits(kind: str, arguments: Mapping[str, Any], own: Mapping[str, Own]) -> bool:
-    """Return whether a layer made with these arguments has just these tensors."""
+def _shapes(kind: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
+    """Return the shapes of the tensors of a layer made with these arguments; None where torch makes none with them."""
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             layer = LAYER_CLASSES[kind](**plain)
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError):
-        return False
-    expected = {name: tuple(tensor.shape) for name, tensor in (*layer.named_parameters(), *layer.named_buffers())}
-    return expected == {name: tensor.stored.shape for name, tensor in own.items()}
+        return None
+    return {name: tuple(tensor.shape) for name, tensor in (*layer.named_parameters(), *layer.named_buffers())}

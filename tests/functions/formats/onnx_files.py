@@ -49,9 +49,9 @@ def node(operator: str, inputs: str, outputs: str = "y", name: str = "", **attri
     return helper.make_node(operator, *names, name=name, **attributes)
 
 
-def written(model: ModelProto, path: Path) -> Path:
+def written(model: ModelProto | bytes, path: Path) -> Path:
     """Write a model into a file."""
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
     return path
 
 

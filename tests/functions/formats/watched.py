@@ -2,11 +2,13 @@
 
 python -m tests.functions.formats.watched corpus FOLDER            one JSON line for each file
 python -m tests.functions.formats.watched mutants FOLDER COUNT     one JSON line for COUNT mutants of the files in FOLDER
+python -m tests.functions.formats.watched rebuild HONEST HOSTILE  one JSON line for each file of both, honest ones first
 python -m tests.functions.formats.watched fire                     one JSON line: which forbidden acts were seen
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from functions.errors import Refused
+from functions.formats import rebuild
 from functions.formats.pickled import Saved, read_bytes, read_pickled
 from functions.formats.pickled.archive import Archive
 from functions.formats.records import Record, StoredTensor
@@ -26,11 +29,16 @@ from tests.functions.formats import hostile
 
 
 class Watch:
-    """While it watches, whatever Python audits is a violation, but to open the watched file for reading and to map it."""
+    """While it watches, whatever Python audits is a violation, but to open the watched file for reading and to map it.
+
+    `usual` are further events that honest files cause; those that name what they act on count with that name.
+    """
 
     def __init__(self) -> None:
         self.file: Path | None = None
         self.violations: list[str] = []
+        self.usual: set[str] = set()
+        self.learning = False
         sys.addaudithook(self._audit)
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
@@ -38,17 +46,22 @@ class Watch:
             return
         if event == "open" and str(args[0]) == str(self.file) and args[2] & ~os.O_CLOEXEC == os.O_RDONLY:
             return
+        sign = event if event in INERT else f"{event} {args!r}"[:200]
+        if self.learning:
+            self.usual.add(sign)
+        if sign in self.usual:
+            return
         self.violations.append(f"{event} {args!r}"[:200])
         raise RuntimeError(event)
 
-    def reading(self, path: Path, read: Callable[[Path], Saved | None] = read_pickled) -> dict[str, Any]:
+    def reading(self, path: Path, read: Callable[[Path], object] = read_pickled) -> dict[str, Any]:
         """Read `path`, touch every tensor, and tell what came of it."""
         self.violations = []
         self.file, start = path, time.thread_time()
         outcome: dict[str, Any] = {"outcome": "read", "code": None, "foreign": []}
         try:
             saved = read(path)
-            if saved is not None:
+            if isinstance(saved, Saved):
                 outcome |= {"foreign": saved.foreign, "tensors": touch(saved.root)}
         except Refused as refusal:
             outcome |= {"outcome": "refused", "code": refusal.code, "message": refusal.message, "hint": refusal.hint}
@@ -103,6 +116,27 @@ def torchscript(folder: Path) -> Iterator[dict[str, Any]]:
 
     for path in sorted(folder.iterdir()):
         yield {"name": path.stem, **watch.reading(path, read)}
+
+
+INERT = frozenset(
+    {"builtins.id", "code.__new__", "compile", "object.__getattr__", "object.__setattr__", "sys._getframe"}
+)
+"""What only looks, or makes what would still have to be executed."""
+
+
+def rebuilds(honest: Path, hostile: Path) -> Iterator[dict[str, Any]]:
+    """Read files of all formats whole, into the graph; what honest files cause in the second reading is usual."""
+    watch = Watch()
+    for path in sorted(honest.iterdir()):
+        with contextlib.suppress(Refused):
+            rebuild(path)  # Python and torch import much when something is first used
+    before = peak_mebibytes()
+    watch.learning = True
+    for path in sorted(honest.iterdir()):
+        yield {"name": path.name, **watch.reading(path, rebuild), "mebibytes": 0, "usual": sorted(watch.usual)}
+    watch.learning = False
+    for path in sorted(hostile.iterdir()):
+        yield {"name": path.name, **watch.reading(path, rebuild), "mebibytes": peak_mebibytes() - before}
 
 
 # Mutants -------------------------------------------------------------------------------------------------------------
@@ -223,6 +257,7 @@ def mutants(folder: Path, count: int) -> dict[str, Any]:
 
 def fire() -> dict[str, list[str]]:
     """Do what no reading may do, each under the watch; nothing of it happens, since the hook raises first."""
+    import ctypes
     import pickle
     import socket
     import subprocess
@@ -239,6 +274,9 @@ def fire() -> dict[str, list[str]]:
         "subprocess": lambda path: subprocess.run(["true"], check=False),
         "system": lambda path: __import__("os").system("true"),
         "exec": lambda path: exec("1"),
+        "program": lambda path: os.execv("/bin/true", ["true"]),
+        "library": lambda path: ctypes.CDLL("libc.so.6"),
+        "folder": lambda path: next(path.parent.iterdir()),
         "compile": lambda path: compile("1", "x", "eval"),
         "remove": lambda path: path.unlink(),
     }
@@ -250,6 +288,9 @@ def main() -> None:
     mode, *rest = sys.argv[1:]
     if mode == "mutants":
         print(json.dumps(mutants(Path(rest[0]), int(rest[1]))))
+    elif mode == "rebuild":
+        for line in rebuilds(Path(rest[0]), Path(rest[1])):
+            print(json.dumps(line))
     elif mode == "fire":
         print(json.dumps(fire()))
     else:

@@ -172,8 +172,8 @@ FIXED = (
 LARGE = frozenset({"wide_resnet50_2", "resnext50_32x4d", "vgg11", "alexnet", "efficientnet_v2_s", "inception_v3"}) | {
     *("convnext_tiny", "swin_t", "vit_b_32", "maxvit_t"),
 }
-"""Those that take ten seconds and more; LAYERSCOPE_FAMILIES=all reads them too."""
-ALL = os.environ.get("LAYERSCOPE_FAMILIES") == "all"
+"""Those that take ten seconds and more; LAYERSCOPE_ALL_FAMILIES=1 reads them too."""
+ALL = bool(os.environ.get("LAYERSCOPE_ALL_FAMILIES"))
 
 
 @pytest.mark.slow

@@ -56,8 +56,8 @@ FAMILIES = {
 LARGE = frozenset(
     {"vgg11_bn", "inception_v3", "efficientnet_v2_s", "wide_resnet50_2", "swin_t", "vit_b_32", "maxvit_t"}
 )
-"""Those that take some seconds more; LAYERSCOPE_FAMILIES=all reads them too."""
-READ = [name for name in FAMILIES if os.environ.get("LAYERSCOPE_FAMILIES") == "all" or name not in LARGE]
+"""Those that take some seconds more; LAYERSCOPE_ALL_FAMILIES=1 reads them too."""
+READ = [name for name in FAMILIES if os.environ.get("LAYERSCOPE_ALL_FAMILIES") or name not in LARGE]
 
 
 @pytest.fixture(autouse=True)

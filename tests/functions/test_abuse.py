@@ -65,6 +65,8 @@ from schemas.identity import RULE
 from tests.functions.asking import run
 from tests.functions.bucket import services
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 HOST = b"Host: localhost\r\n"
 NEXT = b"GET /health/liveness HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -184,7 +186,6 @@ def flood(function: Served, head: bytes) -> tuple[float, bytes]:
     return answered, answer
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", HEADS)
 def test_64_mib_are_refused_at_once_and_take_no_memory(function: Served, how: str) -> None:
     function.liveness()
@@ -217,7 +218,6 @@ SMUGGLED = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", SMUGGLED)
 def test_lengths_that_can_be_read_two_ways_end_the_connection(function: Served, how: str) -> None:
     answer = function.talk(b"POST / HTTP/1.1\r\n" + HOST + SMUGGLED[how] + NEXT)
@@ -248,7 +248,6 @@ ODD = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ODD)
 def test_what_is_hardly_http_is_the_senders_fault_and_the_next_is_answered(function: Served, how: str) -> None:
     try:
@@ -259,7 +258,6 @@ def test_what_is_hardly_http_is_the_senders_fault_and_the_next_is_answered(funct
     function.liveness()
 
 
-@pytest.mark.slow
 def test_a_head_too_large_is_told_so(function: Served) -> None:
     with function.connect() as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n" + HOST + b"X: ")
@@ -277,7 +275,6 @@ SLOW = (
 )
 
 
-@pytest.mark.slow
 def test_requests_without_end_are_ended_and_hold_up_nobody(events_function: Served, query: Served) -> None:
     def waited(function: Served, sent: bytes, dribbled: bytes = b"") -> tuple[float, bytes]:
         start = time.monotonic()
@@ -315,7 +312,6 @@ def test_requests_without_end_are_ended_and_hold_up_nobody(events_function: Serv
     assert min(alive) <= 0.100
 
 
-@pytest.mark.slow
 def test_200_connections_that_say_nothing_keep_nobody_waiting(function: Served) -> None:
     held = [function.connect() for _ in range(200)]
     try:
@@ -325,7 +321,6 @@ def test_200_connections_that_say_nothing_keep_nobody_waiting(function: Served) 
             one.close()
 
 
-@pytest.mark.slow
 def test_a_function_is_alive_while_it_computes(tmp_path: Path) -> None:
     data = ModelUploaded(bucket=keys.MODELS, key="tiny/net/1.pth", etag="e", size=JOB_SECONDS)
     headers, body = binding.to_binary(compose(data, source="/tests", subject="tiny/net/1"))

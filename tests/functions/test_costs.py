@@ -23,6 +23,8 @@ from functions.models.graph_module import assemble
 from functions.models.tracing import trace
 from tests.functions.networks import NETWORKS, SharedLayer, Tied, images
 
+pytestmark = pytest.mark.slow
+
 LARGE: Final = Budget(memory_bytes=2**33, multiply_adds=10**12)
 
 
@@ -128,7 +130,6 @@ def check_against_torch(name: str) -> None:
     assert costs.parameters == sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_b_32", "swin_t", "swin_v2_t", "convnext_tiny", "inception_v3", "maxvit_t"])
 def test_multiply_adds_of_torchvision_with_attention_are_those_that_torch_counts(name: str) -> None:
     check_against_torch(name)
@@ -166,7 +167,6 @@ def test_multiply_adds_of_a_resnet_are_those_of_torchinfo() -> None:
     check_against_torchinfo("resnet18")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

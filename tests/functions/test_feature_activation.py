@@ -27,6 +27,8 @@ from functions.inference import fit, normalised
 from schemas.datasets import DatasetDescription
 from schemas.products import Convolution, FeatureActivation
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 K = 9
 
@@ -228,7 +230,6 @@ def ranked(model: nn.Module, images: np.ndarray, batch: int) -> list[Ranked]:
     return rank(fit(built, images, described(images), "cpu"), built, sites(built.safe_graph), images, K, batch)
 
 
-@pytest.mark.slow
 def test_results_do_not_depend_on_the_batch_size_to_the_last_bit_where_arithmetic_is_exact() -> None:
     model, images = whole_numbers_cnn(), small_whole_images(200)
     raw = norms(responses(model, [model[0]], images)[0])
@@ -361,7 +362,6 @@ def test_shown_channels_are_the_strongest_with_their_images_and_maps() -> None:
     assert len(there) + found.examples_cut == len(named)
 
 
-@pytest.mark.slow
 def test_what_is_pictured_is_bounded_and_large_maps_are_reduced_by_their_maxima() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -439,7 +439,6 @@ def test_a_ranking_is_a_stable_sort_whatever_comes_in() -> None:
     assert ranking.keys.numel() == 6 * K
 
 
-@pytest.mark.slow
 def test_peak_memory_is_the_same_for_ten_times_the_images() -> None:
     peaks = []
     given_back = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed leaves the process at once

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from functions import models
 from tests.functions.networks import NETWORKS, Residual, SharedLayer, Tied, Tutorial, images, randomise
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
@@ -290,19 +292,16 @@ def check_torchvision(name: str, size: int) -> None:
     assert list(ours.state_dict()) == list(model.state_dict())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_small_torchvision_classifiers_come_back_the_same(name: str) -> None:
     check_torchvision(name, 64)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_a_torchvision_classifier_of_every_family_comes_back_the_same(name: str) -> None:
     check_torchvision(name, 96)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_b_32", "maxvit_t"])
 def test_torchvision_transformers_of_fixed_size_come_back_the_same(name: str) -> None:
     check_torchvision(name, 224)

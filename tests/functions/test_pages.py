@@ -26,6 +26,8 @@ from schemas.products import (
 from tests.functions.asking import LAYER, OTHERS, WHO, Down, index, run, settle, started, with_cache
 from tests.functions.bucket import Bucket, add_dataset, evaluation, ok_layers, services
 
+pytestmark = pytest.mark.slow
+
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 PAGE = f"/models/{WHO.subject}"
 

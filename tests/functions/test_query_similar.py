@@ -36,6 +36,8 @@ from tests.functions.asking import (
 )
 from tests.functions.bucket import IMAGES, Bucket, add_dataset, ok_layers, services
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def vectors() -> Counting:
@@ -61,7 +63,6 @@ def compared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
     store.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["deconfounded", "cka"])
 def test_similar_layers_are_those_of_the_largest_products(compared: Services, metric: str) -> None:
     products = four(compared)
@@ -156,7 +157,6 @@ def test_a_layer_that_is_not_there_is_not_found(given_services: Services) -> Non
         assert LAYER in told["hint"]
 
 
-@pytest.mark.slow
 def test_the_older_form_finds_the_dataset_by_itself(given_services: Services) -> None:
     four(given_services)
     path = f"/vit/1.5_b/{LAYER}:1/search"
@@ -234,7 +234,6 @@ def test_without_the_cache_everything_is_answered(given_services: Services, vect
     assert (vectors.searches, vectors.listings) == (2, 2)
 
 
-@pytest.mark.slow
 def test_without_the_index_models_and_products_are_still_shown(given_services: Services, vectors: Counting) -> None:
     four(given_services)
     vectors.is_down = True

@@ -29,6 +29,8 @@ from layerscope import demo
 from schemas.products import Summary
 from tests.functions.networks import NETWORKS, SIZES, Residual, SharedLayer, Tied, images, randomise
 
+pytestmark = pytest.mark.slow
+
 SVG = "{http://www.w3.org/2000/svg}"
 SMALL = ["googlenet", "mnasnet0_5", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_0", "swin_t"]
 LARGE = [
@@ -347,7 +349,6 @@ def test_equal_blocks_are_drawn_once() -> None:
     assert len(curves(svg)) == 1
 
 
-@pytest.mark.slow
 def test_a_flat_model_of_thousands_of_steps_fits() -> None:
     layers = [nn.Conv2d(1 + n % 3, 1 + (n + 1) % 3, 1) if n % 2 else nn.ReLU() for n in range(3_000)]
     product = summarised(nn.Sequential(*layers), None)
@@ -389,14 +390,12 @@ def known(request: pytest.FixtureRequest) -> Family:
     return Family(network, model, size, compute(model, "cpu", (size, size, 3)))
 
 
-@pytest.mark.slow
 def test_the_source_of_a_known_network_gives_the_same_outputs(known: Family) -> None:
     text = same(known.network, torch.rand(2, 3, known.size, known.size), known.model)
     assert text == known.product.source
     assert max(len(line) for line in text.splitlines() if "(" in line[:-1]) <= 120
 
 
-@pytest.mark.slow
 def test_parameters_of_a_known_network_add_up(known: Family) -> None:
     product = known.product
     assert product.shapes_missing is None
@@ -406,7 +405,6 @@ def test_parameters_of_a_known_network_add_up(known: Family) -> None:
     assert sum(len(content) for content, _ in encode(product).values()) < 700_000
 
 
-@pytest.mark.slow
 def test_figures_of_a_known_network_are_torchinfos(known: Family) -> None:
     theirs = torchinfo.summary(known.network, (1, 3, known.size, known.size), verbose=0, device="cpu", depth=9)
     product = known.product
@@ -433,7 +431,6 @@ def test_figures_of_a_known_network_are_torchinfos(known: Family) -> None:
     assert not others or any(row.type in ("function", "MultiheadAttention") for row in product.layers)
 
 
-@pytest.mark.slow
 def test_the_diagram_of_a_known_network_has_bounds(known: Family) -> None:
     svg = drawn(known.product)
     assert len(boxes(svg)) <= 110

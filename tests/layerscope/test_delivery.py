@@ -40,6 +40,8 @@ from tests.layerscope.scripted import (
     uncommitted,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("case", TABLE.values(), ids=TABLE.keys())
 def test_an_answer_of_a_trigger_has_its_outcome(case: Case) -> None:

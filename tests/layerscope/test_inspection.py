@@ -19,6 +19,8 @@ from schemas.inspection import Inspection
 from tests.functions.formats import kinds
 from tests.functions.formats.kinds import ACCEPTED, REFUSED, Make, Upload
 
+pytestmark = pytest.mark.slow
+
 FORMATS = {
     "safe_form": "safetensors-layerscope",
     "whole": "torch-zip",
@@ -135,7 +137,6 @@ def test_a_hostile_file_is_told_of_and_does_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", [kinds.state_dict, kinds.plain_safetensors], ids=lambda make: make.__name__)
 def test_an_architecture_can_be_named(tmp_path: Path, make: Make) -> None:
     upload: Upload = make(kinds.shuffle_net(), tmp_path)

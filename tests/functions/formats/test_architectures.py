@@ -19,6 +19,8 @@ from functions.formats.architectures.table import FAMILIES, family_of
 from functions.models.tracing import trace
 from tests.functions.networks import Tutorial, randomise
 
+pytestmark = pytest.mark.slow
+
 torchvision = pytest.importorskip("torchvision")
 
 NAMES: Final = sorted(name for family in FAMILIES for name in family.members)
@@ -87,7 +89,6 @@ def test_the_table_has_every_classifier_of_torchvision() -> None:
     assert len(set(digests)) == len(digests)
 
 
-@pytest.mark.slow
 def test_the_table_is_that_of_the_installed_torchvision() -> None:
     found = {name: body_digest(own_shapes(make(name)), family_of(name)) for name in NAMES}
 
@@ -99,13 +100,11 @@ def test_a_classifier_is_known_by_its_state_dict_whatever_its_classes_and_channe
     check_recognised(name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in QUICK])
 def test_every_classifier_is_known_by_its_state_dict(name: str) -> None:
     check_recognised(name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "regnet_y_400mf", "mnasnet0_5"])
 def test_a_rebuilt_classifier_gives_the_same_outputs(name: str) -> None:
     theirs = randomise(torchvision.models.get_model(name, num_classes=10))
@@ -116,7 +115,6 @@ def test_a_rebuilt_classifier_gives_the_same_outputs(name: str) -> None:
     check_same_outputs(ours, theirs, 64)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["densenet121", "efficientnet_b0", "shufflenet_v2_x1_0", "swin_t", "swin_v2_t", "convnext_tiny"]
 )
@@ -129,7 +127,6 @@ def test_a_rebuilt_classifier_of_other_families_gives_the_same_outputs(name: str
     check_same_outputs(rebuilt(theirs.state_dict()), theirs, 64)
 
 
-@pytest.mark.slow
 def test_a_vision_transformer_is_of_the_image_size_of_its_positions() -> None:
     theirs = randomise(torchvision.models.vit_b_32(num_classes=10, image_size=64))
 
@@ -139,7 +136,6 @@ def test_a_vision_transformer_is_of_the_image_size_of_its_positions() -> None:
     check_same_outputs(filled(known, theirs.state_dict()), theirs, 64)
 
 
-@pytest.mark.slow
 def test_building_takes_no_memory() -> None:
     known = recognise(shapes_of(state_of("vit_h_14", classes=10, channels=3)))
 
@@ -152,7 +148,6 @@ def test_building_takes_no_memory() -> None:
 # Old files -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_batch_norms_saved_without_counters_count_from_zero() -> None:
     theirs = randomise(torchvision.models.resnet18(num_classes=10))
     state = {key: tensor for key, tensor in theirs.state_dict().items() if not key.endswith("num_batches_tracked")}
@@ -163,7 +158,6 @@ def test_batch_norms_saved_without_counters_count_from_zero() -> None:
     check_same_outputs(ours, theirs, 64)
 
 
-@pytest.mark.slow
 def test_the_old_names_of_densenets_are_known() -> None:
     theirs = torchvision.models.densenet121(num_classes=10)
     old = re.compile(r"(denselayer\d+\.(?:norm|conv))([12])\.")
@@ -245,7 +239,6 @@ def test_a_head_that_keys_do_not_tell_is_refused(head: nn.Module) -> None:
     assert "'fc" in refused.message
 
 
-@pytest.mark.slow
 def test_a_stem_for_one_channel_may_have_got_a_bias() -> None:
     theirs = torchvision.models.resnet18(num_classes=10)
     theirs.conv1 = nn.Conv2d(1, 64, 7, 2, 3)
@@ -256,7 +249,6 @@ def test_a_stem_for_one_channel_may_have_got_a_bias() -> None:
     check_same_outputs(ours, theirs, 64, channels=1)
 
 
-@pytest.mark.slow
 def test_a_stem_for_small_images_has_to_be_named() -> None:
     theirs = torchvision.models.resnet18(num_classes=10)
     theirs.conv1 = nn.Conv2d(1, 64, 3, padding=1, bias=False)
@@ -273,7 +265,6 @@ def test_a_stem_for_small_images_has_to_be_named() -> None:
 # Auxiliary heads and rescaled input ----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("auxiliary", "rescaled"), [(True, True), (True, False), (False, True)])
 def test_googlenet_has_to_be_named_with_or_without_its_rescaling(auxiliary: bool, rescaled: bool) -> None:
     theirs = torchvision.models.googlenet(
@@ -287,7 +278,6 @@ def test_googlenet_has_to_be_named_with_or_without_its_rescaling(auxiliary: bool
     check_same_outputs(rebuilt(theirs.state_dict(), f"googlenet{'-+'[rescaled]}transform_input"), theirs, 64)
 
 
-@pytest.mark.slow
 def test_auxiliary_heads_may_have_other_classes() -> None:
     state = state_of("inception_v3", classes=10, channels=1)
     state["fc.weight"], state["fc.bias"] = torch.zeros(4, 2048), torch.zeros(4)
@@ -367,7 +357,6 @@ def test_a_state_dict_that_would_not_load_strictly_is_refused(change: str) -> No
     assert "resnet18" in refused.message
 
 
-@pytest.mark.slow
 def test_positions_that_are_no_square_of_patches_are_refused() -> None:
     shapes = own_shapes(make("vit_b_32"))
     for positions in ((1, 51, 768), (1, 0, 768), (1, 1, 768), (1, 50, 768, 1)):
@@ -385,7 +374,6 @@ def test_whole_numbers_are_no_weights() -> None:
     assert caught.value.code == "dtype-mismatch"
 
 
-@pytest.mark.slow
 def test_half_precision_is_kept_for_the_safe_form() -> None:
     theirs = torchvision.models.squeezenet1_1(num_classes=10).half()
 

@@ -17,6 +17,8 @@ from functions.formats import rebuild
 from functions.formats.rebuilt import Rebuilt
 from functions.models.graph_module import assemble
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "data" / "model_files"
 VERSIONS = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
 OUTPUT = {

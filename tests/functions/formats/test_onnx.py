@@ -29,6 +29,8 @@ from tests.functions.formats.onnx_files import (
 )
 from tests.functions.networks import NETWORKS, images, randomise
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
@@ -176,7 +178,6 @@ LARGE = frozenset({"wide_resnet50_2", "resnext50_32x4d", "vgg11", "alexnet", "ef
 ALL = bool(os.environ.get("LAYERSCOPE_ALL_FAMILIES"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "open_batch"),
     [
@@ -546,7 +547,6 @@ def test_a_file_that_was_cut_off_is_refused(kept: float, tmp_path: Path) -> None
 MUTANTS = 400
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_mutants_are_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
     generator = np.random.default_rng(20)

@@ -19,6 +19,8 @@ from layerscope.tables import inspection
 from tests.functions.formats import kinds
 from tests.functions.formats.kinds import Make, Upload
 
+pytestmark = pytest.mark.slow
+
 README: Final = (Path(__file__).parents[3] / "README.md").read_text()
 SECTION: Final = README.partition("### What can be uploaded")[2].partition("\n### ")[0]
 TABLE: Final = dict(re.findall(r"^\| (.+?) \| (taken|refused: `.+?`) \|$", SECTION, re.MULTILINE))
@@ -71,7 +73,6 @@ def test_every_row_of_the_table_is_tried() -> None:
     assert list(TABLE) == list(ROWS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_what_comes_of_a_file_is_what_the_table_says(tmp_path: Path, row: str) -> None:
     upload = ROWS[row](tmp_path)

@@ -23,6 +23,8 @@ from functions.models.tracing import trace
 from functions.models.vocabulary import LAYERS
 from tests.functions.formats.saving import CONTAINERS, Container, difference, images, randomise, read
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
@@ -310,7 +312,6 @@ def test_a_pickled_model_of_torchvision_is_made_anew_whatever_its_head(name: str
     assert whole.notes == ()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", MORE_OF_TORCHVISION)
 def test_each_family_of_torchvision_is_made_anew(name: str, tmp_path: Path) -> None:
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}

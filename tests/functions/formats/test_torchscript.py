@@ -28,6 +28,8 @@ from functions.models.tracing import trace
 from tests.functions.formats.hostile_traces import HOSTILE, LONG, honest_archive, of, returning, rewritten
 from tests.functions.networks import NETWORKS, images, randomise
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = {
     "resnet18": 64,
     "mobilenet_v3_small": 64,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -71,6 +73,7 @@ class Description(Product):
     texts: tuple[DescriptionText, ...] = Field(description="one a language, English first")
 
     def headline(self) -> Headline:
-        """Return the beginning of the English text, and who wrote it."""
+        """Return the first sentence of the English text, and who wrote it."""
         english = next(one for one in self.texts if one.language == "en")
-        return {"text": english.text[:200], "written_by": english.written_by}
+        first = re.split(r"(?<=[.!?])\s", english.text, maxsplit=1)[0]
+        return {"text": textwrap.shorten(first, 200, placeholder=" …"), "written_by": english.written_by}

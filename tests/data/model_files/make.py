@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from clean import clean
+
 HERE = Path(__file__).resolve().parent
 
 VERSIONS = {
@@ -39,6 +41,8 @@ def make(version: str) -> None:
         subprocess.run([uv, "pip", "install", "--quiet", "--python", interpreter, *packages], check=True)
         # With -I nothing of this checkout gets in; the folder's own name gets into the files.
         subprocess.run([interpreter, "-I", HERE / "write.py", target], check=True, cwd=folder)
+    for path in target.iterdir():
+        clean(path)
     print(version, sum(path.stat().st_size for path in target.iterdir()), "bytes")
 
 

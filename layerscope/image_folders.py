@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import track
 
 from functions import datasets
 from functions.datasets import Part
@@ -78,7 +80,11 @@ def _pictures(folder: Path, classes: Sequence[str]) -> Iterator[tuple[Path, int]
 
 def _part(folder: Path, classes: Sequence[str], mode: str, size: tuple[int, int] | None) -> Part:
     images, labels = [], []
-    for path, label in _pictures(folder, classes):
+    terminal = Console(stderr=True)
+    found = list(_pictures(folder, classes))
+    for path, label in track(
+        found, f"reading {folder.name}", console=terminal, transient=True, disable=not terminal.is_terminal
+    ):
         images.append(_pixels(path, mode, size))
         labels.append(label)
     if not images:

@@ -185,12 +185,15 @@ def _inside(model: Value, left: int) -> Iterator[StoredTensor]:
 
 def _several(found: list[_Candidate]) -> Refused:
     named = ", ".join(one.shown for one in found[:_MAX_NAMED]) + (", …" if len(found) > _MAX_NAMED else "")
-    return Refused(
-        "several-models",
-        f"The checkpoint holds {len(found)} models, and nothing tells which one is meant: {named}.",
-        f"Save one of them: torch.save(torch.load('model.pt', map_location='cpu', weights_only=False){found[0].shown}, "
-        "'one.pt')",
-    )
+    # Nobody is told to load what executes code: a whole module is saved anew where it was made.
+    first = found[0].shown
+    if any(isinstance(one.value, Record) for one in found):
+        hint = f"Where the checkpoint was made, save one of its models: torch.save(checkpoint{first}, 'one.pt')"
+    else:
+        loaded = f"torch.load('model.pt', map_location='cpu', weights_only=True){first}"
+        hint = f"Save one of them: torch.save({loaded}, 'one.pt')"
+    message = f"The checkpoint holds {len(found)} models, and nothing tells which one is meant: {named}."
+    return Refused("several-models", message, hint)
 
 
 # Keys ----------------------------------------------------------------------------------------------------------------

@@ -199,6 +199,15 @@ def test_several_models_are_refused_by_name_with_the_line_that_saves_one(tmp_pat
     assert torch.load(tmp_path / "one.pt") == {"a": torch.ones(1)}
 
 
+def test_nobody_is_told_to_load_several_whole_models(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as caught:
+        unwrap(read({"generator": nn.Sequential(nn.ReLU()), "discriminator": nn.Sequential(nn.Tanh())}, tmp_path))
+
+    assert caught.value.code == "several-models"
+    assert "torch.save(checkpoint['generator'], 'one.pt')" in caught.value.hint
+    assert "torch.load" not in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "saved",
     [

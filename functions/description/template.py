@@ -25,7 +25,10 @@ TEMPLATES: Final[Mapping[Language, Callable[[DescriptionFacts], str]]] = {"en": 
 def _accuracy_en(facts: DescriptionFacts) -> str:
     share, low, high = (percent(one, "en") for one in (facts.accuracy, facts.accuracy_low, facts.accuracy_high))
     right = f"{facts.correct:,} of {count(facts.images, 'test image', 'test images')} right"
-    return f"This model gets {right}, an accuracy of {share} ({100 * facts.interval:g} % interval {low} to {high})."
+    text = f"This model gets {right}, an accuracy of {share} ({100 * facts.interval:g} % interval {low} to {high})"
+    if facts.non_finite:
+        return f"{text}; for {count(facts.non_finite, 'image', 'images')} its outputs are not finite, which counts as wrong."
+    return f"{text}."
 
 
 def _mistakes_en(facts: DescriptionFacts) -> str:
@@ -34,14 +37,14 @@ def _mistakes_en(facts: DescriptionFacts) -> str:
         true, predicted = quoted(worst.true_name), quoted(worst.predicted_name)
         share = percent(worst.rate, "en")
         return f"Most often it takes {true} for {predicted} ({count(worst.images, 'image', 'images')}, {share} of that class)"
-    if facts.correct < facts.images:
-        return "It takes no class for another, but some of its outputs are not finite"
+    if facts.non_finite == facts.images:
+        return "No output tells a class"
     return "It takes no class for another"
 
 
 def _confidence_en(facts: DescriptionFacts) -> str:
     if facts.ece is None or facts.noise_floor_95 is None:
-        return "how sure it is cannot be judged, as some of its outputs are not finite"
+        return "how sure it is cannot be judged where outputs are not finite"
     error, floor = percent(facts.ece, "en"), percent(facts.noise_floor_95, "en")
     if facts.confidence == "calibrated":
         return (
@@ -74,7 +77,10 @@ def _layers_en(facts: DescriptionFacts) -> str:
 def _accuracy_ko(facts: DescriptionFacts) -> str:
     share, low, high = (percent(one, "ko") for one in (facts.accuracy, facts.accuracy_low, facts.accuracy_high))
     right = f"이 모델은 테스트 이미지 {facts.images:,}장 가운데 {facts.correct:,}장을 맞혀"
-    return f"{right} 정확도가 {share}입니다({100 * facts.interval:g}% 신뢰구간 {low}~{high})."
+    text = f"{right} 정확도가 {share}입니다({100 * facts.interval:g}% 신뢰구간 {low}~{high})."
+    if facts.non_finite:
+        return f"{text} 출력이 유한하지 않은 {facts.non_finite:,}장은 틀린 것으로 셉니다."
+    return text
 
 
 def _mistakes_ko(facts: DescriptionFacts) -> str:
@@ -83,8 +89,8 @@ def _mistakes_ko(facts: DescriptionFacts) -> str:
         true, predicted = quoted(worst.true_name), quoted(worst.predicted_name)
         share = percent(worst.rate, "ko")
         return f"가장 잦은 실수는 {true} 클래스를 {predicted} 클래스로 보는 것이고({worst.images:,}장, 그 클래스의 {share})"
-    if facts.correct < facts.images:
-        return "클래스를 서로 혼동하지는 않지만 일부 출력이 유한하지 않고"
+    if facts.non_finite == facts.images:
+        return "클래스를 말해 주는 출력이 없고"
     return "클래스를 서로 혼동하지 않고"
 
 

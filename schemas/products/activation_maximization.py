@@ -21,7 +21,7 @@ class OptimisedPicture(Row):
     """A picture made for one class or channel. Its figures are those of the stored bytes; null: not finite."""
 
     target: int = Field(description="index of the class, or of the channel")
-    score: float | None = Field(description="what was maximised: see `objective`; of a channel, its mean response")
+    score: float | None = Field(description="of a class, see `objective`; of a channel, its mean response")
     shifted_score: float | None = Field(
         description="mean score of the picture shifted along each diagonal, by `shift` pixels down or up and right or left"
     )
@@ -58,9 +58,9 @@ class ActivationMaximization(Product):
     """Pictures that classes, and channels of the last convolution, respond to strongly.
 
     The method is MACO (Fel et al. 2023, arXiv 2306.06805): only the phases of a Fourier spectrum are optimised, its
-    magnitudes are the dataset's own. Such pictures can mislead (Zimmermann et al. 2021, arXiv 2106.12447; Geirhos et
-    al. 2024, arXiv 2306.04719), and dataset images tell people more (Borowski et al. 2021, arXiv 2010.12606): so each
-    has a test image beside it.
+    magnitudes are the dataset's own. What rises is a class's log odds, or a channel's mean response. Such pictures can
+    mislead (Zimmermann et al. 2021, arXiv 2106.12447; Geirhos et al. 2024, arXiv 2306.04719), and dataset images tell
+    people more (Borowski et al. 2021, arXiv 2010.12606): so each has a test image beside it.
 
     Parameters: at most `classes` and `channels`, the first ones, have a picture; of large images or models fewer, so
     that pictures have `pixels` together, and forward passes for them `multiply_adds` (one picture at least). Statistics

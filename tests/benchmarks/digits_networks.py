@@ -47,6 +47,17 @@ def three_convolutions() -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 9, 10))
 
 
+def averaged() -> nn.Module:
+    """Return three convolutions whose last channels are averaged over positions: of where they saw what, it keeps nothing."""
+    layers: list[nn.Module] = []
+    channels = 1
+    for width in (16, 32, 64):
+        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        layers.append(nn.AdaptiveAvgPool2d(1) if width == 64 else nn.MaxPool2d(2))
+        channels = width
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 10))
+
+
 def strided() -> nn.Module:
     """Return three strided convolutions with batch norm."""
     layers: list[nn.Module] = []

@@ -19,6 +19,7 @@ from functions.models import SafeModel
 from layerscope.demo import Residual
 from schemas.products import ActivationMaximization
 from tests.benchmarks.digits_networks import (
+    averaged,
     digits_dataset,
     perceptron,
     safe,
@@ -30,7 +31,11 @@ from tests.benchmarks.digits_networks import (
 
 pytestmark = pytest.mark.benchmark
 
-SUBJECTS: Mapping[str, Callable[[], nn.Module]] = {"three convolutions": three_convolutions, "residual": Residual}
+SUBJECTS: Mapping[str, Callable[[], nn.Module]] = {
+    "three convolutions": three_convolutions,
+    "residual": Residual,
+    "averaged": averaged,
+}
 JUDGES: Mapping[str, Callable[[], nn.Module]] = {
     "strided": strided,
     "wide kernels": wide_kernels,

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from functions import models
 from functions.activation_maximization import func
-from functions.activation_maximization.ascent import CHUNK_ON_CPU, Recipe, pictures_of
+from functions.activation_maximization.ascent import CHUNK_ON_CPU, Recipe, pictures_of, uphill
 from functions.activation_maximization.prior import LEAST_DEVIATION, Prior, prior_of, spread
 from functions.activation_maximization.rendering import Rendering
 from functions.activation_maximization.room import room
@@ -160,6 +160,26 @@ def test_the_image_beside_a_picture_is_the_nearest_by_all_distances(
     for other in (*product.classes, *product.channels):
         assert other.nearest.place == other.place
         assert (cut(product.nearest_images, other.place) == test.images[other.nearest.index]).all()
+
+
+def test_what_rises_is_the_log_odds_of_a_class_and_the_score_of_a_channel() -> None:
+    scores = torch.randn(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).mul_(4).requires_grad_()
+    targets = torch.tensor([[0], [3], [2], [4], [6]])  # of four classes, and three channels behind them
+    p = scores[:3, :4].softmax(1).gather(1, targets[:3])
+    (expected,) = torch.autograd.grad(torch.special.logit(p).sum() + scores[3, 4] + scores[4, 6], scores)
+    torch.testing.assert_close(uphill(scores.detach(), targets, 4), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_class_alone_and_the_pixel_method_raise_the_score_itself() -> None:
+    scores, targets = torch.randn(2, 3), torch.tensor([[0], [2]])
+    alone = torch.tensor([[1.0, 0, 0], [0, 0, 1]])
+    assert torch.equal(uphill(scores, targets, 1), alone)
+    assert torch.equal(uphill(scores, targets, 0), alone)
+
+
+def test_a_score_that_is_sure_of_its_class_still_rises() -> None:
+    up = uphill(torch.tensor([[80.0, 0, 1]]), torch.tensor([[0]]), 3)
+    torch.testing.assert_close(up, torch.tensor([[1, -0.268941, -0.731059]]))
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ The only module that imports the library; `events.kafka_log` and `events.kafka_m
 
 from __future__ import annotations
 
+import selectors
 import socket
 import threading
 import time
@@ -29,7 +30,6 @@ with warnings.catch_warnings():
 __all__ = (
     "AsyncConsumerRebalanceListener",
     "KafkaAdminClient",
-    "KafkaConsumer",
     "KafkaProducer",
     "OffsetSpec",
     "Shared",
@@ -37,6 +37,7 @@ __all__ = (
     "connect",
     "faults",
     "finish_rebalance",
+    "make_consumer",
     "milliseconds",
     "partitions_of",
     "record",
@@ -116,6 +117,18 @@ class _Direct(KafkaNetSocket):  # type: ignore[misc]
             raise
 
 
+class _Selector(selectors.DefaultSelector):
+    """Looks sockets up by number.
+
+    The library asks at every wait whether a socket is registered, and to hear that it is not costs more than the rest
+    of the wait: the error describes the socket, with its addresses on both sides, and nobody reads it.
+    """
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        return super().get_key(fileobj if number < 0 else number)
+
+
 def require_crc32c() -> None:
     """Stop where the checksums would be computed in Python, a hundred times slower than the rest of the library.
 
@@ -146,6 +159,7 @@ def connect(make: Callable[..., Any], bootstrap_servers: str, **settings: Any) -
             bootstrap_timeout_ms=milliseconds(CONNECT_SECONDS),
             reconnect_backoff_max_ms=500,
             proxy_url="direct://",
+            selector=_Selector,
             kafka_client=connection,
             **settings,
         )
@@ -153,6 +167,32 @@ def connect(make: Callable[..., Any], bootstrap_servers: str, **settings: Any) -
         for left_behind in connections:  # with its thread, for there is no object yet that could be closed
             left_behind.close()
         raise
+
+
+def make_consumer(bootstrap_servers: str, **settings: Any) -> Any:
+    """Make a consumer of the library.
+
+    Raises:
+        KafkaError: no broker answers within CONNECT_SECONDS.
+    """
+    consumer = connect(KafkaConsumer, bootstrap_servers, **CONSUMER, **settings)
+    _drain_before_fetching(consumer._fetcher)
+    return consumer
+
+
+def _drain_before_fetching(fetcher: Any) -> None:
+    """Ask for more only when all that came was handed out.
+
+    What comes between the moment when a poll looks for records and that in which it asks for more would be left out of
+    what it asks for: its partition is silent for as long as the broker holds that request, up to `fetch_max_wait_ms`.
+    Kafka's own client had the same (KAFKA-17182). Without a new request the poll looks again at once.
+    """
+    fetch = fetcher._send_fetches_async
+
+    async def fetch_if_drained() -> list[Any]:
+        return [] if fetcher._completed_fetches else await fetch()
+
+    fetcher._send_fetches_async = fetch_if_drained
 
 
 class Shared:

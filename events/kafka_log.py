@@ -16,13 +16,13 @@ from events.kafka import KafkaMessage, Record
 from events.kafka_client import (
     ANSWER_SECONDS,
     KafkaAdminClient,
-    KafkaConsumer,
     KafkaProducer,
     OffsetSpec,
     Shared,
     TopicPartition,
     connect,
     faults,
+    make_consumer,
     milliseconds,
     partitions_of,
     record,
@@ -128,7 +128,7 @@ class KafkaLog:
             admin.close()
 
     def _consumer(self, **settings: Any) -> Any:
-        return connect(KafkaConsumer, self._servers, **kafka_client.CONSUMER, **settings)
+        return make_consumer(self._servers, **settings)
 
     @contextmanager
     def _answering(self, otherwise: str) -> Iterator[None]:

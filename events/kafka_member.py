@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -23,7 +24,10 @@ from events.log import Revoked, Start
 
 logger = logging.getLogger(__name__)
 
-SLICE_SECONDS: Final = 0.5  # how long the thread waits for records before it commits
+SLICE_SECONDS: Final = 0.5  # how long the thread waits for records before it looks what there is to commit
+COMMIT_SECONDS: Final = (
+    0.5  # from one commit to the next: each is a call, and every reader of a topic wakes at a record
+)
 RETRY_SECONDS: Final = 0.5
 READ_AHEAD: Final = 200
 
@@ -75,13 +79,15 @@ class Member(Inbox):
         try:
             self._begin(client)
             client.subscribe([self._topic], listener=_Listener(self, client, self._topic))
-            stopping = False
+            stopping, due = False, 0.0
             while not stopping:
                 batches = client.poll(timeout_ms=milliseconds(SLICE_SECONDS))
                 finish_rebalance(client)
                 self.put(record(raw) for raw in itertools.chain.from_iterable(batches.values()))
                 stopping = self._stopping.is_set()  # asked before the write, so what was committed by then is written
-                self._write(client)
+                if stopping or time.monotonic() >= due:
+                    self._write(client)
+                    due = time.monotonic() + COMMIT_SECONDS
                 full = client.assignment() & set(partitions_of(self._topic, self.holding(READ_AHEAD)))
                 client.pause(*full)
                 client.resume(*client.paused() - full)

@@ -6,25 +6,36 @@ import re
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from events.cloudevent import CloudEvent, InvalidCloudEvent
 from events.kafka import Record, from_record
 from layerscope.manifests import Subscription
 
+READ_AT_ONCE: Final = 32  # records; a broker takes some of up to a megabyte
 WRAPPED_TYPE: Final = "dev.knative.kafka.event"
 
 
 def event_of(record: Record, subscription: Subscription) -> CloudEvent | None:
     """Return the record as an event that knows its partition and offset; None where a Trigger discards it."""
+    event = _read(record)
+    if event is None and subscription.kind == "KafkaSource":
+        return _positioned(_wrap(record, subscription), record)
+    return event
+
+
+@lru_cache(READ_AT_ONCE)
+def _read(record: Record) -> CloudEvent | None:
+    """Read a record once, however many subscriptions have it: all of them do within a moment."""
     try:
         event = from_record(record)
     except InvalidCloudEvent:
-        event = None
-    if event is None and subscription.kind == "KafkaSource":
-        event = _wrap(record, subscription)
-    if event is None:
         return None
+    return None if event is None else _positioned(event, record)
+
+
+def _positioned(event: CloudEvent, record: Record) -> CloudEvent:
     position = {"knativekafkapartition": str(record.partition), "knativekafkaoffset": str(record.offset)}
     return replace(event, extensions={**event.extensions, **position})
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from events import kafka_client
 from events.kafka import KafkaMessage
 from events.kafka_log import KafkaLog
 from events.log import LogUnavailable
@@ -235,6 +236,36 @@ def test_what_a_killed_reader_held_is_read_by_the_next_once_its_session_is_over(
         killed.kill()
     consumer = log.consumer(topic, "reader", start="latest")
     assert [record.value for record in consumer.poll(PATIENCE_SECONDS)] == [b"held"]
+
+
+@pytest.mark.services
+def test_a_record_that_comes_while_a_poll_is_about_to_ask_for_more_delays_neither_itself_nor_the_next(
+    server: KafkaServer, log: KafkaLog, topic: str
+) -> None:
+    with closing(kafka_client.make_consumer(server.bootstrap_servers)) as consumer:
+        partitions = kafka_client.partitions_of(topic, range(3))
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        log.publish(topic, KafkaMessage(b"model", b"before"))
+        _until(lambda: consumer.poll(timeout_ms=100))  # from now on the broker names only partitions that have news
+        fetcher = consumer._fetcher
+        _until(lambda: not consumer.poll(timeout_ms=100) and fetcher._nodes_with_pending_fetch_requests)
+        look, looks = fetcher.fetched_records, itertools.count()
+
+        def interrupted(*arguments: object, **named: object) -> object:
+            found = look(*arguments, **named)
+            if next(looks) == 0:  # it finds nothing; and now something comes
+                log.publish(topic, KafkaMessage(b"model", b"between"))
+                _until(lambda: fetcher._completed_fetches and not fetcher._nodes_with_pending_fetch_requests)
+            return found
+
+        fetcher.fetched_records = interrupted
+        for value in (b"between", b"after"):
+            began = time.monotonic()
+            polled = consumer.poll(timeout_ms=10_000)
+            assert [one.value for some in polled.values() for one in some] == [value]
+            assert time.monotonic() - began < 0.001 * kafka_client.CONSUMER["fetch_max_wait_ms"] / 2
+            log.publish(topic, KafkaMessage(b"model", b"after"))
 
 
 @pytest.mark.services

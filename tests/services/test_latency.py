@@ -12,12 +12,12 @@ import pytest
 
 from tests.stack import RealStack, eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
 
 UPLOADS = 100
 BYTES = 100_000
 P95_SECONDS = 0.250
-ROUNDS = 3  # whatever else runs on the machine can only add to what is measured: the best round counts
+ROUNDS = 5  # whatever else runs on the machine can only add to what is measured: the best round counts
 
 
 def test_an_upload_reaches_admit_at_once(stack: RealStack) -> None:

@@ -233,7 +233,7 @@ def export(
 
     identity = Identity.parse(name)
     path = to or Path(f"{identity.model}-{identity.version}.html")
-    content = page(client.object_store(systems.locate(at)), identity).encode()
+    content = asyncio.run(page(systems.locate(at), identity)).encode()
     path.write_bytes(content)
     say(f"wrote {path} ({len(content):,} bytes)")
 

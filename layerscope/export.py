@@ -1,22 +1,29 @@
-"""A model's page as one HTML file, pictures and all, to be kept or sent: `layerscope export`."""
+"""A model's page as one HTML file, pictures and similar layers and all, to be kept or sent: `layerscope export`."""
 
 from __future__ import annotations
 
 import base64
+from typing import Final
 
-from functions.object_store import ObjectStore
 from functions.query import answers
+from functions.query.page.model_page import similar_paths
 from functions.query.page_routes import inlined
+from layerscope import client
+from layerscope.systems import Located
 from schemas.identity import Identity
-from schemas.queries import FileLink
+from schemas.queries import FileLink, SimilarAnswer
+
+SIMILAR_LAYERS: Final = 5  # of each layer, as the page in a browser asks for
 
 
-def page(store: ObjectStore, identity: Identity) -> str:
+async def page(system: Located, identity: Identity) -> str:
     """Return the page of a model version, which needs no other file.
 
     Raises:
         AskedInVain: there is no such model.
+        NoSystem: its object store, or who knows what is similar, does not answer.
     """
+    store = client.object_store(system)
     told = answers.everything(store, identity)
     product_of = {file.sha256: name for name, product in told.products.items() for file in product.files}
 
@@ -24,4 +31,9 @@ def page(store: ObjectStore, identity: Identity) -> str:
         content = answers.content(store, answers.file(store, identity, product_of[file.sha256], file.name))
         return f"data:{file.type};base64,{base64.b64encode(content).decode()}"
 
-    return inlined(store, told, embedded)
+    async with client.querying(system) as query:
+        similar = {
+            path: SimilarAnswer.model_validate(await client.get(query, path, k=SIMILAR_LAYERS))
+            for path in similar_paths(told)
+        }
+    return inlined(store, told, embedded, similar)

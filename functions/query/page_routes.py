@@ -20,7 +20,7 @@ from functions.query.page.rendering import assets, render
 from functions.server import Scope
 from schemas.identity import Identity
 from schemas.products import Metric
-from schemas.queries import ErrorAnswer, FileLink
+from schemas.queries import ErrorAnswer, FileLink, SimilarAnswer
 
 
 def headers(pictures: Iterable[str] = ()) -> dict[str, str]:
@@ -108,6 +108,8 @@ def routes(error: Callable[[], AskedInVain]) -> APIRouter:
     return made
 
 
-def inlined(store: ObjectStore, told: Told, encode: Callable[[FileLink], str]) -> str:
-    """Return the page of a model version as one file, pictures and all."""
-    return model_page(told, texts(store, told), encode, inline=True)
+def inlined(
+    store: ObjectStore, told: Told, encode: Callable[[FileLink], str], similar: Mapping[str, SimilarAnswer]
+) -> str:
+    """Return the page of a model version as one file, pictures and similar layers and all."""
+    return model_page(told, texts(store, told), encode, similar)

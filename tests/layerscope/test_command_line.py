@@ -70,6 +70,7 @@ def test_export_writes_the_page_as_one_file(system: Path, tmp_path: Path) -> Non
     assert written.returncode == 0 and f"wrote {file}" in written.stderr + written.stdout
     html = file.read_text(encoding="utf-8")
     assert "Verdict" in html and "data:image/png;base64," in html and not re.search(r'(src|href)="(?!#|data:)', html)
+    assert "most like 4" in html and "digits/lenet/2" in html  # of the layers of the second model
     missing = layerscope("export", "digits/lenet/9", "--out", str(tmp_path / "none.html"), "--at", str(system))
     assert missing.returncode != 0 and "There is no model digits/lenet/9." in missing.stderr
     assert not (tmp_path / "none.html").exists()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from functions.query.answers import Told
 from functions.query.page.rendering import render
 from schemas.identity import Identity
-from schemas.queries import FileLink, ProductLine
+from schemas.queries import FileLink, ProductLine, SimilarAnswer
 
 Url = Callable[[FileLink], str]
 
@@ -57,16 +57,18 @@ class LayerView:
     similar_url: str | None
 
 
-def model_page(told: Told, texts: Mapping[str, str], url: Url, *, inline: bool = False) -> str:
+def model_page(
+    told: Told, texts: Mapping[str, str], url: Url, similar: Mapping[str, SimilarAnswer] | None = None
+) -> str:
     """Return the page of a model version.
 
     Args:
         told: what there is to tell.
         texts: files of `TEXTS` that are there, by their name on the page.
         url: where a picture is to be had.
-        inline: the page is a file of its own, without links to the system.
+        similar: what the system answers to `similar_paths`; given, the page is a file of its own, without links to it.
     """
-    data = {name: product.data for name, product in told.products.items()}
+    data = _data(told)
     examples = data.get("example_images") or {}
     activation = data.get("feature_activation") or {}
     identity = told.identity
@@ -77,7 +79,8 @@ def model_page(told: Told, texts: Mapping[str, str], url: Url, *, inline: bool =
         answer=told.answer,
         data=_Data(data),
         texts=_Data(texts),
-        inline=inline,
+        inline=similar is not None,
+        similar=similar,
         waiting=[name for name, line in lines.items() if line.state == "computing"],
         absent=_absent(lines, data),
         sections=[(id, title) for product, id, title in SECTIONS if product in data],
@@ -95,6 +98,15 @@ def model_page(told: Told, texts: Mapping[str, str], url: Url, *, inline: bool =
         layers=_layers(identity, data),
         files={name: product.files for name, product in told.products.items()},
     )
+
+
+def similar_paths(told: Told) -> list[str]:
+    """Return under which paths the system tells what is similar to each layer of the page."""
+    return [layer.similar_url for layer in _layers(told.identity, _data(told)) if layer.similar_url is not None]
+
+
+def _data(told: Told) -> dict[str, Any]:
+    return {name: product.data for name, product in told.products.items()}
 
 
 class _Data(dict[str, Any]):

@@ -235,17 +235,17 @@ def _make_topics(bootstrap_servers: str, sizes: Mapping[str, int]) -> None:
 
 
 async def places(stage: Stage) -> Seen:
-    """Five calls of a second for a Service that takes one at a time, with a timeout of three."""
+    """Nine calls of a second for a Service that takes one at a time, with a timeout of seven."""
     await stage.topics(places=1)
     subscriber, subscription = (
         Scripted((Reply(204, seconds=1.0),)),
-        trigger("places", "places", policy("places", 0, timeout=3.0)),
+        trigger("places", "places", policy("places", 0, timeout=7.0)),
     )
     async with listening(places=subscriber) as urls, running(stage.log, urls, subscription, concurrency=1) as plane:
         await stage.together()
-        await stage.publish("places", *(event(str(number)) for number in range(5)))
+        await stage.publish("places", *(event(str(number)) for number in range(9)))
         with contextlib.suppress(TimeoutError):
-            await until(lambda: len(subscriber.finished) >= 5)
+            await until(lambda: len(subscriber.finished) >= 9)
         return await stage.collect(plane, [subscription], {"places": subscriber})
 
 

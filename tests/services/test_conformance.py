@@ -601,8 +601,8 @@ def _(seen: Seen) -> None:
 @row(FLOW, "differs: the time of a call begins when its Service has a place", "places")
 def _(seen: Seen) -> None:
     places = seen.subscribers["places"]
-    assert (places.most_under_way, len(places.calls)) == (1, 5)
-    assert (seen.status["places"].delivered, seen.status["places"].dead_letters) == (5, 0)
+    assert (places.most_under_way, len(places.calls)) == (1, 9)
+    assert (seen.status["places"].delivered, seen.status["places"].dead_letters) == (9, 0)
 
 
 @row(FLOW, "read_committed: what a transaction aborted is not delivered, nor queued", "transactions")

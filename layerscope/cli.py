@@ -185,9 +185,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Tell what is in a model file, and whether it would be taken; nothing in it is executed, and nothing is sent."""
-    from layerscope.inspection import inspected  # torch
+    from layerscope import inspecting
 
-    found = inspected(file, architecture)
+    found = asyncio.run(inspecting.inspect(file, architecture))
     _print(found, tables.inspection(found), as_json)
     if found.refusal is not None:
         raise typer.Exit(1)
@@ -233,7 +233,13 @@ def export(
 
     identity = Identity.parse(name)
     path = to or Path(f"{identity.model}-{identity.version}.html")
-    content = asyncio.run(page(systems.locate(at), identity)).encode()
+    system = systems.locate(at)
+
+    async def made() -> str:
+        async with client.querying(system) as query:
+            return await page(client.object_store(system), query, identity)
+
+    content = asyncio.run(made()).encode()
     path.write_bytes(content)
     say(f"wrote {path} ({len(content):,} bytes)")
 

@@ -5,25 +5,32 @@ from __future__ import annotations
 import base64
 from typing import Final
 
+import httpx
+
+from functions.object_store import ObjectStore
 from functions.query import answers
 from functions.query.page.model_page import similar_paths
 from functions.query.page_routes import inlined
 from layerscope import client
-from layerscope.systems import Located
 from schemas.identity import Identity
 from schemas.queries import FileLink, SimilarAnswer
 
 SIMILAR_LAYERS: Final = 5  # of each layer, as the page in a browser asks for
 
 
-async def page(system: Located, identity: Identity) -> str:
+async def page(store: ObjectStore, query: httpx.AsyncClient, identity: Identity) -> str:
     """Return the page of a model version, which needs no other file.
+
+    Args:
+        store: where its products lie.
+        query: who is asked for the layers most like its own.
+        identity: the model version.
 
     Raises:
         AskedInVain: there is no such model.
-        NoSystem: its object store, or who knows what is similar, does not answer.
+        NoSystem: `query` does not answer.
+        QueryFailed: it answers with an error.
     """
-    store = client.object_store(system)
     told = answers.everything(store, identity)
     product_of = {file.sha256: name for name, product in told.products.items() for file in product.files}
 
@@ -31,9 +38,8 @@ async def page(system: Located, identity: Identity) -> str:
         content = answers.content(store, answers.file(store, identity, product_of[file.sha256], file.name))
         return f"data:{file.type};base64,{base64.b64encode(content).decode()}"
 
-    async with client.querying(system) as query:
-        similar = {
-            path: SimilarAnswer.model_validate(await client.get(query, path, k=SIMILAR_LAYERS))
-            for path in similar_paths(told)
-        }
+    similar = {
+        path: SimilarAnswer.model_validate(await client.get(query, path, k=SIMILAR_LAYERS))
+        for path in similar_paths(told)
+    }
     return inlined(store, told, embedded, similar)

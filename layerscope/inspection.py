@@ -1,4 +1,4 @@
-"""What is in a model file, offline: `layerscope inspect`. The same reader as `admit`'s, in this process."""
+"""What is in a model file, offline: `layerscope inspect`. The same reader as `admit`'s."""
 
 from __future__ import annotations
 

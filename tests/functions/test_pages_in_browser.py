@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -258,9 +260,16 @@ def test_a_refused_upload_says_why_and_what_to_do(seen: Seen, address: str) -> N
     expect(seen.page.get_by_text("What to do:")).to_be_visible()
 
 
-def test_an_exported_page_needs_nothing_but_its_file(browser: Browser, services: Services, tmp_path: Path) -> None:
+def test_an_exported_page_needs_nothing_but_its_file(
+    browser: Browser, services: Services, address: str, tmp_path: Path
+) -> None:
+    async def made() -> str:
+        async with httpx.AsyncClient(base_url=address) as query:
+            return await exported(services.store, query, Identity.parse(WHOLE))
+
     file = tmp_path / "page.html"
-    file.write_text(exported(services.store, Identity.parse(WHOLE)), encoding="utf-8")
+    with ThreadPoolExecutor(1) as threads:  # playwright has a loop running in this one
+        file.write_text(threads.submit(lambda: asyncio.run(made())).result(), encoding="utf-8")
     context = browser.new_context(offline=True)
     seen = Seen(context)
     seen.page.goto(file.as_uri())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,13 @@ import torch
 from torch import nn
 from typer.testing import CliRunner, Result
 
+from functions import landlock
+from functions.errors import WorkFailed
 from layerscope.cli import app
+from layerscope.inspecting import reader
 from layerscope.inspection import inspected
 from schemas.inspection import Inspection
+from tests.functions import confined
 from tests.functions.formats import kinds
 from tests.functions.formats.kinds import ACCEPTED, REFUSED, Make, Upload
 
@@ -103,14 +108,17 @@ def test_what_it_prints_as_json_is_what_its_schema_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", REFUSED)
 def test_what_would_be_refused_is_told_with_code_and_hint_and_exit_status_1(tmp_path: Path, code: str) -> None:
     path = REFUSED[code](tmp_path).path
-    done = inspect(path, "--json")
-    assert done.exit_code == 1
-    refusal = json.loads(done.output)["refusal"]
-    assert refusal["code"] == code
+    refusal = inspected(path).refusal
+    assert refusal is not None and refusal.code == code
     printed = inspect(path)
     assert printed.exit_code == 1
-    assert "It would be refused: " + refusal["message"] in _unwrapped(printed.output)
-    assert _unwrapped(refusal["hint"]) in _unwrapped(printed.output)
+    assert "It would be refused: " + refusal.message in _unwrapped(printed.output)
+    assert _unwrapped(refusal.hint) in _unwrapped(printed.output)
+
+
+def test_a_refusal_as_json_has_exit_status_1_as_well(tmp_path: Path) -> None:
+    done = inspect(REFUSED["own-class"](tmp_path).path, "--json")
+    assert (done.exit_code, json.loads(done.output)["refusal"]["code"]) == (1, "own-class")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +143,18 @@ def test_a_hostile_file_is_told_of_and_does_nothing(tmp_path: Path) -> None:
     assert found.refusal is not None
     assert any(name.endswith(".system") for name in found.foreign)
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.skipif(landlock.version() == 0, reason="this kernel has no Landlock")
+def test_the_process_that_reads_a_file_has_no_other_of_the_users(tmp_path: Path) -> None:
+    given, other = tmp_path / "given.pt", tmp_path / "other.pt"
+    for path in (given, other):
+        path.write_text(path.name)
+    with reader(given) as worker:
+        assert asyncio.run(worker.run(confined.read, str(given))) == "given.pt"
+        with pytest.raises(WorkFailed, match="PermissionError"):
+            asyncio.run(worker.run(confined.read, str(other)))
+    assert worker.level is not None and worker.level.network
 
 
 @pytest.mark.parametrize("make", [kinds.state_dict, kinds.plain_safetensors], ids=lambda make: make.__name__)

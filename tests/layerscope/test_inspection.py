@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from functions import landlock
 from functions.errors import WorkFailed
+from functions.worker import Worker
 from layerscope.cli import app
 from layerscope.inspecting import reader
 from layerscope.inspection import inspected
@@ -150,10 +151,14 @@ def test_the_process_that_reads_a_file_has_no_other_of_the_users(tmp_path: Path)
     given, other = tmp_path / "given.pt", tmp_path / "other.pt"
     for path in (given, other):
         path.write_text(path.name)
-    with reader(given) as worker:
-        assert asyncio.run(worker.run(confined.read, str(given))) == "given.pt"
+
+    async def both(worker: Worker) -> None:
+        assert await worker.run(confined.read, str(given)) == "given.pt"
         with pytest.raises(WorkFailed, match="PermissionError"):
-            asyncio.run(worker.run(confined.read, str(other)))
+            await worker.run(confined.read, str(other))
+
+    with reader(given) as worker:
+        asyncio.run(both(worker))
     assert worker.level is not None and worker.level.network
 
 

@@ -10,7 +10,8 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
+from contextlib import suppress
 from typing import Any, Final
 
 from events.kafka import Record
@@ -36,10 +37,12 @@ __all__ = (
     "TopicPartition",
     "connect",
     "faults",
+    "fetch_all_but",
     "finish_rebalance",
     "make_consumer",
     "milliseconds",
     "partitions_of",
+    "position_of",
     "record",
     "require_crc32c",
     "to_commit",
@@ -47,6 +50,22 @@ __all__ = (
 
 CONNECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final = 4.0
+
+
+def fetch_all_but(consumer: Any, held: Set[TopicPartition]) -> None:
+    """Have the next polls leave these partitions out, and no others that are assigned."""
+    paused = consumer.paused()
+    for change, partitions in ((consumer.pause, held - paused), (consumer.resume, paused - held)):
+        for one in partitions:
+            with suppress(KeyError):  # it was taken away meanwhile, on the library's own thread
+                change(one)
+
+
+def position_of(consumer: Any, one: TopicPartition) -> int | None:
+    """Return the offset that the consumer reads next, without asking the broker; None where there is none."""
+    state = consumer._subscription.assignment.get(one)
+    position = None if state is None else state.position
+    return None if position is None else int(position.offset)
 
 
 def finish_rebalance(consumer: Any) -> None:

@@ -1,6 +1,7 @@
-"""The log on Kafka: one producer for all threads, a member on a thread of its own for each consumer, an administrator.
+"""The log on Kafka: one producer for all threads, an administrator, and for each consumer a member with its own thread.
 
-Each is made when it is first needed and outlives a broker that goes and comes back.
+Where a topic has several consumers, a tail reads for all of them what comes at its end. Each is made when it is first
+needed and outlives a broker that goes and comes back.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from events.kafka_client import (
     record,
 )
 from events.kafka_member import Member
+from events.kafka_tail import Tail
 from events.log import BACKLOG_RECORDS, Consumer, LogUnavailable, MessageRefused, Revoked, Start, check
 from events.topics import TOPICS, Topic
 
@@ -50,6 +52,7 @@ class KafkaLog:
         self._admin = Shared(lambda: connect(KafkaAdminClient, bootstrap_servers, **kafka_client.ADMIN))
         self._lock = threading.Lock()
         self._members: list[Member] = []
+        self._tails: dict[str, Tail] = {}
         self._closed = False
 
     def publish(self, topic: str, message: KafkaMessage) -> None:
@@ -70,8 +73,12 @@ class KafkaLog:
         with self._lock:
             if self._closed:
                 raise LogUnavailable("the log is closed")
-            member = Member(self._consumer, topic, group, start, revoked)
-            self._members = [*(one for one in self._members if one.alive), member]
+            self._members = [one for one in self._members if one.alive]
+            tail = self._tails.setdefault(topic, Tail(self._consumer, topic))
+            if any(one.topic == topic for one in self._members):  # one alone fetches as soon as any tail
+                tail.start()
+            member = Member(self._consumer, topic, group, start, revoked, tail)
+            self._members.append(member)
             return member
 
     def backlog(
@@ -117,10 +124,11 @@ class KafkaLog:
         """Close every consumer, and the connections."""
         with self._lock:
             self._closed = True
-        for member in self._members:
-            member.stop()
-        for member in self._members:
-            member.close()
+        readers: list[Member | Tail] = [*self._members, *self._tails.values()]
+        for reader in readers:
+            reader.stop()
+        for reader in readers:
+            reader.close()
         if (producer := self._producer.take()) is not None:
             with suppress(faults.KafkaError):
                 producer.close(timeout=ANSWER_SECONDS)

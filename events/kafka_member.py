@@ -1,4 +1,7 @@
-"""One member of a consumer group on Kafka: a thread that reads ahead into an inbox and commits from it."""
+"""One member of a consumer group on Kafka: a thread that reads ahead into an inbox and commits from it.
+
+What the topic's tail hands over (`events.kafka_tail`) it need not fetch; then its thread only keeps it in its group.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from events.inbox import Inbox
+from events.kafka import Record
 from events.kafka_client import (
     ANSWER_SECONDS,
     AsyncConsumerRebalanceListener,
+    TopicPartition,
     faults,
+    fetch_all_but,
     finish_rebalance,
     milliseconds,
     partitions_of,
+    position_of,
     record,
     to_commit,
 )
+from events.kafka_tail import Tail
 from events.log import Revoked, Start
 
 logger = logging.getLogger(__name__)
@@ -36,12 +45,14 @@ class Member(Inbox):
     """A consumer; only its thread uses the library's, which is not made for several."""
 
     def __init__(
-        self, connect: Callable[..., Any], topic: str, group: str, start: Start, revoked: Revoked | None
+        self, connect: Callable[..., Any], topic: str, group: str, start: Start, revoked: Revoked | None, tail: Tail
     ) -> None:
         """Begin to join; `connect` makes a consumer of the library and may raise KafkaError."""
         super().__init__(revoked)
         self._connect = connect
-        self._topic = topic
+        self._tail = tail
+        self._alone_from: dict[int, int] = {}  # what the tail no longer hands over, and the offset to fetch from
+        self.topic = topic
         self._group = group
         self._start = start
         self._stopping = threading.Event()
@@ -63,13 +74,33 @@ class Member(Inbox):
         self.stop()
         self._thread.join()
 
+    def withdraw(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Forget these partitions, as an inbox does, and follow the tail there no more."""
+        gone = frozenset(partitions)
+        finished = super().withdraw(gone)
+        self._tail.leave(self, gone)
+        for partition in gone:
+            self._alone_from.pop(partition, None)
+        return finished
+
+    def take(self, partition: int, records: list[Record]) -> bool:
+        """Take records from the tail, unless too many lie here unread."""
+        if partition in self.holding(READ_AHEAD):
+            return False
+        self.put(records)
+        return True
+
+    def fetch_from(self, partition: int, offset: int) -> None:
+        """Note where the tail left off."""
+        self._alone_from[partition] = offset
+
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
                 try:
                     self._read()
                 except (faults.KafkaError, OSError, UnicodeDecodeError) as error:
-                    logger.warning("%s reads %s anew: %s: %s", self._group, self._topic, type(error).__name__, error)
+                    logger.warning("%s reads %s anew: %s: %s", self._group, self.topic, type(error).__name__, error)
                     self._stopping.wait(RETRY_SECONDS)
         finally:
             self.shut(failed=not self._stopping.is_set())
@@ -78,32 +109,55 @@ class Member(Inbox):
         client = self._connect(group_id=self._group)
         try:
             self._begin(client)
-            client.subscribe([self._topic], listener=_Listener(self, client, self._topic))
+            client.subscribe([self.topic], listener=_Listener(self, client, self.topic))
             stopping, due = False, 0.0
             while not stopping:
-                batches = client.poll(timeout_ms=milliseconds(SLICE_SECONDS))
+                batches = self._poll(client)
                 finish_rebalance(client)
                 self.put(record(raw) for raw in itertools.chain.from_iterable(batches.values()))
                 stopping = self._stopping.is_set()  # asked before the write, so what was committed by then is written
                 if stopping or time.monotonic() >= due:
                     self._write(client)
                     due = time.monotonic() + COMMIT_SECONDS
-                full = client.assignment() & set(partitions_of(self._topic, self.holding(READ_AHEAD)))
-                client.pause(*full)
-                client.resume(*client.paused() - full)
+                self._divide(client)
         finally:
             self.take_finished()  # what could not be written by now is read again; closing is not to wait for it
             client.close(autocommit=False, timeout_ms=milliseconds(ANSWER_SECONDS))
             self.withdraw(self.partitions)
+
+    def _poll(self, client: Any) -> Any:
+        """Wait for records, or for a while where there are none to fetch; the library would wait in tenths of a second."""
+        idle = client.assignment() and client.assignment() == client.paused()
+        if idle and not (client._coordinator.need_rejoin() or client._coordinator.rebalance_in_progress()):
+            self._stopping.wait(SLICE_SECONDS)
+            return client.poll(timeout_ms=0)
+        return client.poll(timeout_ms=milliseconds(SLICE_SECONDS))
+
+    def _divide(self, client: Any) -> None:
+        """Leave to the tail what it can hand over, and fetch the rest as long as there is room for it."""
+        held = self.holding(READ_AHEAD) | self._tail.followed_by(self)
+        for partition in self.partitions - held:
+            if self._tail.follow(self, partition, partial(self._position, client, partition)):
+                held |= {partition}
+        fetch_all_but(client, client.assignment() & set(partitions_of(self.topic, held)))
+
+    def _position(self, client: Any, partition: int) -> int | None:
+        """Return the offset of the next record, None where it is not ours; asked while the tail hands out nothing."""
+        if partition not in self.partitions:
+            return None
+        one = TopicPartition(self.topic, partition)
+        if partition in self._alone_from:
+            client.seek(one, self._alone_from.pop(partition))
+        return position_of(client, one)
 
     def _begin(self, client: Any) -> None:
         """Write down where a group begins that has never read: "latest" is when it first joined, not when it last did.
 
         A member that dies before its first commit would otherwise begin at the end again, past what it had read.
         """
-        partitions = partitions_of(self._topic, client.partitions_for_topic(self._topic))
+        partitions = partitions_of(self.topic, client.partitions_for_topic(self.topic))
         if not partitions:
-            raise faults.UnknownTopicOrPartitionError(f"there is no topic {self._topic}")
+            raise faults.UnknownTopicOrPartitionError(f"there is no topic {self.topic}")
         if self._start == "earliest":
             return
         timeout_ms = milliseconds(ANSWER_SECONDS)
@@ -111,7 +165,7 @@ class Member(Inbox):
         if new:
             ends = {one.partition: offset for one, offset in client.end_offsets(new).items()}
             try:
-                client.commit(to_commit(self._topic, ends), timeout_ms=timeout_ms)
+                client.commit(to_commit(self.topic, ends), timeout_ms=timeout_ms)
             except faults.UnknownMemberIdError:
                 return  # only members of a group that has some may write: one of them did it
 
@@ -120,7 +174,7 @@ class Member(Inbox):
         if not finished:
             return
         try:
-            client.commit(to_commit(self._topic, finished), timeout_ms=milliseconds(ANSWER_SECONDS))
+            client.commit(to_commit(self.topic, finished), timeout_ms=milliseconds(ANSWER_SECONDS))
         except (faults.RetriableError, faults.RebalanceInProgressError):
             self.give_back(finished)
         except (faults.CommitFailedError, faults.IllegalGenerationError, faults.UnknownMemberIdError) as error:
@@ -133,7 +187,7 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, member: Member, client: Any, topic: str) -> None:
         self._member = member
         self._client = client
-        self._topic = topic
+        self.topic = topic
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         self._member.assign(one.partition for one in assigned)
@@ -142,9 +196,9 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         finished = self._member.withdraw(one.partition for one in revoked)
         if finished:
             try:
-                await self._client.commit_async(to_commit(self._topic, finished))
+                await self._client.commit_async(to_commit(self.topic, finished))
             except faults.KafkaError as error:
-                logger.warning("what was finished in %s is read again: %s", self._topic, error)
+                logger.warning("what was finished in %s is read again: %s", self.topic, error)
 
     async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
         self._member.withdraw(one.partition for one in lost)

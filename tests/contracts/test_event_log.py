@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -27,10 +28,26 @@ def kafka(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield server
 
 
-@pytest.fixture(scope="module", params=["memory", pytest.param("kafka", marks=pytest.mark.services)])
+class FollowedLog(KafkaLog):
+    """A log whose topics have another reader, so that a tail serves whoever joins."""
+
+    def consumer(self, topic: str, group: str, **settings: Any) -> Consumer:
+        if topic not in self._tails:
+            super().consumer(topic, "another", start="earliest")
+        return super().consumer(topic, group, **settings)
+
+
+ON_KAFKA = {"kafka": KafkaLog, "kafka with another reader": FollowedLog}
+
+
+@pytest.fixture(
+    scope="module", params=["memory", *(pytest.param(name, marks=pytest.mark.services) for name in ON_KAFKA)]
+)
 def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
     made: EventLog = (
-        MemoryLog() if request.param == "memory" else KafkaLog(request.getfixturevalue("kafka").bootstrap_servers)
+        MemoryLog()
+        if request.param == "memory"
+        else ON_KAFKA[request.param](request.getfixturevalue("kafka").bootstrap_servers)
     )
     yield made
     made.close()

@@ -77,26 +77,35 @@ class Publisher(threading.Thread):
                 return
 
 
+class Reading(threading.Thread):
+    """Reads for a group, and commits each record as it comes."""
+
+    def __init__(self, log: KafkaLog, topic: str, group: str) -> None:
+        super().__init__(name=group, daemon=True)
+        self.consumer = log.consumer(topic, group, start="earliest")
+        self.seen: dict[int, list[tuple[int, bytes]]] = {0: [], 1: [], 2: []}
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            for record in self.consumer.poll(0.5):
+                self.seen[record.partition].append((record.offset, record.value or b""))
+                self.consumer.commit({record.partition: record.offset + 1})
+
+    def values(self) -> set[bytes]:
+        return {value for read_here in self.seen.values() for _, value in read_here}
+
+
 @pytest.mark.services
+@pytest.mark.parametrize("groups", [1, 3])  # alone, and served by the topic's tail
 def test_a_broker_that_is_killed_costs_no_acknowledged_record_and_stops_no_reader(
-    server: KafkaServer, log: KafkaLog, topic: str
+    server: KafkaServer, log: KafkaLog, topic: str, groups: int
 ) -> None:
-    consumer = log.consumer(topic, "reader", start="earliest")
+    readers = [Reading(log, topic, f"reader{number}") for number in range(groups)]
     publishers = [Publisher(log, topic, f"publisher{number}") for number in range(3)]
-    seen: dict[int, list[tuple[int, bytes]]] = {0: [], 1: [], 2: []}
-    reading = threading.Event()
-    reading.set()
-
-    def read() -> None:
-        while reading.is_set():
-            for record in consumer.poll(0.5):
-                seen[record.partition].append((record.offset, record.value or b""))
-                consumer.commit({record.partition: record.offset + 1})
-
-    reader = threading.Thread(target=read, daemon=True)
-    for thread in (reader, *publishers):
+    for thread in (*readers, *publishers):
         thread.start()
-    _until(lambda: sum(map(len, seen.values())) > 100)
+    _until(lambda: all(len(reader.values()) > 100 for reader in readers))
     server.signal(signal.SIGKILL)
     server.wait_for_restart()
     before = [len(publisher.acknowledged) for publisher in publishers]
@@ -105,13 +114,14 @@ def test_a_broker_that_is_killed_costs_no_acknowledged_record_and_stops_no_reade
         publisher.stopping.set()
         publisher.join(PATIENCE_SECONDS)
     acknowledged = {value for publisher in publishers for value in publisher.acknowledged}
-    _until(lambda: acknowledged <= {value for read_here in seen.values() for _, value in read_here})
-    _until(lambda: log.backlog(topic, "reader") == [])
-    reading.clear()
-    reader.join(PATIENCE_SECONDS)
+    _until(lambda: all(acknowledged <= reader.values() for reader in readers))
+    _until(lambda: not any(log.backlog(topic, reader.name) for reader in readers))
+    for reader in readers:
+        reader.stopping.set()
+        reader.join(PATIENCE_SECONDS)
 
     assert max(publisher.longest for publisher in publishers) < PUBLISH_SECONDS
-    for read_here in seen.values():
+    for read_here in itertools.chain.from_iterable(reader.seen.values() for reader in readers):
         first_seen = list(dict.fromkeys(offset for offset, _ in read_here))
         assert first_seen == list(range(len(first_seen))), "a record was passed over"
 

@@ -1,6 +1,6 @@
 """Kafka's client library as this package uses it: settings, connecting, conversions.
 
-The only module that imports the library; `events.kafka_log` and `events.kafka_member` take it from here.
+The only module that imports the library; `events.kafka_log`, `events.kafka_member` and `events.kafka_tail` take it from here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
 from typing import Any, Final
+from uuid import UUID
 
 from events.kafka import Record
 
@@ -45,7 +46,9 @@ __all__ = (
     "position_of",
     "record",
     "require_crc32c",
+    "seek",
     "to_commit",
+    "topic_id",
 )
 
 CONNECT_SECONDS: Final = 3.0
@@ -66,6 +69,19 @@ def position_of(consumer: Any, one: TopicPartition) -> int | None:
     state = consumer._subscription.assignment.get(one)
     position = None if state is None else state.position
     return None if position is None else int(position.offset)
+
+
+def seek(consumer: Any, one: TopicPartition, offset: int) -> None:
+    """Go on with this offset, and without what the library kept of a paused partition: its log may be another now."""
+    consumer._fetcher._paused_completed_fetches.pop(one, None)
+    consumer._fetcher._paused_partition_records.pop(one, None)
+    consumer.seek(one, offset)
+
+
+def topic_id(consumer: Any, topic: str) -> UUID | None:
+    """Return what tells a topic from an earlier one of its name, as last heard; None where nothing was."""
+    heard: UUID | None = consumer._cluster.topic_id(topic)
+    return heard if heard is not None and heard.int else None
 
 
 def finish_rebalance(consumer: Any) -> None:

@@ -26,6 +26,7 @@ from events.kafka_client import (
     partitions_of,
     position_of,
     record,
+    seek,
     to_commit,
 )
 from events.kafka_tail import Tail
@@ -56,6 +57,7 @@ class Member(Inbox):
         self._group = group
         self._start = start
         self._stopping = threading.Event()
+        self._wanted = threading.Event()  # ends the pause of a member that has nothing to fetch
         self._thread = threading.Thread(target=self._run, name=f"kafka-{group}", daemon=True)
         self._thread.start()
 
@@ -67,6 +69,7 @@ class Member(Inbox):
     def stop(self) -> None:
         """Ask the thread to end; polls end at once."""
         self._stopping.set()
+        self._wanted.set()
         self.shut()
 
     def close(self) -> None:
@@ -93,6 +96,7 @@ class Member(Inbox):
     def fetch_from(self, partition: int, offset: int) -> None:
         """Note where the tail left off."""
         self._alone_from[partition] = offset
+        self._wanted.set()
 
     def _run(self) -> None:
         try:
@@ -122,14 +126,17 @@ class Member(Inbox):
                 self._divide(client)
         finally:
             self.take_finished()  # what could not be written by now is read again; closing is not to wait for it
-            client.close(autocommit=False, timeout_ms=milliseconds(ANSWER_SECONDS))
-            self.withdraw(self.partitions)
+            try:
+                client.close(autocommit=False, timeout_ms=milliseconds(ANSWER_SECONDS))
+            finally:
+                self.withdraw(self.partitions)
 
     def _poll(self, client: Any) -> Any:
         """Wait for records, or for a while where there are none to fetch; the library would wait in tenths of a second."""
         idle = client.assignment() and client.assignment() == client.paused()
         if idle and not (client._coordinator.need_rejoin() or client._coordinator.rebalance_in_progress()):
-            self._stopping.wait(SLICE_SECONDS)
+            if self._wanted.wait(SLICE_SECONDS) and not self._stopping.is_set():
+                self._wanted.clear()
             return client.poll(timeout_ms=0)
         return client.poll(timeout_ms=milliseconds(SLICE_SECONDS))
 
@@ -147,7 +154,7 @@ class Member(Inbox):
             return None
         one = TopicPartition(self.topic, partition)
         if partition in self._alone_from:
-            client.seek(one, self._alone_from.pop(partition))
+            seek(client, one, self._alone_from.pop(partition))
         return position_of(client, one)
 
     def _begin(self, client: Any) -> None:

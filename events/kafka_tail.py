@@ -7,23 +7,34 @@
 All who read a topic wait at its end for the same record. The library needs some milliseconds for each of them that
 fetches it: where thirty do, in one process, the last has it a tenth of a second late. So a member fetches for itself
 only until it stands where the tail stands; from there the tail hands it what comes, and takes no part in its group, in
-its commits or in its pauses. A member that falls behind, or whose tail fails, fetches for itself again.
+its commits or in its pauses. A member that falls behind, or whose tail fails, fetches for itself again, as all do with
+partitions that the topic did not have when the tail began.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from events.kafka import Record
-from events.kafka_client import ANSWER_SECONDS, faults, milliseconds, partitions_of, position_of, record
+from events.kafka_client import (
+    ANSWER_SECONDS,
+    TopicPartition,
+    faults,
+    milliseconds,
+    partitions_of,
+    position_of,
+    record,
+    topic_id,
+)
 
 logger = logging.getLogger(__name__)
 
 SLICE_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 0.5
+REQUEST_SECONDS: Final = 10.0  # a connection that hangs keeps everyone waiting: sooner given up than the library would
 
 
 class Follower(Protocol):
@@ -37,7 +48,7 @@ class Follower(Protocol):
 
 
 class Tail:
-    """A consumer without a group, on a thread of its own from `start` on."""
+    """A consumer without a group, on a thread of its own from `start` until it is closed."""
 
     def __init__(self, connect: Callable[..., Any], topic: str) -> None:
         """Connect to nothing yet; `connect` makes a consumer of the library and may raise KafkaError."""
@@ -92,12 +103,13 @@ class Tail:
     def hand_out(self, partition: int, records: list[Record], position: int) -> None:
         """Give the followers what was read, after which the tail is at `position`.
 
-        Where a log begins anew, because its topic was made again or lost its end, each follower finds its own way.
+        Where a log goes back, as one does that lost its end with its disk, each follower goes back with it.
         """
         with self._lock:
             expected = self._next[partition]
-            if position < expected or (records and records[0].offset < expected):
-                self._release(partition)
+            first = min(position, records[0].offset) if records else position
+            if first < expected:
+                self._release(partition, first)
             elif records:
                 followers = self._followers.get(partition, set())
                 for follower in [one for one in followers if not one.take(partition, records)]:
@@ -105,29 +117,29 @@ class Tail:
                     follower.fetch_from(partition, expected)
             self._next[partition] = position
 
-    def _release(self, partition: int) -> None:
+    def _release(self, partition: int, offset: int) -> None:
         for follower in self._followers.pop(partition, set()):
-            follower.fetch_from(partition, self._next[partition])
+            follower.fetch_from(partition, offset)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._read()
-            except (faults.KafkaError, OSError, UnicodeDecodeError) as error:
+            except (faults.KafkaError, OSError, RuntimeError, UnicodeDecodeError) as error:
                 logger.warning("the end of %s is read anew: %s: %s", self._topic, type(error).__name__, error)
                 self._stopping.wait(RETRY_SECONDS)
 
     def _read(self) -> None:
-        client = self._connect()
+        client = self._connect(request_timeout_ms=milliseconds(REQUEST_SECONDS))
         try:
-            partitions = partitions_of(self._topic, client.partitions_for_topic(self._topic) or ())
-            client.assign(partitions)
-            client.seek_to_end(*partitions)
-            for one in partitions:
-                client.position(one, timeout_ms=milliseconds(ANSWER_SECONDS))
-            self._begin({one.partition: position_of(client, one) for one in partitions})
+            partitions = partitions_of(self._topic, client.partitions_for_topic(self._topic))
+            self._begin({one.partition: offset for one, offset in self._ends(client, partitions).items()})
+            known = topic_id(client, self._topic)
             while not self._stopping.is_set():
                 batches = client.poll(timeout_ms=milliseconds(SLICE_SECONDS))
+                if (now := topic_id(client, self._topic)) not in (known, None):
+                    self._begin(dict.fromkeys(self._next, 0))
+                    raise faults.UnknownTopicOrPartitionError(f"another topic has this name: {now}, not {known}")
                 for one in partitions:
                     records = [record(raw) for raw in batches.get(one, ())]
                     position = position_of(client, one)  # beyond the last record, where a transaction left its mark
@@ -137,13 +149,24 @@ class Tail:
                         self.hand_out(one.partition, records, position)
         finally:
             with self._lock:
-                for partition in list(self._followers):
-                    self._release(partition)
+                for partition, offset in self._next.items():
+                    self._release(partition, offset)
                 self._next = {}
             client.close(autocommit=False, timeout_ms=milliseconds(ANSWER_SECONDS))
 
-    def _begin(self, positions: dict[int, int | None]) -> None:
-        if not positions or None in positions.values():
-            raise faults.UnknownTopicOrPartitionError(f"the end of {self._topic} is not known")
+    def _ends(self, client: Any, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if not partitions:
+            raise faults.UnknownTopicOrPartitionError(f"there is no topic {self._topic}")
+        client.assign(partitions)
+        client.seek_to_end(*partitions)
+        ends: dict[TopicPartition, int] = {}
+        for one in partitions:
+            offset = client.position(one, timeout_ms=milliseconds(ANSWER_SECONDS))
+            if offset is None:
+                raise faults.KafkaTimeoutError("its end is not known in time")
+            ends[one] = offset
+        return ends
+
+    def _begin(self, positions: Mapping[int, int]) -> None:
         with self._lock:
-            self._next = {partition: offset for partition, offset in positions.items() if offset is not None}
+            self._next = dict(positions)

@@ -77,12 +77,12 @@ def test_who_has_no_room_goes_on_alone_with_the_first_record_that_it_did_not_tak
     assert (quick.taken, quick.alone_from, tail.followed_by(quick)) == ([10, 11, 12, 13], {}, {0})
 
 
-@pytest.mark.parametrize(("records", "position"), [((0, 1), 2), ((), 4), ((), 0)])
-def test_where_a_log_begins_anew_each_finds_its_own_way(records: tuple[int, ...], position: int) -> None:
+@pytest.mark.parametrize(("records", "position", "first"), [((1, 2), 3, 1), ((3,), 12, 3), ((), 4, 4), ((), 0, 0)])
+def test_where_a_log_goes_back_all_go_back_with_it(records: tuple[int, ...], position: int, first: int) -> None:
     tail, reader = tail_at(10), Reader()
     tail.follow(reader, 0, lambda: 10)
     tail.hand_out(0, records_at(*records), position)
-    assert (reader.taken, reader.alone_from, tail.followed_by(reader)) == ([], {0: 10}, set())
+    assert (reader.taken, reader.alone_from, tail.followed_by(reader)) == ([], {0: first}, set())
     assert tail.follow(reader, 0, lambda: position)
 
 
@@ -222,7 +222,19 @@ def test_a_tail_that_dies_costs_nothing_and_comes_back(log: KafkaLog, topic: str
 
 
 @pytest.mark.services
-def test_a_topic_that_is_made_anew_is_read_from_its_start(server: KafkaServer, log: KafkaLog, topic: str) -> None:
+def test_a_tail_of_a_topic_that_is_not_there_yet_serves_once_it_is(log: KafkaLog) -> None:
+    topic = f"test.{uuid.uuid4().hex}"
+    members = [log.consumer(topic, f"group-{number}", start="earliest") for number in range(2)]
+    time.sleep(1.0)
+    log.ensure_topics([Topic(topic, partitions=PARTITIONS)])
+    following(log, topic, members)  # type: ignore[arg-type]
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("records", [10, 110])  # fewer than were there before, and more
+def test_a_topic_that_is_made_anew_is_read_from_its_start(
+    server: KafkaServer, log: KafkaLog, topic: str, records: int
+) -> None:
     members = followers(log, topic, 2)
     publish(log, topic, range(50))
     for member in members:
@@ -231,7 +243,8 @@ def test_a_topic_that_is_made_anew_is_read_from_its_start(server: KafkaServer, l
         admin.delete_topics([topic])
         until(lambda: topic not in admin.list_topics())
     log.ensure_topics([Topic(topic, partitions=PARTITIONS)])
-    publish(log, topic, range(100, 110))
+    expected = range(100, 100 + records)
+    publish(log, topic, expected)
     for member in members:
         found: set[int] = set()
         until(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
+from weakref import WeakKeyDictionary, WeakSet
 
 from events.kafka import Record
 
@@ -135,6 +136,19 @@ ADMIN: Final[Mapping[str, Any]] = {
 }
 
 
+_SOCKETS: Final[WeakKeyDictionary[Any, WeakSet[socket.socket]]] = WeakKeyDictionary()  # by the client's event loop
+
+
+class _Client(KafkaNetClient):  # type: ignore[misc]
+    """Closes every socket when it is closed; the library leaves open what it was still writing to, or connecting."""
+
+    def close(self, node_id: Any = None) -> None:
+        super().close(node_id)
+        if node_id is None:
+            for sock in _SOCKETS.pop(self._net, ()):
+                sock.close()
+
+
 class _Direct(KafkaNetSocket):  # type: ignore[misc]
     """Connects as the library does, but closes a socket that did not connect.
 
@@ -145,6 +159,7 @@ class _Direct(KafkaNetSocket):  # type: ignore[misc]
     SCHEMES = ("direct",)
 
     async def sock_connect(self, net: Any, sock: socket.socket, address: Any, timeout_at: float | None = None) -> Any:
+        _SOCKETS.setdefault(net, WeakSet()).add(sock)
         try:
             return await super().sock_connect(net, sock, address, timeout_at=timeout_at)
         except (faults.KafkaError, OSError):
@@ -182,10 +197,10 @@ def connect(make: Callable[..., Any], bootstrap_servers: str, **settings: Any) -
     Raises:
         KafkaError: no broker answers within CONNECT_SECONDS.
     """
-    connections: list[KafkaNetClient] = []
+    connections: list[_Client] = []
 
-    def connection(**configuration: Any) -> KafkaNetClient:
-        connections.append(KafkaNetClient(**configuration))
+    def connection(**configuration: Any) -> _Client:
+        connections.append(_Client(**configuration))
         return connections[-1]
 
     try:

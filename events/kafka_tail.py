@@ -137,9 +137,11 @@ class Tail:
             known = topic_id(client, self._topic)
             while not self._stopping.is_set():
                 batches = client.poll(timeout_ms=milliseconds(SLICE_SECONDS))
-                if (now := topic_id(client, self._topic)) not in (known, None):
+                now = topic_id(client, self._topic) or known
+                if known not in (now, None):
                     self._begin(dict.fromkeys(self._next, 0))
                     raise faults.UnknownTopicOrPartitionError(f"another topic has this name: {now}, not {known}")
+                known = now
                 for one in partitions:
                     records = [record(raw) for raw in batches.get(one, ())]
                     position = position_of(client, one)  # beyond the last record, where a transaction left its mark

@@ -33,7 +33,7 @@ class FollowedLog(KafkaLog):
 
     def consumer(self, topic: str, group: str, **settings: Any) -> Consumer:
         if topic not in self._tails:
-            super().consumer(topic, "another", start="earliest")
+            super().consumer(topic, f"another-{topic}", start="earliest")
         return super().consumer(topic, group, **settings)
 
 

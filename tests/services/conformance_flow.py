@@ -49,7 +49,6 @@ async def ordered(stage: Stage) -> Seen:
     async with listening(**asked) as urls, running(stage.log, urls, *triggers) as plane:
         a, b = ([event(f"{side}{n}", partitionkey=key) for n, key in enumerate(itertools.islice(keys(number), 8))]
                 for number, side in enumerate("ab"))  # fmt: skip
-        await stage.together()
         await stage.publish("ordered", a[0], *b, *a[1:])
         with contextlib.suppress(TimeoutError):
             await until(lambda: len(subscriber.calls) >= 19 and len(wedged.calls) >= 16)

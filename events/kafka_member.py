@@ -113,7 +113,7 @@ class Member(Inbox):
         client = self._connect(group_id=self._group)
         try:
             self._begin(client)
-            client.subscribe([self.topic], listener=_Listener(self, client, self.topic))
+            client.subscribe([self.topic], listener=_Listener(self, client))
             stopping, due = False, 0.0
             while not stopping:
                 batches = self._poll(client)
@@ -191,10 +191,9 @@ class Member(Inbox):
 class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     """Tells the inbox of a rebalance; runs on the library's own thread while the member's waits in `poll`."""
 
-    def __init__(self, member: Member, client: Any, topic: str) -> None:
+    def __init__(self, member: Member, client: Any) -> None:
         self._member = member
         self._client = client
-        self.topic = topic
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         self._member.assign(one.partition for one in assigned)
@@ -203,9 +202,9 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         finished = self._member.withdraw(one.partition for one in revoked)
         if finished:
             try:
-                await self._client.commit_async(to_commit(self.topic, finished))
+                await self._client.commit_async(to_commit(self._member.topic, finished))
             except faults.KafkaError as error:
-                logger.warning("what was finished in %s is read again: %s", self.topic, error)
+                logger.warning("what was finished in %s is read again: %s", self._member.topic, error)
 
     async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
         self._member.withdraw(one.partition for one in lost)

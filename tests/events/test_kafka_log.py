@@ -8,8 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -20,32 +19,12 @@ from events import kafka_client
 from events.kafka import KafkaMessage
 from events.kafka_log import KafkaLog
 from events.log import LogUnavailable
-from events.topics import DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, Topic
+from events.topics import DEAD_LETTERS, EVENTS, S3_RAW, TOPICS
 from tests.events.kafka_server import KafkaServer, free_ports, running
 from tests.events.library import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 PATIENCE_SECONDS = 60.0
 PUBLISH_SECONDS = 12.0  # what `publish` promises, and some for a busy machine
-
-
-@pytest.fixture(scope="module")
-def server(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    """A server of this module's own, which its tests may harm but for a time."""
-    with running(tmp_path_factory.mktemp("kafka")) as started:
-        yield started
-
-
-@pytest.fixture
-def log(server: KafkaServer) -> Iterator[KafkaLog]:
-    with closing(KafkaLog(server.bootstrap_servers)) as made:
-        yield made
-
-
-@pytest.fixture
-def topic(log: KafkaLog) -> str:
-    name = f"test.{uuid.uuid4().hex}"
-    log.ensure_topics([Topic(name, partitions=3)])
-    return name
 
 
 class Publisher(threading.Thread):

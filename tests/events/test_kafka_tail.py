@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -18,7 +18,7 @@ from events.kafka_log import KafkaLog
 from events.kafka_member import READ_AHEAD, Member
 from events.kafka_tail import Tail
 from events.topics import Topic
-from tests.events.kafka_server import KafkaServer, running
+from tests.events.kafka_server import KafkaServer
 from tests.events.library import KafkaAdminClient, KafkaProducer
 
 PATIENCE_SECONDS = 60.0
@@ -100,25 +100,6 @@ def test_who_left_is_handed_nothing_more() -> None:
     tail.leave(reader, {0, 1})
     tail.hand_out(0, records_at(10), 11)
     assert (reader.taken, reader.alone_from, tail.followed_by(reader)) == ([], {}, set())
-
-
-@pytest.fixture(scope="module")
-def server(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    with running(tmp_path_factory.mktemp("kafka")) as started:
-        yield started
-
-
-@pytest.fixture
-def log(server: KafkaServer) -> Iterator[KafkaLog]:
-    with closing(KafkaLog(server.bootstrap_servers)) as made:
-        yield made
-
-
-@pytest.fixture
-def topic(log: KafkaLog) -> str:
-    name = f"test.{uuid.uuid4().hex}"
-    log.ensure_topics([Topic(name, partitions=PARTITIONS)])
-    return name
 
 
 def publish(log: KafkaLog, topic: str, values: range) -> None:

@@ -1,0 +1,32 @@
+"""A Kafka for each module of tests, which they may harm but for a time; a log on it, and a topic of the test's own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from events.kafka_log import KafkaLog
+from events.topics import Topic
+from tests.events.kafka_server import KafkaServer, running
+
+
+@pytest.fixture(scope="module")
+def server(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    with running(tmp_path_factory.mktemp("kafka")) as started:
+        yield started
+
+
+@pytest.fixture
+def log(server: KafkaServer) -> Iterator[KafkaLog]:
+    with closing(KafkaLog(server.bootstrap_servers)) as made:
+        yield made
+
+
+@pytest.fixture
+def topic(log: KafkaLog) -> str:
+    name = f"test.{uuid.uuid4().hex}"
+    log.ensure_topics([Topic(name, partitions=3)])
+    return name

@@ -36,7 +36,7 @@ check: $(VENV)/ready  ## lint, types, imports, schemas
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m schemas --check
+	$(BIN)/python -m layerscope.schemas --check
 	$(BIN)/python -m layerscope.contracts --check
 
 format: $(VENV)/ready  ## put the code into its form
@@ -44,7 +44,7 @@ format: $(VENV)/ready  ## put the code into its form
 	$(BIN)/ruff check --fix .
 
 schemas: $(VENV)/ready  ## write the JSON Schemas anew
-	$(BIN)/python -m schemas
+	$(BIN)/python -m layerscope.schemas
 	$(BIN)/python -m layerscope.contracts
 
 requirements: $(VENV)/ready  ## pin every dependency anew

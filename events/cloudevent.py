@@ -15,8 +15,8 @@ from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
-from schemas.digests import canonical_json, digest
-from schemas.events import EventData, schema_name
+from layerscope.schemas.digests import canonical_json, digest
+from layerscope.schemas.events import EventData, schema_name
 
 SPECVERSION: Final = "1.0"
 JSON: Final = "application/json"

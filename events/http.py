@@ -9,8 +9,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from pydantic_core import from_json
 
-from events.cloudevent import CloudEvent, InvalidCloudEvent, binary_attributes, from_attributes, is_json
-from events.json_format import is_structured, read_structured
+from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent, binary_attributes, from_attributes, is_json
+from layerscope.events.json_format import is_structured, read_structured
 
 PREFIX: Final = "ce-"
 

@@ -11,8 +11,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Set
 
-from events.kafka import Record
-from events.log import POLL_RECORDS, LogUnavailable, Revoked
+from layerscope.events.kafka import Record
+from layerscope.events.log import POLL_RECORDS, LogUnavailable, Revoked
 
 
 class Inbox:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from events.cloudevent import JSON, CloudEvent, InvalidCloudEvent, from_attributes, is_json
+from layerscope.events.cloudevent import JSON, CloudEvent, InvalidCloudEvent, from_attributes, is_json
 
 MEDIA_TYPE: Final = "application/cloudevents+json"
 ANY_FORMAT: Final = "application/cloudevents"

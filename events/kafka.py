@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from events.cloudevent import CloudEvent, InvalidCloudEvent, binary_attributes, from_attributes
-from events.json_format import is_structured, read_structured
+from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent, binary_attributes, from_attributes
+from layerscope.events.json_format import is_structured, read_structured
 
 PREFIX: Final = "ce_"
 CONTENT_TYPE: Final = "content-type"

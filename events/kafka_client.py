@@ -16,7 +16,7 @@ from typing import Any, Final
 from uuid import UUID
 from weakref import WeakKeyDictionary, WeakSet
 
-from events.kafka import Record
+from layerscope.events.kafka import Record
 
 with warnings.catch_warnings():
     # The library loads its schemas by a function that Python 3.11 and 3.12 call deprecated, and 3.13 no longer does.

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import Any, Final
 
-from events import kafka_client
-from events.kafka import KafkaMessage, Record
-from events.kafka_client import (
+from layerscope.events import kafka_client
+from layerscope.events.kafka import KafkaMessage, Record
+from layerscope.events.kafka_client import (
     ANSWER_SECONDS,
     KafkaAdminClient,
     KafkaProducer,
@@ -28,10 +28,10 @@ from events.kafka_client import (
     partitions_of,
     record,
 )
-from events.kafka_member import Member
-from events.kafka_tail import Tail
-from events.log import BACKLOG_RECORDS, Consumer, LogUnavailable, MessageRefused, Revoked, Start, check
-from events.topics import TOPICS, Topic
+from layerscope.events.kafka_member import Member
+from layerscope.events.kafka_tail import Tail
+from layerscope.events.log import BACKLOG_RECORDS, Consumer, LogUnavailable, MessageRefused, Revoked, Start, check
+from layerscope.events.topics import TOPICS, Topic
 
 SLICE_SECONDS: Final = 0.5
 

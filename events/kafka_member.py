@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
-from events.inbox import Inbox
-from events.kafka import Record
-from events.kafka_client import (
+from layerscope.events.inbox import Inbox
+from layerscope.events.kafka import Record
+from layerscope.events.kafka_client import (
     ANSWER_SECONDS,
     AsyncConsumerRebalanceListener,
     TopicPartition,
@@ -29,8 +29,8 @@ from events.kafka_client import (
     seek,
     to_commit,
 )
-from events.kafka_tail import Tail
-from events.log import Revoked, Start
+from layerscope.events.kafka_tail import Tail
+from layerscope.events.log import Revoked, Start
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
-from events.kafka import Record
-from events.kafka_client import (
+from layerscope.events.kafka import Record
+from layerscope.events.kafka_client import (
     ANSWER_SECONDS,
     TopicPartition,
     faults,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final, Literal, Protocol
 
-from events.kafka import KafkaMessage, Record
-from events.topics import TOPICS, Topic
+from layerscope.events.kafka import KafkaMessage, Record
+from layerscope.events.topics import TOPICS, Topic
 
 Start = Literal["earliest", "latest"]
 Revoked = Callable[[frozenset[int]], None]

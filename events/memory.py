@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from events.inbox import Inbox
-from events.kafka import KafkaMessage, Record
-from events.log import BACKLOG_RECORDS, Consumer, LogUnavailable, Revoked, Start, check
-from events.topics import TOPICS, Topic
+from layerscope.events.inbox import Inbox
+from layerscope.events.kafka import KafkaMessage, Record
+from layerscope.events.log import BACKLOG_RECORDS, Consumer, LogUnavailable, Revoked, Start, check
+from layerscope.events.topics import TOPICS, Topic
 
 
 @dataclass(slots=True)

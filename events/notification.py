@@ -13,10 +13,10 @@ from urllib.parse import unquote_plus
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from events.cloudevent import first_fault
-from events.eventbridge import as_record, is_eventbridge
-from schemas.events import ModelRemoved, ModelUploaded
-from schemas.keys import MODELS
+from layerscope.events.cloudevent import first_fault
+from layerscope.events.eventbridge import as_record, is_eventbridge
+from layerscope.schemas.events import ModelRemoved, ModelUploaded
+from layerscope.schemas.keys import MODELS
 
 # By name, for ObjectCreated:* fires on a change of tags, retention or legal hold as well.
 UPLOADED: Final = frozenset(f"ObjectCreated:{how}" for how in ("Put", "CompleteMultipartUpload", "Copy", "Post"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from layerscope.packing import pack as pack
-    from layerscope.uploading import upload as upload
+    from layerscope.packer import pack as pack
+    from layerscope.uploader import upload as upload
 
 __all__ = ["pack", "upload"]
 
@@ -15,11 +15,11 @@ def __getattr__(name: str) -> object:
     # torch is imported where a model is packed, not wherever the command line starts; no module here has these names, as
     # importing one would put it in the place of the function
     if name == "pack":
-        from layerscope.packing import pack
+        from layerscope.packer import pack
 
         return pack
     if name == "upload":
-        from layerscope.uploading import upload
+        from layerscope.uploader import upload
 
         return upload
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

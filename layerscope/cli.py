@@ -15,14 +15,14 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from rich.console import Console, RenderableType
 
-from functions.errors import LayerscopeError, Refused
-from layerscope import client, systems, tables
-from layerscope.servers import ServerError
-from layerscope.supervisor import AlreadyRunning, StartError
+from layerscope import client, systems, terminal
+from layerscope.schemas.datasets import PartName
+from layerscope.schemas.errors import LayerscopeError, Refused
+from layerscope.schemas.identity import Identity, KeyRefused, identify
+from layerscope.schemas.queries import ModelAnswer, ModelList, SimilarAnswer
+from layerscope.stack.servers import ServerError
+from layerscope.stack.supervisor import AlreadyRunning, StartError
 from layerscope.systems import Embedded, Located, NoSystem, Stack
-from schemas.datasets import PartName
-from schemas.identity import Identity, KeyRefused, identify
-from schemas.queries import ModelAnswer, ModelList, SimilarAnswer
 
 T = TypeVar("T")
 At = Annotated[str | None, typer.Option("--at", metavar="URL|DIR", help="which system; by default the one made last")]
@@ -47,7 +47,7 @@ def say(line: str) -> None:
 @app.command()
 def demo(data: Annotated[Path, typer.Option(help="where it leaves its system")] = systems.DEMO_DIRECTORY) -> None:
     """Train small networks on digits, upload them, and show what comes of it; no server, one process."""
-    from layerscope.showcase import Showcase  # torch
+    from layerscope.demo.demo import Showcase  # torch
 
     system = systems.make_embedded(data)
     systems.remember(system)
@@ -61,19 +61,19 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready")] = False,
 ) -> None:
     """Run the real stack here: MinIO, Kafka, Redis, Milvus Lite, every function and the data plane."""
-    from layerscope import stack
+    from layerscope.stack import local_stack
 
     made = systems.make_stack(data)
     systems.remember(made)
-    (stack.start if detach else stack.run)(made, say)
+    (local_stack.start if detach else local_stack.run)(made, say)
 
 
 @app.command()
 def down(data: Annotated[Path, typer.Option(help="where its data lies")] = systems.STACK_DIRECTORY) -> None:
     """Stop the real stack; its data stays."""
-    from layerscope import stack
+    from layerscope.stack import local_stack
 
-    say("stopped" if stack.stop(data.resolve(), say) else f"no stack runs in {data}")
+    say("stopped" if local_stack.stop(data.resolve(), say) else f"no stack runs in {data}")
 
 
 @app.command()
@@ -82,8 +82,8 @@ def init(at: At = None) -> None:
 
     Without --at, the services are those that the environment names, as in the Job on a cluster.
     """
-    from functions.services import connect, embedded
-    from functions.settings import Settings
+    from layerscope.functions.runtime.services import connect, embedded
+    from layerscope.functions.runtime.settings import Settings
     from layerscope.initialise import initialise
 
     if at is None:
@@ -110,7 +110,7 @@ def env(at: At = None, as_json: Json = False) -> None:
 @app.command()
 def status(at: At = None, as_json: Json = False) -> None:
     """Tell which processes of the stack run, and how many models there are."""
-    from layerscope.report import status_of
+    from layerscope.diagnosis import status_of
 
     _print(*asyncio.run(status_of(systems.locate(at))), as_json)
 
@@ -118,7 +118,7 @@ def status(at: At = None, as_json: Json = False) -> None:
 @app.command()
 def doctor(at: At = None, as_json: Json = False) -> None:
     """Check this machine and the system, and say what to do about what is wrong."""
-    from layerscope.report import examine
+    from layerscope.diagnosis import examine
 
     findings = asyncio.run(examine(at))
     if as_json:
@@ -149,14 +149,14 @@ def upload(
     as_json: Json = False,
 ) -> None:
     """Put a model file into the bucket, wait for its analysis, and show it."""
-    from layerscope.beside import beside
+    from layerscope.sidecars import beside
 
     system, identity = systems.locate(at), Identity.parse(name)
     identify(f"{identity.subject}{file.suffix}")
     asyncio.run(client.upload(system, identity, file, file.suffix, say, beside=beside(architecture, history)))
     if wait:
         answer = asyncio.run(_outcome(system, identity, wait))
-        _print(answer, tables.model(answer), as_json)
+        _print(answer, terminal.model(answer), as_json)
         if answer.state != "complete":
             raise typer.Exit(1)
 
@@ -167,8 +167,8 @@ def pack(
     to: Annotated[Path, typer.Option("--out", help="file to write")] = Path("model.safetensors"),
 ) -> None:
     """Write a model of your own code in the safe form. This imports your module, in this process."""
-    from layerscope.packing import load_object
-    from layerscope.packing import pack as packed
+    from layerscope.packer import load_object
+    from layerscope.packer import pack as packed
 
     sys.path.insert(0, str(Path.cwd()))
     content = packed(load_object(target))
@@ -185,10 +185,10 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Tell what is in a model file, and whether it would be taken; nothing in it is executed, and nothing is sent."""
-    from layerscope import inspecting
+    from layerscope import confined_inspection
 
-    found = asyncio.run(inspecting.inspect(file, architecture))
-    _print(found, tables.inspection(found), as_json)
+    found = asyncio.run(confined_inspection.inspect(file, architecture))
+    _print(found, terminal.inspection(found), as_json)
     if found.refusal is not None:
         raise typer.Exit(1)
 
@@ -203,10 +203,10 @@ def show(
     system = systems.locate(at)
     if name is None:
         listed = ModelList.model_validate(asyncio.run(_get(system, "/models")))
-        _print(listed, tables.models(listed.models), as_json)
+        _print(listed, terminal.models(listed.models), as_json)
     else:
         answer = ModelAnswer.model_validate(asyncio.run(_get(system, client.model_path(Identity.parse(name)))))
-        _print(answer, tables.model(answer), as_json)
+        _print(answer, terminal.model(answer), as_json)
 
 
 @app.command()
@@ -216,7 +216,7 @@ def serve(at: At = None, port: Annotated[int, typer.Option(min=1, max=65535)] = 
     if not isinstance(system, Embedded):
         out.print(f"open {system.url}/models")
         return
-    from layerscope.serving import run
+    from layerscope.local_pages import run
 
     out.print(f"open http://127.0.0.1:{port}/models", markup=False)
     run(system.directory, port)
@@ -258,7 +258,7 @@ def similar(
     path = client.model_path(Identity.parse(name), "layers", layer, "similar")
     told = asyncio.run(_get(systems.locate(at), path, k=k, metric=metric, min_accuracy=min_accuracy))
     answer = SimilarAnswer.model_validate(told)
-    _print(answer, tables.similar(answer), as_json)
+    _print(answer, terminal.similar(answer), as_json)
 
 
 @replay_app.command("plan")
@@ -268,7 +268,7 @@ def replay_plan(
     as_json: Json = False,
 ) -> None:
     """Say what is missing and not queued, and ask for nothing."""
-    from layerscope.reprocessing import planned
+    from layerscope.replay_command import planned
 
     counted = planned(systems.locate(at), ask_failed=failed)
     _print(counted, _counted(counted), as_json)
@@ -281,7 +281,7 @@ def replay_run(
     as_json: Json = False,
 ) -> None:
     """Ask for what is missing and not queued."""
-    from layerscope.reprocessing import asked
+    from layerscope.replay_command import asked
 
     counted = asyncio.run(asked(systems.locate(at), ask_failed=failed, say=say))
     _print(counted, _counted(counted), as_json)
@@ -290,7 +290,7 @@ def replay_run(
 @datasets_app.command("list")
 def datasets_list(at: At = None, as_json: Json = False) -> None:
     """List the datasets."""
-    from layerscope.report import datasets_of
+    from layerscope.diagnosis import datasets_of
 
     _print(*datasets_of(client.object_store(systems.locate(at))), as_json)
 
@@ -314,7 +314,7 @@ def datasets_add(
 
     Arrays are .npz files with `images` (uint8 NHWC or NHW) and `labels`.
     """
-    from layerscope.adding import add
+    from layerscope.datasets.sources import add
 
     system = systems.locate(at)
     parts: dict[PartName, Path | None] = {"test": test, "train": train, "probe": probe}

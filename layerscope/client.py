@@ -13,15 +13,15 @@ from urllib.parse import quote
 
 import httpx
 
-from functions.directory_store import DirectoryStore
-from functions.errors import LayerscopeError
-from functions.object_store import ObjectStore
-from functions.s3_store import S3Store
 from layerscope import embedded
+from layerscope.schemas import keys
+from layerscope.schemas.errors import LayerscopeError
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.queries import ErrorAnswer, ModelAnswer
+from layerscope.stores.directory_store import DirectoryStore
+from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.s3_store import S3Store
 from layerscope.systems import Embedded, Located, NoSystem, Remote, Stack
-from schemas import keys
-from schemas.identity import Identity
-from schemas.queries import ErrorAnswer, ModelAnswer
 
 Say = Callable[[str], None]
 POLL_SECONDS: Final = 0.5

@@ -16,20 +16,20 @@ from urllib.parse import quote_plus
 
 import httpx
 
-from events.kafka import KafkaMessage
-from events.topics import S3_RAW
-from functions.__main__ import names
-from functions.object_store import Object
-from functions.replay.func import Replay, plan
-from functions.replay.missing import Known
-from functions.server import application
-from functions.services import Services, embedded
-from layerscope import manifests
-from layerscope.dataplane import DataPlane
+from layerscope.dataplane import resources
+from layerscope.dataplane.plane import DataPlane
+from layerscope.dataplane.subscribers import client_of
+from layerscope.events.kafka import KafkaMessage
+from layerscope.events.topics import S3_RAW
+from layerscope.functions.__main__ import names
+from layerscope.functions.replay.func import Replay, plan
+from layerscope.functions.replay.missing import KnownOutcomes
+from layerscope.functions.runtime.http_server import application
+from layerscope.functions.runtime.services import Services, embedded
 from layerscope.initialise import initialise
-from layerscope.subscribers import client_of
+from layerscope.schemas import keys
+from layerscope.stores.object_store import Object
 from layerscope.systems import MANIFESTS
-from schemas import keys
 
 ROUNDS: Final = 10
 
@@ -52,7 +52,7 @@ class Running:
 
     async def settle(self) -> None:
         """Run until nothing is queued and nothing is missing."""
-        known = Known()
+        known = KnownOutcomes()
         for _ in range(ROUNDS):
             await self.plane.idle()
             asks = await asyncio.to_thread(plan, self.services, known)
@@ -68,11 +68,11 @@ async def running(directory: Path, say: Callable[[str], None]) -> AsyncIterator[
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     services = embedded(directory)
     await asyncio.to_thread(initialise, services, say)
-    functions = {name: importlib.import_module(f"functions.{name}.func").new() for name in names()}
+    functions = {name: importlib.import_module(f"layerscope.functions.{name}.func").new() for name in names()}
     for function in functions.values():
         function.attach(services)
     clients = {name.replace("_", "-"): client_of(application(function)) for name, function in functions.items()}
-    plane = DataPlane(manifests.load(MANIFESTS), services.log, clients)
+    plane = DataPlane(resources.load(MANIFESTS), services.log, clients)
     work = asyncio.create_task(plane.run())
     replay = functions["replay"]
     assert isinstance(replay, Replay)
@@ -92,7 +92,7 @@ async def running(directory: Path, say: Callable[[str], None]) -> AsyncIterator[
 async def reading(directory: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Answer queries about a directory until the block ends; nothing is computed."""
     services = embedded(directory)
-    query = importlib.import_module("functions.query.func").new()
+    query = importlib.import_module("layerscope.functions.query.func").new()
     query.attach(services)
     async with client_of(application(query)) as client:
         yield client

@@ -7,13 +7,13 @@ from typing import Final
 
 import httpx
 
-from functions.object_store import ObjectStore
-from functions.query import answers
-from functions.query.page.model_page import similar_paths
-from functions.query.page_routes import inlined
 from layerscope import client
-from schemas.identity import Identity
-from schemas.queries import FileLink, SimilarAnswer
+from layerscope.functions.query import answers
+from layerscope.functions.query.page.model_page import similar_paths
+from layerscope.functions.query.page_routes import inlined
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.queries import FileLink, SimilarAnswer
+from layerscope.stores.object_store import ObjectStore
 
 SIMILAR_LAYERS: Final = 5  # of each layer, as the page in a browser asks for
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from functions import datasets
-from functions.s3_store import S3Store
-from functions.services import Services
-from layerscope.digits import CLASSES, SOURCE, digits
-from layerscope.servers import NOTIFICATION_ARN
+from layerscope.datasets.digits import CLASSES, SOURCE, digits
+from layerscope.functions.runtime.services import Services
+from layerscope.stack.servers import NOTIFICATION_ARN
+from layerscope.stores import datasets
+from layerscope.stores.s3_store import S3Store
 
 
 def initialise(services: Services, say: Callable[[str], None]) -> None:

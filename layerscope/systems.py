@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from functions.errors import LayerscopeError
-from layerscope.servers import free_ports
+from layerscope.schemas.errors import LayerscopeError
+from layerscope.stack.servers import free_ports
 
-MANIFESTS: Final = Path(__file__).parent.parent / "knative" / "base"
+MANIFESTS: Final = Path(__file__).parent / "knative" / "base"
 """What the cluster is given, and the local data plane reads."""
 
 STACK_DIRECTORY: Final = Path(".layerscope/stack")

@@ -1,4 +1,4 @@
-"""`python -m schemas` writes the JSON Schemas of all that is said; `--check` tells which differ from what is written."""
+"""`python -m layerscope.schemas` writes the JSON Schemas of all that is said; `--check` names those that differ."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schemas import queries
-from schemas.datasets import DatasetDescription
-from schemas.events import declared_events, schema_name
-from schemas.history import History
-from schemas.manifests import Failure, Manifest, RefusedKey, UploadRecord
-from schemas.products import declared_products
+from layerscope.schemas import queries
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.events import declared_events, schema_name
+from layerscope.schemas.history import History
+from layerscope.schemas.manifests import Failure, Manifest, RefusedKey, UploadRecord
+from layerscope.schemas.products import declared_products
 
 FOLDER = Path(__file__).parent / "json"
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from schemas import keys
-from schemas.datasets import DatasetDescription
-from schemas.digests import digest
-from schemas.identity import Identity
-from schemas.manifests import Inputs
-from schemas.products import Product
+from layerscope.schemas import keys
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.digests import digest
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import Inputs
+from layerscope.schemas.products import Product
 
 
 @dataclass(frozen=True, slots=True)

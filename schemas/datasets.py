@@ -6,8 +6,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.digests import digest
-from schemas.identity import NAME_PATTERN
+from layerscope.schemas.digests import digest
+from layerscope.schemas.identity import NAME_PATTERN
 
 PartName = Literal["train", "test", "probe"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.datasets import Sha256
-from schemas.manifests import Headline, OfModel, Refusal
+from layerscope.schemas.datasets import Sha256
+from layerscope.schemas.manifests import Headline, OfModel, Refusal
 
 REPLAY_LANE: Final = "replay"
 

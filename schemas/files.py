@@ -14,7 +14,7 @@ DATA_TYPE: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class FileKind:
     """Marks a field that is stored as a file with this extension and media type."""
 
     extension: str
@@ -22,11 +22,11 @@ class Stored:
     is_text: bool = False
 
 
-NPY: Final = Stored("npy", "application/x-npy")
-PNG: Final = Stored("png", "image/png")
-SVG: Final = Stored("svg", "image/svg+xml", is_text=True)
-PYTHON: Final = Stored("py", "text/x-python; charset=utf-8", is_text=True)
-JSON: Final = Stored("json", DATA_TYPE, is_text=True)
+NPY: Final = FileKind("npy", "application/x-npy")
+PNG: Final = FileKind("png", "image/png")
+SVG: Final = FileKind("svg", "image/svg+xml", is_text=True)
+PYTHON: Final = FileKind("py", "text/x-python; charset=utf-8", is_text=True)
+JSON: Final = FileKind("json", DATA_TYPE, is_text=True)
 
 
 class _IsArray:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.digests import sha256
+from layerscope.schemas.digests import sha256
 
 MODEL_EXTENSIONS: Final = (".pth", ".pt", ".safetensors", ".onnx")
 SIDECARS: Final = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from schemas.digests import digest, sha256
-from schemas.identity import MODEL_EXTENSIONS, SIDECARS, Identity
+from layerscope.schemas.digests import digest, sha256
+from layerscope.schemas.identity import MODEL_EXTENSIONS, SIDECARS, Identity
 
 MODELS: Final = "models"
 DATASETS: Final = "datasets"

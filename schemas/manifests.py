@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.datasets import Name, Sha256
-from schemas.digests import canonical_json
-from schemas.identity import Identity
+from layerscope.schemas.datasets import Name, Sha256
+from layerscope.schemas.digests import canonical_json
+from layerscope.schemas.identity import Identity
 
 VOLATILE: Final = ("software", "device", "seconds", "event", "traceparent")
 """Fields that may differ between two makings of the same outcome; all others may not."""
@@ -16,7 +16,7 @@ VOLATILE: Final = ("software", "device", "seconds", "event", "traceparent")
 Headline = dict[str, float | int | str | bool | None]
 
 
-class Stored(BaseModel):
+class StoredJson(BaseModel):
     """A JSON object in a bucket, in canonical form; unknown fields are passed over, so that older code reads newer."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -35,7 +35,7 @@ class Stored(BaseModel):
         return cls.model_validate_json(content)
 
 
-class OfModel(Stored):
+class OfModel(StoredJson):
     """Something said of one model version."""
 
     dataset: Name
@@ -48,7 +48,7 @@ class OfModel(Stored):
         return Identity(self.dataset, self.model, self.version)
 
 
-class Refusal(Stored):
+class Refusal(StoredJson):
     """Why something cannot be had: a stable code, one sentence, and a hint that works when pasted."""
 
     code: Annotated[str, Field(max_length=64)]
@@ -56,7 +56,7 @@ class Refusal(Stored):
     hint: Annotated[str, Field(max_length=2_000)] = ""
 
 
-class RefusedKey(Stored):
+class RefusedKey(StoredJson):
     """An upload whose key breaks the naming rule."""
 
     key: str
@@ -89,7 +89,7 @@ class UploadRecord(OfModel):
     traceparent: str | None = None
 
 
-class File(Stored):
+class File(StoredJson):
     """One file of a product, which lies at `blobs/<sha256>`."""
 
     name: str
@@ -98,7 +98,7 @@ class File(Stored):
     type: str = Field(description="media type")
 
 
-class Inputs(Stored):
+class Inputs(StoredJson):
     """What a product was made from, beside the model's content: all of it is in the address."""
 
     parts: dict[str, str | None] = Field(

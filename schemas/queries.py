@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.manifests import Headline, OfModel, Refusal
-from schemas.products import Language, Layer, Metric
+from layerscope.schemas.manifests import Headline, OfModel, Refusal
+from layerscope.schemas.products import Language, Layer, Metric
 
 ProductState = Literal["complete", "computing", "refused", "failed"]
 

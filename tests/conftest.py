@@ -26,7 +26,7 @@ def _state_of_its_own() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def real_servers() -> None:
     """Install the real servers; a machine that cannot skips the test, unless it is CI."""
-    from layerscope import servers
+    from layerscope.stack import servers
 
     try:
         servers.install(print)

@@ -17,8 +17,8 @@ import boto3
 import httpx
 from botocore.config import Config
 
-from functions.s3_store import S3Store
-from layerscope.supervisor import read_status
+from layerscope.stack.supervisor import read_status
+from layerscope.stores.s3_store import S3Store
 from layerscope.systems import Stack, make_stack
 
 ROOT = Path(__file__).parents[1]

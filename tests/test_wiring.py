@@ -11,18 +11,25 @@ from pathlib import Path
 import pytest
 import yaml
 
-from events.cloudevent import compose
-from events.topics import ANNOUNCE_GROUP, DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, trigger_group
-from functions.__main__ import names
-from functions.handler import EventFunction, ProductFunction
-from functions.replay.func import PING
-from functions.replay.queued import wakes
-from functions.settings import Settings
-from layerscope import manifests
-from layerscope.manifests import Subscription, System
+from layerscope.dataplane import resources
+from layerscope.dataplane.resources import Subscription, System
+from layerscope.events.cloudevent import compose
+from layerscope.events.topics import ANNOUNCE_GROUP, DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, trigger_group
+from layerscope.functions.__main__ import names
+from layerscope.functions.replay.backlog import wakes
+from layerscope.functions.replay.func import PING
+from layerscope.functions.runtime.handler import EventFunction, ProductFunction
+from layerscope.functions.runtime.settings import Settings
+from layerscope.schemas.events import (
+    EventData,
+    ModelAdmitted,
+    ModelUploaded,
+    ProductRefused,
+    ProductRequested,
+    ProductWritten,
+)
+from layerscope.schemas.products import Product, declared_products
 from layerscope.systems import MANIFESTS
-from schemas.events import EventData, ModelAdmitted, ModelUploaded, ProductRefused, ProductRequested, ProductWritten
-from schemas.products import Product, declared_products
 
 ROOT = Path(__file__).parents[1]
 PRODUCTS = [one.declared.name for one in declared_products()]
@@ -32,7 +39,7 @@ SERVING_SECONDS = 600.0
 
 @pytest.fixture(scope="module")
 def system() -> System:
-    return manifests.load(MANIFESTS)
+    return resources.load(MANIFESTS)
 
 
 def test_every_product_has_its_function() -> None:
@@ -48,16 +55,16 @@ def test_every_folder_is_a_function_that_func_can_build(name: str) -> None:
     assert project["project"]["name"] == "function"
     assert re.match(r"layerscope(\[compute\])? @ \{root:uri\}/\.\./\.\.$", project["project"]["dependencies"][0])
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"] == {"func.py": "function/__init__.py"}
-    made = importlib.import_module(f"functions.{name}.func").new()
+    made = importlib.import_module(f"layerscope.functions.{name}.func").new()
     for method in ("handle", "start", "stop", "alive", "ready"):
         assert callable(getattr(made, method))
-    assert importlib.import_module(f"functions.{name}").__doc__
+    assert importlib.import_module(f"layerscope.functions.{name}").__doc__
 
 
 @pytest.mark.parametrize("product", declared_products(), ids=PRODUCTS)
 def test_compute_takes_what_the_schema_declares(product: type[Product]) -> None:
     declared = product.declared
-    made = importlib.import_module(f"functions.{declared.name}.func").new()
+    made = importlib.import_module(f"layerscope.functions.{declared.name}.func").new()
     assert isinstance(made, ProductFunction)
     assert made.product is product
     expected = {one.declared.name for one in declared.inputs}
@@ -165,5 +172,5 @@ def test_the_readme_lists_every_setting_function_and_product() -> None:
 
 def test_every_function_answers_as_one() -> None:
     for name in names():
-        made = importlib.import_module(f"functions.{name}.func").new()
+        made = importlib.import_module(f"layerscope.functions.{name}.func").new()
         assert name == "query" or isinstance(made, EventFunction)

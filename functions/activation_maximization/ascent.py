@@ -15,9 +15,9 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-from functions.activation_maximization.prior import Prior
-from functions.activation_maximization.rendering import Rendering
-from functions.inference import Classifier, Images, inference
+from layerscope.functions.activation_maximization.prior import Prior
+from layerscope.functions.activation_maximization.rendering import Rendering
+from layerscope.functions.analysis.inference import Classifier, Images, inference
 
 Method = Literal["maco", "pixel"]
 Score = Callable[[Tensor], Tensor]

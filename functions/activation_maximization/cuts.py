@@ -9,8 +9,8 @@ from typing import Final
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from functions.models.graph_module import SafeModel, refs
-from functions.models.graph_nodes import Node, Ref
+from layerscope.models.safe_form.graph_module import SafeModel, refs
+from layerscope.models.safe_form.graph_nodes import Node, Ref
 
 _SOFTMAX: Final = (nn.Softmax, nn.LogSoftmax)
 _PASSING: Final = (nn.Identity, nn.Dropout)

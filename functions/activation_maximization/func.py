@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from functions.datasets import Dataset
-from functions.handler import ProductFunction
-from functions.images import sprite_sheet
-from schemas.products import ActivationMaximization
+from layerscope.functions.analysis.images import sprite_sheet
+from layerscope.functions.runtime.handler import ProductFunction
+from layerscope.schemas.products import ActivationMaximization
+from layerscope.stores.datasets import Dataset
 
 if TYPE_CHECKING:
-    from functions.models import SafeModel
+    from layerscope.models.safe_form import SafeModel
 
 
 def compute(model: SafeModel, dataset: Dataset, device: str) -> ActivationMaximization:
@@ -20,13 +20,13 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> ActivationMaximi
         Refused: the model does not fit the dataset, or has no gradient.
     """
     # torch is imported in the worker only
-    from functions.activation_maximization.ascent import Recipe, pictures_of
-    from functions.activation_maximization.figures import measure
-    from functions.activation_maximization.gallery import channel_layer, channel_pictures, class_pictures
-    from functions.activation_maximization.prior import prior_of, spread
-    from functions.activation_maximization.room import room
-    from functions.activation_maximization.scores import scores_of
-    from functions.inference import fit
+    from layerscope.functions.activation_maximization.ascent import Recipe, pictures_of
+    from layerscope.functions.activation_maximization.capacity import room
+    from layerscope.functions.activation_maximization.gallery import channel_layer, channel_pictures, class_pictures
+    from layerscope.functions.activation_maximization.measurements import measure
+    from layerscope.functions.activation_maximization.objectives import scores_of
+    from layerscope.functions.activation_maximization.prior import prior_of, spread
+    from layerscope.functions.analysis.inference import fit
 
     limits, seed = ActivationMaximization.declared.parameters, ActivationMaximization.declared.seed or 0
     images = dataset.part("test").images

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from functions.activation_maximization.cuts import LastConvolution
-from functions.activation_maximization.figures import Figures
-from functions.activation_maximization.scores import Objective
-from functions.datasets import Dataset
-from functions.outputs import log_probabilities
-from schemas.products import ChannelLayer, ClassPicture, OptimisedPicture, Place, SheetImage
+from layerscope.functions.activation_maximization.cuts import LastConvolution
+from layerscope.functions.activation_maximization.measurements import Measurements
+from layerscope.functions.activation_maximization.objectives import Objective
+from layerscope.functions.analysis.outputs import log_probabilities
+from layerscope.schemas.products import ChannelLayer, ClassPicture, OptimisedPicture, Place, SheetImage
+from layerscope.stores.datasets import Dataset
 
 
 def class_pictures(
-    found: Figures, dataset: Dataset, places: Sequence[Place], objective: Objective
+    found: Measurements, dataset: Dataset, places: Sequence[Place], objective: Objective
 ) -> tuple[ClassPicture, ...]:
     """Return what the product says of the pictures of the first classes, which are the first pictures."""
     names = dataset.description.classes
@@ -38,7 +38,7 @@ def class_pictures(
     return tuple(rows)
 
 
-def channel_pictures(found: Figures, dataset: Dataset, places: Sequence[Place]) -> tuple[OptimisedPicture, ...]:
+def channel_pictures(found: Measurements, dataset: Dataset, places: Sequence[Place]) -> tuple[OptimisedPicture, ...]:
     """Return what the product says of the pictures of the first channels, which are the last pictures."""
     before, classes = len(found.scores) - len(places), len(dataset.description.classes)
     return tuple(
@@ -54,7 +54,9 @@ def channel_layer(found: LastConvolution | None) -> ChannelLayer | None:
     return ChannelLayer(name=found.name, call=found.call, measured=found.measured, channels=found.channels)
 
 
-def _picture(found: Figures, dataset: Dataset, place: Place, target: int, row: int, column: int) -> OptimisedPicture:
+def _picture(
+    found: Measurements, dataset: Dataset, place: Place, target: int, row: int, column: int
+) -> OptimisedPicture:
     index = int(found.nearest[row])
     return OptimisedPicture(
         target=target,

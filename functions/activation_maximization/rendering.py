@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functions.activation_maximization.prior import Prior
+from layerscope.functions.activation_maximization.prior import Prior
 
 
 @dataclass(frozen=True, slots=True)

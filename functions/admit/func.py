@@ -9,21 +9,21 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from events.cloudevent import CloudEvent, compose, read
-from functions import datasets, uploads
-from functions.admit.reading import Given, SafeForm, to_safe_form, warm
-from functions.computation import software
-from functions.errors import Changed, Ignored, NotFound, Refused
-from functions.handler import EventFunction, WorkingFunction
-from functions.object_store import ObjectStore
-from functions.single_flight import SingleFlight
-from functions.uploads import Upload
-from schemas import keys
-from schemas.digests import canonical_json, sha256
-from schemas.events import ModelAdmitted, ModelRefused, ModelUploaded
-from schemas.files import DATA_TYPE
-from schemas.identity import KeyRefused, identify
-from schemas.manifests import Refusal, RefusedKey, UploadRecord
+from layerscope.events.cloudevent import CloudEvent, compose, read
+from layerscope.functions.admit.reader import Given, SafeForm, to_safe_form, warm
+from layerscope.functions.runtime.computation import software
+from layerscope.functions.runtime.handler import EventFunction, WorkingFunction
+from layerscope.functions.runtime.single_flight import SingleFlight
+from layerscope.schemas import keys
+from layerscope.schemas.digests import canonical_json, sha256
+from layerscope.schemas.errors import Changed, Ignored, NotFound, Refused
+from layerscope.schemas.events import ModelAdmitted, ModelRefused, ModelUploaded
+from layerscope.schemas.files import DATA_TYPE
+from layerscope.schemas.identity import KeyRefused, identify
+from layerscope.schemas.manifests import Refusal, RefusedKey, UploadRecord
+from layerscope.stores import datasets, uploads
+from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.uploads import Upload
 
 UPLOAD_LIMIT = 1024**3
 BLOCKS_LIMIT = 1024**2

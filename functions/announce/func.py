@@ -10,13 +10,13 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
-from events import http
-from events.cloudevent import CloudEvent, compose
-from events.notification import InvalidNotification, read_notification
-from functions.errors import InvalidEvent
-from functions.handler import EventFunction
-from functions.services import publish
-from schemas.identity import subject_of_key
+from layerscope.events import http
+from layerscope.events.cloudevent import CloudEvent, compose
+from layerscope.events.notification import InvalidNotification, read_notification
+from layerscope.functions.runtime.handler import EventFunction
+from layerscope.functions.runtime.services import publish
+from layerscope.schemas.errors import InvalidEvent
+from layerscope.schemas.identity import subject_of_key
 
 WEBHOOK: Final = "io.layerscope.notification.v1"
 """The type of the event into which a bare notification is wrapped; it goes no further."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from functions.confusion_matrix.heatmap import draw
-from functions.confusion_matrix.matrix import confusion_counts, most_confused, row_rates
-from functions.datasets import Dataset
-from functions.handler import ProductFunction
-from functions.outputs import predicted_classes
-from schemas.products import ConfusionMatrix, Predictions
+from layerscope.functions.analysis.outputs import predicted_classes
+from layerscope.functions.confusion_matrix.heatmap import draw
+from layerscope.functions.confusion_matrix.matrix import confusion_counts, most_confused, row_rates
+from layerscope.functions.runtime.handler import ProductFunction
+from layerscope.schemas.products import ConfusionMatrix, Predictions
+from layerscope.stores.datasets import Dataset
 
 WORST = 20
 

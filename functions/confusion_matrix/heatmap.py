@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from functions.confusion_matrix.matrix import Counts, condensed, row_rates
-from functions.images import (
+from layerscope.functions.analysis.images import (
     ABSENT,
     INK,
     MUTED,
@@ -24,6 +23,7 @@ from functions.images import (
     write,
     write_upwards,
 )
+from layerscope.functions.confusion_matrix.matrix import Counts, condensed, row_rates
 
 FULL = 30  # classes that are drawn; of more, the most confused ones
 _LABEL = 240  # pixels that the longest class name may take

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
-from functions.computation import Computed
-from functions.description.template import TEMPLATES
-from functions.handler import ProductFunction
-from functions.services import Services
-from functions.wording import language_model
-from functions.wording.facts import facts_of
-from functions.wording.language_model import LanguageModel
-from functions.wording.writer import TEMPLATE, Brief, write
-from schemas.products import (
+from layerscope.functions.analysis.wording import language_model
+from layerscope.functions.analysis.wording.facts import facts_of
+from layerscope.functions.analysis.wording.language_model import LanguageModel
+from layerscope.functions.analysis.wording.writer import TEMPLATE, Brief, write
+from layerscope.functions.description.template import TEMPLATES
+from layerscope.functions.runtime.computation import Computed
+from layerscope.functions.runtime.handler import ProductFunction
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas.products import (
     ConfusionMatrix,
     Description,
     DescriptionText,

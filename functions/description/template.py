@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from functions.wording.numerals import count, percent, quoted, similarity
-from schemas.products import DescriptionFacts, Language
+from layerscope.functions.analysis.wording.numerals import count, percent, quoted, similarity
+from layerscope.schemas.products import DescriptionFacts, Language
 
 
 def english(facts: DescriptionFacts) -> str:

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from functions.datasets import Dataset
-from functions.evaluation.calibration import calibration
-from functions.evaluation.scores import class_figures, score_images, wilson_interval
-from functions.handler import ProductFunction
-from schemas.products import Evaluation, Predictions
+from layerscope.functions.evaluation.calibration import calibration
+from layerscope.functions.evaluation.scores import class_figures, score_images, wilson_interval
+from layerscope.functions.runtime.handler import ProductFunction
+from layerscope.schemas.products import Evaluation, Predictions
+from layerscope.stores.datasets import Dataset
 
 SMALLEST_LIKELIHOOD = 1e-12
 TOP = 5

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from functions.outputs import Outputs, finite_rows, log_probabilities, predicted_classes
-from schemas.products import ClassFigures, OutputKind
+from layerscope.functions.analysis.outputs import Outputs, finite_rows, log_probabilities, predicted_classes
+from layerscope.schemas.products import ClassFigures, OutputKind
 
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]

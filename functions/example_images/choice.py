@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from functions.example_images.judged import Indices, Judged, medoid
-from functions.outputs import Outputs
-from schemas.products import ConfusedPair, ExampleCell, OutputKind
+from layerscope.functions.analysis.outputs import Outputs
+from layerscope.functions.example_images.judgements import Indices, Judged, medoid
+from layerscope.schemas.products import ConfusedPair, ExampleCell, OutputKind
 
 
 @dataclass(frozen=True, slots=True)

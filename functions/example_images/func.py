@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functions.datasets import Dataset
-from functions.example_images.choice import cells_of, filled, most_confused, room
-from functions.example_images.judged import judge
-from functions.handler import ProductFunction
-from functions.images import sprite_sheet
-from schemas.products import ExampleImage, ExampleImages, Predictions
+from layerscope.functions.analysis.images import sprite_sheet
+from layerscope.functions.example_images.choice import cells_of, filled, most_confused, room
+from layerscope.functions.example_images.judgements import judge
+from layerscope.functions.runtime.handler import ProductFunction
+from layerscope.schemas.products import ExampleImage, ExampleImages, Predictions
+from layerscope.stores.datasets import Dataset
 
 
 def compute(predictions: Predictions, dataset: Dataset) -> ExampleImages:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from functions.datasets import Dataset
-from functions.errors import Refused
-from functions.handler import ProductFunction
-from schemas.products import FeatureActivation, SheetImage
+from layerscope.functions.runtime.handler import ProductFunction
+from layerscope.schemas.errors import Refused
+from layerscope.schemas.products import FeatureActivation, SheetImage
+from layerscope.stores.datasets import Dataset
 
 if TYPE_CHECKING:
-    from functions.feature_activation.shown import Shown
-    from functions.models import SafeModel
+    from layerscope.functions.feature_activation.selection import Shown
+    from layerscope.models.safe_form import SafeModel
 
 
 def compute(model: SafeModel, dataset: Dataset, device: str) -> FeatureActivation:
@@ -25,11 +25,11 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> FeatureActivatio
         Refused: the model has no convolution, or does not fit the dataset.
     """
     # torch is imported in the worker only
-    from functions.feature_activation.shapes import recorded, shaped
-    from functions.feature_activation.shown import Shown, strongest_channels
-    from functions.feature_activation.sites import sites
-    from functions.feature_activation.stream import batch_size, rank
-    from functions.inference import fit
+    from layerscope.functions.analysis.inference import fit
+    from layerscope.functions.feature_activation.selection import Shown, strongest_channels
+    from layerscope.functions.feature_activation.shapes import recorded, shaped
+    from layerscope.functions.feature_activation.sites import sites
+    from layerscope.functions.feature_activation.stream import batch_size, rank
 
     images, limits = dataset.part("test").images, FeatureActivation.declared.parameters
     convolutions = sites(model.safe_graph)
@@ -54,8 +54,8 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> FeatureActivatio
 
 def _product(shown: Sequence[Shown], dataset: Dataset) -> FeatureActivation:
     """Put the pictures on their sheets, and everything together."""
-    from functions.feature_activation.shown import arrays, convolution, grey, named_images
-    from functions.images import sprite_sheet
+    from layerscope.functions.analysis.images import sprite_sheet
+    from layerscope.functions.feature_activation.selection import arrays, convolution, grey, named_images
 
     test, limits = dataset.part("test"), FeatureActivation.declared.parameters
     named = named_images(shown)

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from functions.activations import tapped
-from functions.feature_activation.sites import Site
-from functions.models import SafeModel
+from layerscope.functions.analysis.activations import tapped
+from layerscope.functions.feature_activation.sites import Site
+from layerscope.models.safe_form import SafeModel
 
 Shapes = dict[int, tuple[int, ...]]
 

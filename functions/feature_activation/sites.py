@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from functions.models.graph_module import refs
-from functions.models.graph_nodes import Node
-from functions.models.graph_spec import Graph
+from layerscope.models.safe_form.graph_module import refs
+from layerscope.models.safe_form.graph_nodes import Node
+from layerscope.models.safe_form.graph_spec import Graph
 
 
 def _names(words: str) -> frozenset[str]:

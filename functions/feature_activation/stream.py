@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from functions.activations import tapped
-from functions.feature_activation.maps import Maps, reduced
-from functions.feature_activation.ranking import Ranking, finite
-from functions.feature_activation.sites import NONNEGATIVE, Site, plain_name
-from functions.inference import Classifier, Images, inference
-from functions.models import SafeModel
-from schemas.products import FeatureActivation
+from layerscope.functions.analysis.activations import tapped
+from layerscope.functions.analysis.inference import Classifier, Images, inference
+from layerscope.functions.feature_activation.maps import Maps, reduced
+from layerscope.functions.feature_activation.ranking import Ranking, finite
+from layerscope.functions.feature_activation.sites import NONNEGATIVE, Site, plain_name
+from layerscope.models.safe_form import SafeModel
+from layerscope.schemas.products import FeatureActivation
 
 Indices = NDArray[np.int32]
 Scores = NDArray[np.float32]

@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from events.cloudevent import CloudEvent, compose
-from functions import catalogue, product_store
-from functions.catalogue import Standing
-from functions.errors import Ignored
-from functions.handler import EventFunction
-from functions.index.rows import NO_VECTORS, layer_rows, line_of
-from functions.rows import CatalogueRow, Row
-from schemas.events import IndexUpdated
-from schemas.identity import Identity
-from schemas.products import LayerVectors
+from layerscope.events.cloudevent import CloudEvent, compose
+from layerscope.functions.index.wanted_rows import NO_VECTORS, layer_rows, line_of
+from layerscope.functions.runtime.handler import EventFunction
+from layerscope.schemas.errors import Ignored
+from layerscope.schemas.events import IndexUpdated
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.products import LayerVectors
+from layerscope.stores import catalogue, product_store
+from layerscope.stores.catalogue import Standing
+from layerscope.stores.index_rows import CatalogueRow, LayerRow
 
 ROUNDS = 5
 GONE = "gone"
@@ -67,7 +67,7 @@ class Index(EventFunction):
             vectors.replace(identity.subject, rows, line)
         return line.fingerprint, line.rows
 
-    def _rows(self, standing: Standing, line: CatalogueRow) -> Mapping[str, Sequence[Row]]:
+    def _rows(self, standing: Standing, line: CatalogueRow) -> Mapping[str, Sequence[LayerRow]]:
         """Return the layer rows that a model should have."""
         found = standing.outcomes["layer_vectors"].manifest if line.vectors != NO_VECTORS else None
         if found is None or standing.facts is None:

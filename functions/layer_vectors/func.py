@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from functions.datasets import Dataset
-from functions.errors import Refused
-from functions.handler import ProductFunction
-from functions.layer_vectors.layers import References, compare, stacked
-from functions.layer_vectors.vectors import FEWEST_IMAGES, label_gram, packed
-from schemas.datasets import MOST_PROBE_IMAGES
-from schemas.products import Layer, LayerVectors
+from layerscope.functions.layer_vectors.layers import References, compare, stacked
+from layerscope.functions.layer_vectors.vectors import FEWEST_IMAGES, label_gram, packed
+from layerscope.functions.runtime.handler import ProductFunction
+from layerscope.schemas.datasets import MOST_PROBE_IMAGES
+from layerscope.schemas.errors import Refused
+from layerscope.schemas.products import Layer, LayerVectors
+from layerscope.stores.datasets import Dataset
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,9 +23,9 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> LayerVectors:
         Refused: the model does not fit the dataset, or the probe part is too small to compare anything on.
     """
     # torch is imported in the worker only
-    from functions.inference import normalised
-    from functions.layer_vectors.grams import gram
-    from functions.layer_vectors.responses import responses
+    from layerscope.functions.analysis.inference import normalised
+    from layerscope.functions.layer_vectors.grams import gram
+    from layerscope.functions.layer_vectors.responses import responses
 
     probe = dataset.part("probe")
     images, n = probe.images, len(probe.images)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from functions.layer_vectors.vectors import Gram, Vector, packed, upper_triangle, without
-from schemas.products import Layer, LayerState
+from layerscope.functions.layer_vectors.vectors import Gram, Vector, packed, upper_triangle, without
+from layerscope.schemas.products import Layer, LayerState
 
 Rows = NDArray[np.float32]
 

@@ -13,11 +13,11 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from functions.activations import Call, leaves, reduced, weight_layers
-from functions.inference import Classifier, Images, fit, inference
-from functions.layer_vectors.grams import gram
-from functions.layer_vectors.vectors import Gram
-from schemas.datasets import DatasetDescription
+from layerscope.functions.analysis.activations import LayerCall, leaves, reduced, weight_layers
+from layerscope.functions.analysis.inference import Classifier, Images, fit, inference
+from layerscope.functions.layer_vectors.grams import gram
+from layerscope.functions.layer_vectors.vectors import Gram
+from layerscope.schemas.datasets import DatasetDescription
 
 BUDGET: Final = 2 * 1024**3
 # What a pass holds at its peak, in units of its largest response: what goes in, what comes out, and workspace.
@@ -29,7 +29,7 @@ _FLOAT: Final = 4
 class Response:
     """One call of one layer: the shape of one image's response, and the Gram; None where it has no rows by image."""
 
-    call: Call
+    call: LayerCall
     shape: tuple[int, ...]
     gram: Gram | None
 
@@ -60,7 +60,7 @@ def responses(
         return _in_passes(classifier, images, max(batch, 2), budget)
 
 
-def _floats(call: Call, output: object) -> int:
+def _floats(call: LayerCall, output: object) -> int:
     return output.numel() if isinstance(output, Tensor) else 0
 
 
@@ -77,7 +77,7 @@ def _shape(output: Tensor, images: int) -> tuple[tuple[int, ...], int]:
 
 
 def _in_one_batch(classifier: Classifier, images: Images) -> list[Response]:
-    def respond(call: Call, output: Tensor) -> Response:
+    def respond(call: LayerCall, output: Tensor) -> Response:
         shape, width = _shape(output, len(images))
         if output.ndim == 4 and output.is_contiguous(memory_format=torch.channels_last):
             output = output.permute(0, 2, 3, 1)  # a Gram does not ask for the order of features: this one needs no copy
@@ -93,7 +93,7 @@ def _in_passes(classifier: Classifier, images: Images, batch: int, budget: int) 
     with reduced(weight_layers(classifier.model), lambda call, output: _shape(output, len(first))) as shapes:
         classifier(first)
     widths = {call: width for call, (_, width) in shapes.items() if width}
-    grams: dict[Call, Gram] = {}
+    grams: dict[LayerCall, Gram] = {}
     for group in _groups(widths, budget // (_FLOAT * len(images))):
         features = {call: torch.empty(len(images), widths[call], device=classifier.device) for call in group}
         _collect(classifier, images, batch, features)
@@ -101,9 +101,9 @@ def _in_passes(classifier: Classifier, images: Images, batch: int, budget: int) 
     return [Response(call, shape, grams.get(call)) for call, (shape, _) in shapes.items()]
 
 
-def _groups(widths: Mapping[Call, int], most: int) -> Iterator[list[Call]]:
+def _groups(widths: Mapping[LayerCall, int], most: int) -> Iterator[list[LayerCall]]:
     """Yield calls, in order, in groups of at most `most` features together; a single larger one is its own group."""
-    group: list[Call] = []
+    group: list[LayerCall] = []
     for call, width in widths.items():
         if group and sum(widths[other] for other in group) + width > most:
             yield group
@@ -113,14 +113,14 @@ def _groups(widths: Mapping[Call, int], most: int) -> Iterator[list[Call]]:
         yield group
 
 
-def _collect(classifier: Classifier, images: Images, batch: int, features: Mapping[Call, Tensor]) -> None:
+def _collect(classifier: Classifier, images: Images, batch: int, features: Mapping[LayerCall, Tensor]) -> None:
     """Fill the features (n, p) of these calls, batch by batch."""
     names = {call.layer for call in features}
     layers = {name: layer for name, layer in weight_layers(classifier.model).items() if name in names}
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
 
-        def keep(call: Call, output: Tensor, start: int = start, count: int = len(part)) -> None:
+        def keep(call: LayerCall, output: Tensor, start: int = start, count: int = len(part)) -> None:
             if call in features:
                 features[call][start : start + count] = output.reshape(count, -1)
 

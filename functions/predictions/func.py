@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from functions.datasets import Dataset
-from functions.handler import ProductFunction
-from functions.outputs import finite_rows, output_kind
-from schemas.products import Predictions
+from layerscope.functions.analysis.outputs import finite_rows, output_kind
+from layerscope.functions.runtime.handler import ProductFunction
+from layerscope.schemas.products import Predictions
+from layerscope.stores.datasets import Dataset
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,7 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> Predictions:
     Raises:
         Refused: the model does not take the dataset's images, or does not return one number a class for each of them.
     """
-    from functions.inference import fit  # torch is imported in the worker only
+    from layerscope.functions.analysis.inference import fit  # torch is imported in the worker only
 
     images = dataset.part("test").images
     classifier = fit(model, images, dataset.description, device)

@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import quote
 
-from functions import catalogue
-from functions.catalogue import Outcome, Standing
-from functions.errors import LayerscopeError, Unavailable
-from functions.object_store import ObjectStore
-from schemas import keys
-from schemas.digests import sha256
-from schemas.files import DATA
-from schemas.identity import Identity
-from schemas.manifests import File, Manifest
-from schemas.products import Layer, product_named
-from schemas.queries import (
+from layerscope.schemas import keys
+from layerscope.schemas.digests import sha256
+from layerscope.schemas.errors import LayerscopeError, Unavailable
+from layerscope.schemas.files import DATA
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import File, Manifest
+from layerscope.schemas.products import Layer, product_named
+from layerscope.schemas.queries import (
     ErrorAnswer,
     FileLink,
     LayerLine,
@@ -27,6 +24,9 @@ from schemas.queries import (
     ProductAnswer,
     ProductLine,
 )
+from layerscope.stores import catalogue
+from layerscope.stores.catalogue import Outcome, Standing
+from layerscope.stores.object_store import ObjectStore
 
 
 class AskedInVain(LayerscopeError):
@@ -51,7 +51,7 @@ def standing(store: ObjectStore, identity: Identity) -> Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ModelView:
     """All that there is to tell of a model version; products that are neither there nor were are left out."""
 
     identity: Identity
@@ -59,11 +59,13 @@ class Told:
     products: Mapping[str, ProductAnswer]
 
 
-def everything(store: ObjectStore, identity: Identity) -> Told:
+def everything(store: ObjectStore, identity: Identity) -> ModelView:
     """Answer for one model version and all of its products at once."""
     found = standing(store, identity)
     products = {name: _product(store, found, name) for name in found.outcomes}
-    return Told(identity, _model(store, found), {name: one for name, one in products.items() if one.data is not None})
+    return ModelView(
+        identity, _model(store, found), {name: one for name, one in products.items() if one.data is not None}
+    )
 
 
 def model(store: ObjectStore, identity: Identity) -> ModelAnswer:

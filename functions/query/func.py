@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 
-from functions.query.guard import ANYBODY, SECONDS, Guard, Refusal
-from functions.query.page_routes import error_page, wants_page
-from functions.query.routes import Answers, application, secured
-from functions.server import Receive, Scope, Send
-from functions.services import Services, connect
-from functions.settings import Settings
-from schemas.queries import ErrorAnswer
+from layerscope.functions.query.guard import ANYBODY, SECONDS, Guard, Rejection
+from layerscope.functions.query.page_routes import error_page, wants_page
+from layerscope.functions.query.routes import Answers, application, secured
+from layerscope.functions.runtime.http_server import Receive, Scope, Send
+from layerscope.functions.runtime.services import Services, connect
+from layerscope.functions.runtime.settings import Settings
+from layerscope.schemas.queries import ErrorAnswer
 
 
 class QueryFunction:
@@ -80,12 +80,12 @@ class QueryFunction:
             await Response(answer, media_type="application/json")(scope, receive, send)
 
 
-LATE: Final = Refusal(
+LATE: Final = Rejection(
     504, ErrorAnswer(code="took-too-long", message=f"There was no answer in {SECONDS:g} s.", hint="try again later"), {}
 )
 
 
-def _answer(refusal: Refusal, scope: Scope) -> Response:
+def _answer(refusal: Rejection, scope: Scope) -> Response:
     if wants_page(scope):
         page = error_page(refusal.status, refusal.answer)
         page.headers.update(refusal.headers)

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from functions.server import Scope
-from functions.settings import InvalidSettings, Settings
-from schemas.queries import ErrorAnswer
+from layerscope.functions.runtime.http_server import Scope
+from layerscope.functions.runtime.settings import InvalidSettings, Settings
+from layerscope.schemas.queries import ErrorAnswer
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 LONGEST_URI: Final = 8 * 1024
@@ -25,7 +25,7 @@ CHALLENGE: Final = 'Basic realm="Layerscope", charset="UTF-8"'
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """An answer to a request that was not looked at."""
 
     status: int
@@ -57,7 +57,7 @@ class Guard:
         named = {name.strip().lower() for name in settings.layerscope_hosts.split(",") if name.strip()}
         return cls(key, None if "*" in named else LOOPBACK | named)
 
-    def refusal(self, scope: Scope, under_way: int) -> Refusal | None:
+    def refusal(self, scope: Scope, under_way: int) -> Rejection | None:
         """Return why a request is not looked at; None: it is."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if self.hosts is not None and _name(headers.get("host", "")) not in self.hosts:
@@ -80,8 +80,8 @@ class Guard:
 ANYBODY: Final = Guard()
 
 
-def _refused(status: int, code: str, message: str, hint: str, **headers: str) -> Refusal:
-    return Refusal(status, ErrorAnswer(code=code, message=message, hint=hint), headers)
+def _refused(status: int, code: str, message: str, hint: str, **headers: str) -> Rejection:
+    return Rejection(status, ErrorAnswer(code=code, message=message, hint=hint), headers)
 
 
 def _name(host: str) -> str:

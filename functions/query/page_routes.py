@@ -10,17 +10,17 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from functions.object_store import ObjectStore
-from functions.query import answers
-from functions.query.answers import AskedInVain, Told
-from functions.query.comparing import compare
-from functions.query.page.compare_page import compare_page
-from functions.query.page.model_page import TEXTS, model_page
-from functions.query.page.rendering import assets, render
-from functions.server import Scope
-from schemas.identity import Identity
-from schemas.products import Metric
-from schemas.queries import ErrorAnswer, FileLink, SimilarAnswer
+from layerscope.functions.query import answers
+from layerscope.functions.query.answers import AskedInVain, ModelView
+from layerscope.functions.query.comparison import compare
+from layerscope.functions.query.page.compare_page import compare_page
+from layerscope.functions.query.page.model_page import TEXTS, model_page
+from layerscope.functions.query.page.rendering import assets, render
+from layerscope.functions.runtime.http_server import Scope
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.products import Metric
+from layerscope.schemas.queries import ErrorAnswer, FileLink, SimilarAnswer
+from layerscope.stores.object_store import ObjectStore
 
 
 def headers(pictures: Iterable[str] = ()) -> dict[str, str]:
@@ -77,12 +77,12 @@ async def compared(store: ObjectStore, a: Identity, b: Identity, metric: Metric)
     return await asyncio.to_thread(made)
 
 
-def texts(store: ObjectStore, told: Told) -> Mapping[str, str]:
+def texts(store: ObjectStore, told: ModelView) -> Mapping[str, str]:
     """Read the products' files that a page shows as they are."""
     return {name: found for name, product, file in TEXTS if (found := _text(store, told, product, file)) is not None}
 
 
-def _text(store: ObjectStore, told: Told, product: str, name: str) -> str | None:
+def _text(store: ObjectStore, told: ModelView, product: str, name: str) -> str | None:
     for file in told.products[product].files if product in told.products else ():
         if file.name == name:
             return answers.content(store, answers.file(store, told.identity, product, name)).decode()
@@ -109,7 +109,7 @@ def routes(error: Callable[[], AskedInVain]) -> APIRouter:
 
 
 def inlined(
-    store: ObjectStore, told: Told, encode: Callable[[FileLink], str], similar: Mapping[str, SimilarAnswer]
+    store: ObjectStore, told: ModelView, encode: Callable[[FileLink], str], similar: Mapping[str, SimilarAnswer]
 ) -> str:
     """Return the page of a model version as one file, pictures and similar layers and all."""
     return model_page(told, texts(store, told), encode, similar)

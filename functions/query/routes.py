@@ -12,22 +12,21 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from functions.errors import Unavailable
-from functions.query import answers, describing, page_routes, search
-from functions.query.answered import Answered
-from functions.query.answers import AskedInVain
-from functions.query.comparing import compare
-from functions.query.page_routes import wants_page
-from functions.query.search import Question
-from functions.rows import CatalogueRow
-from functions.server import Send
-from functions.services import Services
-from functions.single_flight import SingleFlight
-from functions.wording import language_model
-from schemas.files import SVG
-from schemas.identity import NAME_PATTERN, Identity
-from schemas.products import Language, Metric
-from schemas.queries import (
+from layerscope.functions.analysis.wording import language_model
+from layerscope.functions.query import answers, page_routes, pair_description, search
+from layerscope.functions.query.answer_cache import Answered
+from layerscope.functions.query.answers import AskedInVain
+from layerscope.functions.query.comparison import compare
+from layerscope.functions.query.page_routes import wants_page
+from layerscope.functions.query.search import Question
+from layerscope.functions.runtime.http_server import Send
+from layerscope.functions.runtime.services import Services
+from layerscope.functions.runtime.single_flight import SingleFlight
+from layerscope.schemas.errors import Unavailable
+from layerscope.schemas.files import SVG
+from layerscope.schemas.identity import NAME_PATTERN, Identity
+from layerscope.schemas.products import Language, Metric
+from layerscope.schemas.queries import (
     CompareAnswer,
     DescriptionAnswer,
     ErrorAnswer,
@@ -39,6 +38,7 @@ from schemas.queries import (
     RefusalList,
     SimilarAnswer,
 )
+from layerscope.stores.index_rows import CatalogueRow
 
 Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 Subject = Annotated[
@@ -95,11 +95,11 @@ class Answers:
         answer = await self.answered.get(request.scope, asked, SimilarAnswer, searched)
         return Response(answer, media_type="application/json")
 
-    async def described(self, request: Request, pair: describing.Pair) -> Response:
+    async def described(self, request: Request, pair: pair_description.Pair) -> Response:
         """Tell of a hit in words, from the cache if it was asked before."""
 
         async def told() -> DescriptionAnswer:
-            return await describing.describe(self.services.store, pair, self._writer)
+            return await pair_description.describe(self.services.store, pair, self._writer)
 
         def lasting(answer: DescriptionAnswer) -> bool:
             return self._writer is None or answer.written_by == self._writer.name  # else: it may be there again soon
@@ -240,7 +240,7 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
     ) -> Response:
         """Tell of a hit in a few sentences: how the models differ, why the layers match, what to try with the weaker one."""
         a, b = Identity(dataset, model, version), Identity.parse(other)
-        answer = await given().described(request, describing.Pair(a, layer, b, other_layer, metric, language))
+        answer = await given().described(request, pair_description.Pair(a, layer, b, other_layer, metric, language))
         if not wants_page(request.scope):
             return answer
         asked = urlencode({"metric": metric, "other": other, "other_layer": other_layer})

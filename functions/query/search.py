@@ -6,19 +6,27 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from functions import catalogue
-from functions.catalogue import Outcome
-from functions.errors import NotFound
-from functions.object_store import ObjectStore
-from functions.query.answers import AskedInVain, compared, standing, unknown, why_no_layers
-from functions.rows import CatalogueRow, Match, collection_name
-from functions.uploads import by_identity
-from functions.vector_store import VectorStore
-from schemas import keys
-from schemas.identity import Identity
-from schemas.manifests import RefusedKey
-from schemas.products import Layer, LayerVectors, Metric
-from schemas.queries import Hit, ModelLine, ModelList, ProductState, RefusalList, RefusedUpload, SimilarAnswer
+from layerscope.functions.query.answers import AskedInVain, compared, standing, unknown, why_no_layers
+from layerscope.schemas import keys
+from layerscope.schemas.errors import NotFound
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import RefusedKey
+from layerscope.schemas.products import Layer, LayerVectors, Metric
+from layerscope.schemas.queries import (
+    Hit,
+    ModelLine,
+    ModelList,
+    ProductState,
+    RefusalList,
+    RefusedUpload,
+    SimilarAnswer,
+)
+from layerscope.stores import catalogue
+from layerscope.stores.catalogue import Outcome
+from layerscope.stores.index_rows import CatalogueRow, RowMatch, collection_name
+from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.uploads import by_identity
+from layerscope.stores.vector_store import VectorStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +148,7 @@ def _nothing(asked: Question, reason: str) -> SimilarAnswer:
     return SimilarAnswer(layer=asked.layer, metric=asked.metric, hits=(), reason=reason)
 
 
-def _hit(match: Match, deviation: float) -> Hit:
+def _hit(match: RowMatch, deviation: float) -> Hit:
     identity = Identity.parse(match.subject)
     return Hit(
         dataset=identity.dataset,

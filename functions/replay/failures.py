@@ -7,16 +7,16 @@ import binascii
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from events.cloudevent import CloudEvent
-from functions import product_store, uploads
-from functions.object_store import ObjectStore
-from schemas import keys
-from schemas.addresses import manifest_key
-from schemas.events import ProductFailed
-from schemas.files import DATA_TYPE
-from schemas.identity import Identity
-from schemas.manifests import Failure
-from schemas.products import product_named
+from layerscope.events.cloudevent import CloudEvent
+from layerscope.schemas import keys
+from layerscope.schemas.addresses import manifest_key
+from layerscope.schemas.events import ProductFailed
+from layerscope.schemas.files import DATA_TYPE
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import Failure
+from layerscope.schemas.products import product_named
+from layerscope.stores import product_store, uploads
+from layerscope.stores.object_store import ObjectStore
 
 TRANSIENT = frozenset({408, 409, 429})
 KEPT_EVENTS = 20

@@ -11,15 +11,15 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 
-from events.cloudevent import CloudEvent, compose
-from events.log import LogUnavailable
-from functions.errors import Ignored, Unavailable
-from functions.handler import EventFunction
-from functions.replay.failures import read_dead_letter, record_failure
-from functions.replay.missing import Ask, Known, missing
-from functions.replay.queued import queued
-from functions.services import Services, publish
-from schemas.events import REPLAY_LANE, EventData, ReplayFinished, ReplayStarted
+from layerscope.events.cloudevent import CloudEvent, compose
+from layerscope.events.log import LogUnavailable
+from layerscope.functions.replay.backlog import queued
+from layerscope.functions.replay.failures import read_dead_letter, record_failure
+from layerscope.functions.replay.missing import Ask, KnownOutcomes, missing
+from layerscope.functions.runtime.handler import EventFunction
+from layerscope.functions.runtime.services import Services, publish
+from layerscope.schemas.errors import Ignored, Unavailable
+from layerscope.schemas.events import REPLAY_LANE, EventData, ReplayFinished, ReplayStarted
 
 PING = "dev.knative.sources.ping"
 SOURCE = "/functions/replay"
@@ -33,7 +33,7 @@ class Replay(EventFunction):
 
     def __init__(self) -> None:
         super().__init__("replay")
-        self._known = Known()
+        self._known = KnownOutcomes()
         self._round = asyncio.Lock()
 
     async def respond(self, event: CloudEvent) -> None:
@@ -71,7 +71,7 @@ class Replay(EventFunction):
         await publish(self.services, event)
 
 
-def plan(services: Services, known: Known, *, ask_failed: bool = False) -> list[Ask]:
+def plan(services: Services, known: KnownOutcomes, *, ask_failed: bool = False) -> list[Ask]:
     """Return what is missing and not queued for its function.
 
     Raises:

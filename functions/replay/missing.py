@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from functions import catalogue, datasets, product_store
-from functions.object_store import ObjectStore
-from functions.uploads import Upload, by_identity, facts_with, record
-from functions.vector_store import VectorStore
-from schemas import keys
-from schemas.addresses import Facts, manifest_key
-from schemas.datasets import DatasetDescription
-from schemas.events import EventData, ModelUploaded, ProductRequested
-from schemas.identity import Identity, subject_of_key
-from schemas.manifests import UploadRecord
-from schemas.products import Product, declared_products
+from layerscope.schemas import keys
+from layerscope.schemas.addresses import Facts, manifest_key
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.events import EventData, ModelUploaded, ProductRequested
+from layerscope.schemas.identity import Identity, subject_of_key
+from layerscope.schemas.manifests import UploadRecord
+from layerscope.schemas.products import Product, declared_products
+from layerscope.stores import catalogue, datasets, product_store
+from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.uploads import Upload, by_identity, facts_with, record
+from layerscope.stores.vector_store import VectorStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Ask:
 
 
 @dataclass(slots=True)
-class Known:
+class KnownOutcomes:
     """Outcomes read before; they never change, so that a round reads only what is new."""
 
     records: dict[str, UploadRecord] = field(default_factory=dict)
@@ -51,7 +51,9 @@ class Stock:
         return outcome not in self.listed and (self.ask_failed or keys.failure(outcome) not in self.listed)
 
 
-def missing(store: ObjectStore, vectors: VectorStore, known: Known, *, ask_failed: bool = False) -> Iterator[Ask]:
+def missing(
+    store: ObjectStore, vectors: VectorStore, known: KnownOutcomes, *, ask_failed: bool = False
+) -> Iterator[Ask]:
     """Yield a request for each outcome that should be there and is not, and for each model whose rows are stale.
 
     Args:
@@ -79,7 +81,7 @@ def _facts(
     store: ObjectStore,
     upload: Upload,
     stock: Stock,
-    known: Known,
+    known: KnownOutcomes,
     descriptions: dict[str, DatasetDescription | None],
 ) -> Facts | None:
     """Return what the products of an admitted upload depend on; None where it was refused or has failed."""
@@ -97,7 +99,7 @@ def _facts(
     return facts_with(admitted, admitted.content, descriptions[name])
 
 
-def _lacking(store: ObjectStore, facts: Facts, stock: Stock, known: Known) -> Iterator[type[Product]]:
+def _lacking(store: ObjectStore, facts: Facts, stock: Stock, known: KnownOutcomes) -> Iterator[type[Product]]:
     """Yield the products of a model that are not there although all that they stand on is."""
     for product in declared_products():
         if stock.lacks(manifest_key(product, facts)) and all(
@@ -107,7 +109,7 @@ def _lacking(store: ObjectStore, facts: Facts, stock: Stock, known: Known) -> It
             yield product
 
 
-def _is_refused(store: ObjectStore, product: type[Product], facts: Facts, known: Known) -> bool:
+def _is_refused(store: ObjectStore, product: type[Product], facts: Facts, known: KnownOutcomes) -> bool:
     key = manifest_key(product, facts)
     if key not in known.refused:
         found = product_store.manifest(store, product, facts)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from functions.models.operators import LAYER_CLASSES
+from layerscope.models.safe_form.operators import LAYER_CLASSES
 
 RECURRENT: Final[Mapping[str, Any]] = {
     "num_layers": 1,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from functions.models.graph_nodes import Node, Ref
-from functions.models.graph_spec import Graph
-from functions.summary.arguments import told
-from schemas.digests import canonical_json
+from layerscope.functions.summary.arguments import told
+from layerscope.models.safe_form.graph_nodes import Node, Ref
+from layerscope.models.safe_form.graph_spec import Graph
+from layerscope.schemas.digests import canonical_json
 
 Block = dict[str, Any]
 

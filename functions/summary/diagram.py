@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from functions.models.graph_spec import Graph
-from functions.summary.labels import labels
-from functions.summary.layout import LANE, RIGHT, WIDTH, Box, Frame, Layout, Path, layout
-from functions.summary.outline import Group, Step, opened, outline, sources, visible
-from functions.summary.shapes import Shape
+from layerscope.functions.summary.labels import labels
+from layerscope.functions.summary.layout import LANE, RIGHT, WIDTH, Box, Frame, Layout, Path, layout
+from layerscope.functions.summary.outline import Group, Step, opened, outline, sources, visible
+from layerscope.functions.summary.shapes import Shape
+from layerscope.models.safe_form.graph_spec import Graph
 
 FONT: Final = 11
 CHARACTER: Final = 6.1

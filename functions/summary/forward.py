@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from functions.models.graph_module import refs
-from functions.models.graph_nodes import DType, Node, Ref
-from functions.models.graph_spec import Graph
-from functions.summary.modules import Tree
+from layerscope.functions.summary.modules import Tree
+from layerscope.models.safe_form.graph_module import refs
+from layerscope.models.safe_form.graph_nodes import DType, Node, Ref
+from layerscope.models.safe_form.graph_spec import Graph
 
 _DEEPEST_INLINE: Final = 3
 _VALUES: Final = ("x", "y", "z", "u", "v", "w")

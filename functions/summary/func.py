@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from functions.errors import Refused
-from functions.handler import ProductFunction
-from schemas.products import Summary
+from layerscope.functions.runtime.handler import ProductFunction
+from layerscope.schemas.errors import Refused
+from layerscope.schemas.products import Summary
 
 if TYPE_CHECKING:
-    from functions.models import SafeModel
+    from layerscope.models.safe_form import SafeModel
 
 NO_DATASET = "There is no dataset of this name, so the shape of its images is not known."
 
@@ -21,11 +21,11 @@ def compute(model: SafeModel, device: str, shape: tuple[int, int, int] | None) -
     `shape` (height, width, channels) is described without them.
     """
     # torch is imported in the worker only
-    from functions import costs
-    from functions.summary import shapes, source, table, tensors
-    from functions.summary.blocks import architecture
-    from functions.summary.diagram import diagram
-    from functions.summary.modules import Tree
+    from layerscope.functions.analysis import costs
+    from layerscope.functions.summary import shapes, source, table, tensors
+    from layerscope.functions.summary.blocks import architecture
+    from layerscope.functions.summary.diagram import diagram
+    from layerscope.functions.summary.modules import Tree
 
     graph, parameters = model.safe_graph, Summary.declared.parameters
     cost, missing = None, NO_DATASET

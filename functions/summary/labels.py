@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from functions.models.graph_nodes import Node
-from functions.models.graph_spec import Graph, Module
+from layerscope.models.safe_form.graph_nodes import Node
+from layerscope.models.safe_form.graph_spec import Graph, Module
 
 
 def labels(graph: Graph) -> list[str]:

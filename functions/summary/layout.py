@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from functions.summary.outline import Group, Member, Step
+from layerscope.functions.summary.outline import Group, Member, Step
 
 LEFT, RIGHT = 6.0, 306.0
 WIDTH: Final = 400

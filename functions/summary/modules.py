@@ -12,11 +12,11 @@ from typing import Final
 
 from torch import nn
 
-from functions.models.graph_module import refs
-from functions.models.graph_nodes import Node, Ref
-from functions.models.graph_spec import Graph, Module
-from functions.summary.arguments import constructor
-from functions.summary.lines import INDENT
+from layerscope.functions.summary.arguments import constructor
+from layerscope.functions.summary.lines import INDENT
+from layerscope.models.safe_form.graph_module import refs
+from layerscope.models.safe_form.graph_nodes import Node, Ref
+from layerscope.models.safe_form.graph_spec import Graph, Module
 
 NUMBERED: Final = ("Sequential", "ModuleList")
 _CLASSES: Final[Mapping[str, type[nn.Module]]] = {

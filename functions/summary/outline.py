@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from functions.models.graph_module import refs
-from functions.models.graph_nodes import Node
-from functions.models.graph_spec import Graph
-from functions.summary.forward import sizes
-from functions.summary.labels import labels
+from layerscope.functions.summary.forward import sizes
+from layerscope.functions.summary.labels import labels
+from layerscope.models.safe_form.graph_module import refs
+from layerscope.models.safe_form.graph_nodes import Node
+from layerscope.models.safe_form.graph_spec import Graph
 
 Home = tuple[str, ...]
 MOST_AT_ONCE: Final = 60

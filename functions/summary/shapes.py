@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functions.activations import tapped
-from functions.models import SafeModel
-from functions.models.graph_module import assemble
+from layerscope.functions.analysis.activations import tapped
+from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form.graph_module import assemble
 
 Shape = tuple[int, ...]
 

@@ -7,11 +7,11 @@ from typing import Final
 
 from torch import Tensor
 
-from functions.models import SafeModel
-from functions.models.graph_nodes import Ref
-from functions.summary import forward, modules, tensors
-from functions.summary.lines import INDENT, broken
-from functions.summary.modules import Tree
+from layerscope.functions.summary import forward, modules, tensors
+from layerscope.functions.summary.lines import INDENT, broken
+from layerscope.functions.summary.modules import Tree
+from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form.graph_nodes import Ref
 
 MAX_SOURCE: Final = 2 * 1024**2
 _STANDARD: Final = {"math.": "import math", "OrderedDict(": "from collections import OrderedDict"}

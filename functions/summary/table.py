@@ -8,12 +8,12 @@ from typing import Any, Final, Literal
 
 from torch import nn
 
-from functions.costs import Call, Costs
-from functions.models import SafeModel
-from functions.models.graph_nodes import Node, Ref
-from functions.summary.arguments import told
-from functions.summary.shapes import Shape
-from schemas.products import SummaryLayer
+from layerscope.functions.analysis.costs import CallCost, Costs
+from layerscope.functions.summary.arguments import told
+from layerscope.functions.summary.shapes import Shape
+from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form.graph_nodes import Node, Ref
+from layerscope.schemas.products import SummaryLayer
 
 _CALLS: Final = frozenset({"function", "method", "attribute"})
 
@@ -57,7 +57,7 @@ def rows(model: SafeModel, costs: Costs | None, shapes: Mapping[int, Shape]) -> 
     yield from table.rest()
 
 
-def _function(call: Call) -> SummaryLayer:
+def _function(call: CallCost) -> SummaryLayer:
     return SummaryLayer(
         name=call.name,
         type="function",

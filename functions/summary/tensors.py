@@ -9,8 +9,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from functions.models.graph_spec import Graph, Weight
-from functions.summary.modules import Tree, plain_name
+from layerscope.functions.summary.modules import Tree, plain_name
+from layerscope.models.safe_form.graph_spec import Graph, Weight
 
 MAX_LITERAL: Final = 4_096
 """Numbers of a constant, which no state_dict holds, that are still written out."""

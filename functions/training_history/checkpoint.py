@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from functions.training_history import epochs
-from functions.training_history.epochs import Series
+from layerscope.functions.training_history import epochs
+from layerscope.functions.training_history.epochs import Series
 
 PLAIN_ACCURACY: Final = "test_accuracy"
 """Checkpoints are kept by what was held out, so that is what an accuracy without a further word means there."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from schemas.history import Figure
+from layerscope.schemas.history import Figure
 
 EPOCH: Final = frozenset({("epoch",), ("epochs",)})
 STEP: Final = frozenset({("step",), ("steps",), ("global", "step"), ("trainer", "global", "step"), ("iteration",)})

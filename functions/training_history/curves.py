@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from schemas.history import FIGURES, Figure
-from schemas.products import TrainingEpoch
+from layerscope.schemas.history import FIGURES, Figure
+from layerscope.schemas.products import TrainingEpoch
 
 WIDTH: Final = 400
 PANEL: Final = 190

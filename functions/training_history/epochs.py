@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from functions.errors import Refused
-from functions.training_history import columns
-from functions.training_history.tables import Row, bad_history
-from schemas.history import FIGURES, Epoch, Figure, History
+from layerscope.functions.training_history import columns
+from layerscope.functions.training_history.log_tables import LogRow, bad_history
+from layerscope.schemas.errors import Refused
+from layerscope.schemas.history import FIGURES, Epoch, Figure, History
 
 Unit = Literal["epoch", "step"]
 Values = dict[Figure, float | None]
@@ -44,7 +44,7 @@ def of_history(history: History) -> Series:
     return Series(rows, "epoch", {figure: figure for figure in there})
 
 
-def of_rows(rows: Sequence[Row], *, plain_accuracy: Figure = "train_accuracy") -> Series:
+def of_rows(rows: Sequence[LogRow], *, plain_accuracy: Figure = "train_accuracy") -> Series:
     """Return one row an epoch of a log's rows.
 
     Epochs are those of a column `epoch`; without one, each step at which a test figure was logged ends one (each step,
@@ -67,7 +67,7 @@ def of_rows(rows: Sequence[Row], *, plain_accuracy: Figure = "train_accuracy") -
         )
     kept = [row for row in rows if any(name in row for name in chosen.values())]
     numbers, unit = _numbered(rows, kept, chosen)
-    grouped: dict[int, list[Row]] = {}
+    grouped: dict[int, list[LogRow]] = {}
     for number, row in zip(numbers, kept, strict=True):
         grouped.setdefault(number, []).append(row)
     percent = tuple(figure for figure, name in chosen.items() if figure.endswith("accuracy") and _percent(kept, name))
@@ -95,7 +95,7 @@ def _named(counts: Iterable[str]) -> str:
 # Epochs ---------------------------------------------------------------------------------------------------------------
 
 
-def _numbered(rows: Sequence[Row], kept: Sequence[Row], chosen: Mapping[Figure, str]) -> tuple[list[int], Unit]:
+def _numbered(rows: Sequence[LogRow], kept: Sequence[LogRow], chosen: Mapping[Figure, str]) -> tuple[list[int], Unit]:
     names = {name for row in rows for name in row}
     epoch = next((name for name in sorted(names) if columns.words(name) in columns.EPOCH), None)
     if epoch is not None:
@@ -109,7 +109,7 @@ def _numbered(rows: Sequence[Row], kept: Sequence[Row], chosen: Mapping[Figure, 
     return numbers, "epoch" if consecutive else "step"
 
 
-def _by_epoch(rows: Sequence[Row], column: str, kept: set[int]) -> list[int]:
+def _by_epoch(rows: Sequence[LogRow], column: str, kept: set[int]) -> list[int]:
     """Return the epoch of each kept row; a row without one belongs to the epoch before it in the log."""
     first = next(row[column] for row in rows if column in row)
     numbers, last = [], first
@@ -129,7 +129,7 @@ def _whole(value: float) -> int:
 # Values ---------------------------------------------------------------------------------------------------------------
 
 
-def _percent(rows: Sequence[Row], name: str) -> bool:
+def _percent(rows: Sequence[LogRow], name: str) -> bool:
     values = [row[name] for row in rows if name in row and math.isfinite(row[name])]
     highest = max(values, default=0.0)
     if highest > PER_CENT + 1e-6 or min(values, default=0.0) < 0:
@@ -137,7 +137,7 @@ def _percent(rows: Sequence[Row], name: str) -> bool:
     return highest > 1 + 1e-6
 
 
-def _values(rows: Sequence[Row], chosen: Mapping[Figure, str], percent: tuple[Figure, ...]) -> Values:
+def _values(rows: Sequence[LogRow], chosen: Mapping[Figure, str], percent: tuple[Figure, ...]) -> Values:
     values: Values = dict.fromkeys(FIGURES)
     for figure, name in chosen.items():
         logged = [row[name] for row in rows if name in row and math.isfinite(row[name])]

@@ -7,12 +7,12 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from functions.handler import ProductFunction
-from functions.training_history import checkpoint, epochs, tables, tfevents
-from functions.training_history.curves import curves
-from functions.training_history.epochs import Series
-from schemas.history import History
-from schemas.products import HistorySource, TrainingEpoch, TrainingHistory, TrainingPoint
+from layerscope.functions.runtime.handler import ProductFunction
+from layerscope.functions.training_history import checkpoint, epochs, log_tables, tfevents
+from layerscope.functions.training_history.curves import curves
+from layerscope.functions.training_history.epochs import Series
+from layerscope.schemas.history import History
+from layerscope.schemas.products import HistorySource, TrainingEpoch, TrainingHistory, TrainingPoint
 
 
 def _read_history(content: bytes) -> Series:
@@ -21,13 +21,13 @@ def _read_history(content: bytes) -> Series:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])[:80]
-        raise tables.bad_history(f"{place or 'the whole'}: {first['msg'][:200]}") from error
+        raise log_tables.bad_history(f"{place or 'the whole'}: {first['msg'][:200]}") from error
 
 
 READERS: Final[Mapping[HistorySource, Callable[[bytes], Series]]] = {
     "history": _read_history,
-    "history_csv": lambda content: epochs.of_rows(tables.read_csv(content)),
-    "history_jsonl": lambda content: epochs.of_rows(tables.read_json_lines(content)),
+    "history_csv": lambda content: epochs.of_rows(log_tables.read_csv(content)),
+    "history_jsonl": lambda content: epochs.of_rows(log_tables.read_json_lines(content)),
     "tfevents": lambda content: epochs.of_rows(tfevents.read_scalars(content)),
     "checkpoint": checkpoint.read_checkpoint,
 }

@@ -13,7 +13,7 @@ from typing import Final
 
 import crc32c
 
-from functions.training_history.tables import MAX_COLUMNS, MAX_NAME, MAX_ROWS, Row, bad_history
+from layerscope.functions.training_history.log_tables import MAX_COLUMNS, MAX_NAME, MAX_ROWS, LogRow, bad_history
 
 STEP: Final = "step"
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
@@ -23,7 +23,7 @@ Field = tuple[int, int, int | bytes]
 """Number, wire type and value; fixed-size values as their bytes."""
 
 
-def read_scalars(content: bytes) -> list[Row]:
+def read_scalars(content: bytes) -> list[LogRow]:
     """Return one row a step, in order; of several values of a tag at a step the last, as after a restart.
 
     A record that is cut off at the end is left out: the writer may have been killed.

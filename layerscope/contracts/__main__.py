@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from functions.query.routes import application
 from layerscope.contracts import asyncapi
 from layerscope.contracts.compatible import breaking
+from layerscope.functions.query.routes import application
 
 FOLDER: Final = Path(__file__).parent
 RELEASED: Final = FOLDER / "released"

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from events.cloudevent import compose
-from events.topics import DEAD_LETTERS, EVENTS, S3_RAW
 from layerscope.contracts.examples import EXAMPLES
-from schemas.events import EventData, declared_events, schema_name
+from layerscope.events.cloudevent import compose
+from layerscope.events.topics import DEAD_LETTERS, EVENTS, S3_RAW
+from layerscope.schemas.events import EventData, declared_events, schema_name
 
 VERSION: Final = "3.0.0"
 _TEXT: Final = {"type": "string"}

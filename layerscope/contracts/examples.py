@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from schemas import events
-from schemas.events import EventData
-from schemas.manifests import Refusal
+from layerscope.schemas import events
+from layerscope.schemas.events import EventData
+from layerscope.schemas.manifests import Refusal
 
 _WHO: Final[Mapping[str, Any]] = {"dataset": "digits", "model": "lenet", "version": "3"}
 _KEY: Final = "digits/lenet/3.safetensors"

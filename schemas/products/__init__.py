@@ -1,13 +1,13 @@
 """What is stored: one module a product, inputs before what stands on them."""
 
-from schemas.products.activation_maximization import (
+from layerscope.schemas.products.activation_maximization import (
     ActivationMaximization,
     ChannelLayer,
     ClassPicture,
     OptimisedPicture,
 )
-from schemas.products.confusion_matrix import Confusion, ConfusionMatrix
-from schemas.products.description import (
+from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMatrix
+from layerscope.schemas.products.description import (
     Confidence,
     DescribedConfusion,
     Description,
@@ -15,9 +15,9 @@ from schemas.products.description import (
     DescriptionText,
     Language,
 )
-from schemas.products.evaluation import Calibration, ClassFigures, Evaluation, ReliabilityBin
-from schemas.products.example_images import ConfusedPair, ExampleCell, ExampleImage, ExampleImages
-from schemas.products.feature_activation import (
+from layerscope.schemas.products.evaluation import Calibration, ClassFigures, Evaluation, ReliabilityBin
+from layerscope.schemas.products.example_images import ConfusedPair, ExampleCell, ExampleImage, ExampleImages
+from layerscope.schemas.products.feature_activation import (
     ActivationMap,
     ChannelExamples,
     Convolution,
@@ -25,12 +25,19 @@ from schemas.products.feature_activation import (
     FeatureActivation,
     Strongest,
 )
-from schemas.products.layer_vectors import Layer, LayerState, LayerVectors, Metric
-from schemas.products.predictions import OutputKind, Predictions
-from schemas.products.product import Declaration, Product, Row, declared_products, product_named, standing_on
-from schemas.products.sprites import Place, SheetImage
-from schemas.products.summary import Summary, SummaryLayer
-from schemas.products.training_history import HistorySource, TrainingEpoch, TrainingHistory, TrainingPoint
+from layerscope.schemas.products.layer_vectors import Layer, LayerState, LayerVectors, Metric
+from layerscope.schemas.products.predictions import OutputKind, Predictions
+from layerscope.schemas.products.product import (
+    Declaration,
+    Product,
+    ProductPart,
+    declared_products,
+    product_named,
+    standing_on,
+)
+from layerscope.schemas.products.sprites import Place, SheetImage
+from layerscope.schemas.products.summary import Summary, SummaryLayer
+from layerscope.schemas.products.training_history import HistorySource, TrainingEpoch, TrainingHistory, TrainingPoint
 
 __all__ = [
     "ActivationMap",
@@ -67,8 +74,8 @@ __all__ = [
     "Place",
     "Predictions",
     "Product",
+    "ProductPart",
     "ReliabilityBin",
-    "Row",
     "SheetImage",
     "Strongest",
     "Summary",

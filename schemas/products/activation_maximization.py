@@ -6,10 +6,10 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import Field
 
-from schemas.files import Picture
-from schemas.manifests import Headline
-from schemas.products.product import Declaration, Product, Row
-from schemas.products.sprites import Place, SheetImage
+from layerscope.schemas.files import Picture
+from layerscope.schemas.manifests import Headline
+from layerscope.schemas.products.product import Declaration, Product, ProductPart
+from layerscope.schemas.products.sprites import Place, SheetImage
 
 CAVEAT: Final = (
     "A picture shows one input that raises a score; it does not prove what the model looks for in real images, which "
@@ -17,7 +17,7 @@ CAVEAT: Final = (
 )
 
 
-class OptimisedPicture(Row):
+class OptimisedPicture(ProductPart):
     """A picture made for one class or channel. Its figures are those of the stored bytes; null: not finite."""
 
     target: int = Field(description="index of the class, or of the channel")
@@ -43,7 +43,7 @@ class ClassPicture(OptimisedPicture):
     shifted_recognised: float = Field(description="share of the shifts in which it is taken for its class")
 
 
-class ChannelLayer(Row):
+class ChannelLayer(ProductPart):
     """The layer whose channels have pictures: the last convolution that the model calls."""
 
     name: str = Field(description="the convolution's name, as in named_modules()")

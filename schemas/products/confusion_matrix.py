@@ -6,13 +6,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from schemas.files import Picture
-from schemas.manifests import Headline
-from schemas.products.predictions import Predictions
-from schemas.products.product import Declaration, Product, Row
+from layerscope.schemas.files import Picture
+from layerscope.schemas.manifests import Headline
+from layerscope.schemas.products.predictions import Predictions
+from layerscope.schemas.products.product import Declaration, Product, ProductPart
 
 
-class Confusion(Row):
+class Confusion(ProductPart):
     """Images of one class that were predicted as another."""
 
     true: int = Field(description="index of the true class")

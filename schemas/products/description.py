@@ -8,17 +8,17 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.manifests import Headline
-from schemas.products.confusion_matrix import ConfusionMatrix
-from schemas.products.evaluation import Evaluation
-from schemas.products.layer_vectors import LayerVectors
-from schemas.products.product import Declaration, Product, Row
+from layerscope.schemas.manifests import Headline
+from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
+from layerscope.schemas.products.evaluation import Evaluation
+from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.product import Declaration, Product, ProductPart
 
 Language = Literal["en", "ko"]
 Confidence = Literal["calibrated", "overconfident", "underconfident", "unknown"]
 
 
-class DescribedConfusion(Row):
+class DescribedConfusion(ProductPart):
     """The most frequent confusion; names as in the texts, without control characters and cut to their length."""
 
     true_name: str
@@ -27,7 +27,7 @@ class DescribedConfusion(Row):
     rate: float = Field(description="share of the true class's images")
 
 
-class DescriptionFacts(Row):
+class DescriptionFacts(ProductPart):
     """All that a text about one model may tell; every number in it is one of these, or a rounding of one."""
 
     images: int
@@ -51,7 +51,7 @@ class DescriptionFacts(Row):
     clearest_label_cka: float | None
 
 
-class DescriptionText(Row):
+class DescriptionText(ProductPart):
     """A few sentences in one language."""
 
     language: Language

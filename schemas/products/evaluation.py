@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from schemas.manifests import Headline
-from schemas.products.predictions import OutputKind, Predictions
-from schemas.products.product import Declaration, Product, Row
+from layerscope.schemas.manifests import Headline
+from layerscope.schemas.products.predictions import OutputKind, Predictions
+from layerscope.schemas.products.product import Declaration, Product, ProductPart
 
 
-class ClassFigures(Row):
+class ClassFigures(ProductPart):
     """How one class is recognised; null where there is nothing to divide by."""
 
     name: str
@@ -22,7 +22,7 @@ class ClassFigures(Row):
     f1: float | None
 
 
-class ReliabilityBin(Row):
+class ReliabilityBin(ProductPart):
     """The images whose confidence lies in (lower, upper]."""
 
     lower: float
@@ -32,7 +32,7 @@ class ReliabilityBin(Row):
     accuracy: float | None
 
 
-class Calibration(Row):
+class Calibration(ProductPart):
     """How far confidence is from accuracy."""
 
     ece: float = Field(description="expected calibration error, 15 bins of equal width")

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from schemas.files import Picture
-from schemas.manifests import Headline
-from schemas.products.predictions import Predictions
-from schemas.products.product import Declaration, Product, Row
-from schemas.products.sprites import SheetImage
+from layerscope.schemas.files import Picture
+from layerscope.schemas.manifests import Headline
+from layerscope.schemas.products.predictions import Predictions
+from layerscope.schemas.products.product import Declaration, Product, ProductPart
+from layerscope.schemas.products.sprites import SheetImage
 
 
 class ExampleImage(SheetImage):
@@ -20,7 +20,7 @@ class ExampleImage(SheetImage):
     confidence: float = Field(description="probability of the predicted class")
 
 
-class ExampleCell(Row):
+class ExampleCell(ProductPart):
     """A cell of the confusion matrix and its most confident images."""
 
     true: int = Field(description="index of the true class")
@@ -29,7 +29,7 @@ class ExampleCell(Row):
     examples: tuple[int, ...] = Field(description="indices of those shown, most confident first")
 
 
-class ConfusedPair(Row):
+class ConfusedPair(ProductPart):
     """The off-diagonal cell with the most images, and the mistake that stands for them."""
 
     true: int = Field(description="index of the true class")

@@ -6,22 +6,22 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.files import Array, Picture
-from schemas.manifests import Headline
-from schemas.products.product import Declaration, Product, Row
-from schemas.products.sprites import Place, SheetImage
+from layerscope.schemas.files import Array, Picture
+from layerscope.schemas.manifests import Headline
+from layerscope.schemas.products.product import Declaration, Product, ProductPart
+from layerscope.schemas.products.sprites import Place, SheetImage
 
 ConvolutionState = Literal["ok", "unbatched"]
 
 
-class Strongest(Row):
+class Strongest(ProductPart):
     """The image that a whole layer responds to most: the norm over all of its channels."""
 
     index: int
     norm: float
 
 
-class ActivationMap(Row):
+class ActivationMap(ProductPart):
     """Where a channel responds to one image: grey 0 is `low`, 255 is `high`, and what lies between is linear."""
 
     image: int = Field(description="index of the image")
@@ -30,7 +30,7 @@ class ActivationMap(Row):
     place: Place = Field(description="on the sheet of maps")
 
 
-class ChannelExamples(Row):
+class ChannelExamples(ProductPart):
     """A channel that is shown, with the images that make it respond most; indices, the first is the strongest."""
 
     channel: int
@@ -43,7 +43,7 @@ class ChannelExamples(Row):
     map: ActivationMap = Field(description="of the first image by positive norm")
 
 
-class Convolution(Row):
+class Convolution(ProductPart):
     """One call of one convolution and the activation behind it; its channels are rows of the product's arrays."""
 
     name: str = Field(description="the layer's name, as in named_modules()")

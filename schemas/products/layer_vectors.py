@@ -6,15 +6,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.files import Array
-from schemas.manifests import Headline
-from schemas.products.product import Declaration, Product, Row
+from layerscope.schemas.files import Array
+from layerscope.schemas.manifests import Headline
+from layerscope.schemas.products.product import Declaration, Product, ProductPart
 
 LayerState = Literal["ok", "constant", "non_finite", "unbatched"]
 Metric = Literal["cka", "deconfounded"]
 
 
-class Layer(Row):
+class Layer(ProductPart):
     """One call of one layer, and the health of its responses to the probe set."""
 
     name: str = Field(description="the layer's name, as in named_modules()")

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.files import Array
-from schemas.manifests import Headline
-from schemas.products.product import Declaration, Product
+from layerscope.schemas.files import Array
+from layerscope.schemas.manifests import Headline
+from layerscope.schemas.products.product import Declaration, Product
 
 OutputKind = Literal["logits", "log_probabilities", "probabilities"]
 

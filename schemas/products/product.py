@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from schemas.datasets import PartName
-from schemas.files import Stored
-from schemas.manifests import Headline
+from layerscope.schemas.datasets import PartName
+from layerscope.schemas.files import FileKind
+from layerscope.schemas.manifests import Headline
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Product(BaseModel):
     declared: ClassVar[Declaration]
 
     @classmethod
-    def files(cls) -> dict[str, Stored]:
+    def files(cls) -> dict[str, FileKind]:
         """Return the fields that are files of their own, with what kind of file each is."""
-        marks = {name: [m for m in info.metadata if isinstance(m, Stored)] for name, info in cls.model_fields.items()}
+        marks = {name: [m for m in info.metadata if isinstance(m, FileKind)] for name, info in cls.model_fields.items()}
         return {name: found[0] for name, found in marks.items() if found}
 
     @classmethod
@@ -85,7 +85,7 @@ def standing_on(product: type[Product]) -> Iterator[type[Product]]:
     return (other for other in declared_products() if product in other.declared.inputs)
 
 
-class Row(BaseModel):
+class ProductPart(BaseModel):
     """A part of a product's data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from schemas.products.product import Row
+from layerscope.schemas.products.product import ProductPart
 
 
-class Place(Row):
+class Place(ProductPart):
     """Where a picture lies on a sprite sheet, in the sheet's own pixels from its top left."""
 
     x: int
@@ -16,7 +16,7 @@ class Place(Row):
     h: int = Field(description="height")
 
 
-class SheetImage(Row):
+class SheetImage(ProductPart):
     """An image of the test part on a sheet."""
 
     index: int = Field(description="position in the test part")

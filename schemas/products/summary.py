@@ -6,14 +6,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.files import JsonText, PythonSource, Svg
-from schemas.manifests import Headline
-from schemas.products.product import Declaration, Product, Row
+from layerscope.schemas.files import JsonText, PythonSource, Svg
+from layerscope.schemas.manifests import Headline
+from layerscope.schemas.products.product import Declaration, Product, ProductPart
 
 Shape = tuple[int, ...]
 
 
-class SummaryLayer(Row):
+class SummaryLayer(ProductPart):
     """One call of a layer, one tensor that the model itself holds, or one function that multiplies."""
 
     name: str = Field(description="of the layer or tensor in the model, or of the function")

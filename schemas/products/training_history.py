@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.files import Svg
-from schemas.history import Figure, Figures
-from schemas.manifests import Headline
-from schemas.products.product import Declaration, Product
+from layerscope.schemas.files import Svg
+from layerscope.schemas.history import Figure, Figures
+from layerscope.schemas.manifests import Headline
+from layerscope.schemas.products.product import Declaration, Product
 
 HistorySource = Literal["history", "history_csv", "history_jsonl", "tfevents", "checkpoint"]
 

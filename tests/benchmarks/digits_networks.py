@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from functions import models
-from functions.datasets import Dataset, channel_statistics
-from functions.inference import normalised
-from layerscope.digits import CLASSES, digits
-from schemas.datasets import DatasetDescription
+from layerscope.datasets.digits import CLASSES, digits
+from layerscope.functions.analysis.inference import normalised
+from layerscope.models import safe_form
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.stores.datasets import Dataset, channel_statistics
 
 EPOCHS, BATCH, RATE = 5, 32, 6e-3
 
@@ -32,9 +32,9 @@ def digits_dataset() -> Dataset:
     return Dataset(described, parts)
 
 
-def safe(model: nn.Module) -> models.SafeModel:
+def safe(model: nn.Module) -> safe_form.SafeModel:
     """Return the model as functions are given it."""
-    return models.build(models.read(models.pack(model.eval())))
+    return safe_form.build(safe_form.read(safe_form.pack(model.eval())))
 
 
 def three_convolutions() -> nn.Module:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from functions import models
-from functions.datasets import Dataset
-from functions.feature_activation.func import compute
-from schemas.datasets import DatasetDescription
+from layerscope.functions.feature_activation.func import compute
+from layerscope.models import safe_form
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.stores.datasets import Dataset
 from tests.benchmarks.memory import resident
 from tests.benchmarks.networks import blobs, digits_cnn
 
@@ -19,7 +19,7 @@ from tests.benchmarks.networks import blobs, digits_cnn
 def main(count: int) -> None:
     """Print how many bytes the peak was above what model, images and libraries take."""
     torch.set_num_threads(1)
-    model, few = models.build(models.read(models.pack(digits_cnn()))), blobs("test", 320, 28, 1)
+    model, few = safe_form.build(safe_form.read(safe_form.pack(digits_cnn()))), blobs("test", 320, 28, 1)
     compute(model=model, dataset=few, device="cpu")  # what the first run of all sets up
     part = few.part("test")
     description = few.description.model_copy(update={"parts": {"test": {"sha256": "0" * 64, "images": count}}})

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from functions.inference import normalised
-from functions.layer_vectors.func import compute
+from layerscope.functions.analysis.inference import normalised
+from layerscope.functions.layer_vectors.func import compute
 from tests.benchmarks.classic_layer_vectors import classic_layer_vectors
 from tests.benchmarks.networks import blobs, resnet18
 

@@ -7,8 +7,8 @@ import torch
 import torchvision
 from torch import nn
 
-from functions.datasets import Dataset, Part
-from schemas.datasets import DatasetDescription, PartName
+from layerscope.schemas.datasets import DatasetDescription, PartName
+from layerscope.stores.datasets import Dataset, PartArrays
 
 MEAN, STD = 0.45, 0.25
 
@@ -44,4 +44,4 @@ def blobs(part: PartName, count: int, size: int, channels: int) -> Dataset:
         std=(STD,) * channels,
         parts={part: {"sha256": "0" * 64, "images": count}},
     )
-    return Dataset(description, {part: Part(images, np.arange(count) % 10)})
+    return Dataset(description, {part: PartArrays(images, np.arange(count) % 10)})

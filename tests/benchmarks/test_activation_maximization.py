@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from functions.activation_maximization.ascent import Method, Recipe, pictures_of
-from functions.activation_maximization.prior import prior_of
-from functions.activation_maximization.scores import scores_of
-from functions.datasets import Dataset
-from functions.inference import Classifier, Images, fit
-from functions.models import SafeModel
-from layerscope.demo import Residual
-from schemas.products import ActivationMaximization
+from layerscope.demo.networks import Residual
+from layerscope.functions.activation_maximization.ascent import Method, Recipe, pictures_of
+from layerscope.functions.activation_maximization.objectives import scores_of
+from layerscope.functions.activation_maximization.prior import prior_of
+from layerscope.functions.analysis.inference import Classifier, Images, fit
+from layerscope.models.safe_form import SafeModel
+from layerscope.schemas.products import ActivationMaximization
+from layerscope.stores.datasets import Dataset
 from tests.benchmarks.digits_networks import (
     averaged,
     digits_dataset,

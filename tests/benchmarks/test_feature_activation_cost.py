@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from functions import models
-from functions.datasets import Dataset, channel_statistics
-from functions.feature_activation.func import compute
-from functions.inference import fit
-from layerscope.demo import Residual
-from layerscope.digits import CLASSES, digits
-from schemas.datasets import DatasetDescription
+from layerscope.datasets.digits import CLASSES, digits
+from layerscope.demo.networks import Residual
+from layerscope.functions.analysis.inference import fit
+from layerscope.functions.feature_activation.func import compute
+from layerscope.models import safe_form
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.stores.datasets import Dataset, channel_statistics
 
 pytestmark = pytest.mark.benchmark
 
@@ -45,7 +45,7 @@ def test_feature_activation_costs_less_than_a_second_forward_pass() -> None:
         parts={"test": {"sha256": "0" * 64, "images": len(test)}},
     )
     torch.manual_seed(0)
-    model = models.build(models.read(models.pack(Residual().eval())))
+    model = safe_form.build(safe_form.read(safe_form.pack(Residual().eval())))
     classifier = fit(model, test.images, described, "cpu")
     dataset = Dataset(described, {"test": test})
     bare, ours = [], []

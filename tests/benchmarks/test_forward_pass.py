@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from functions.inference import normalised
-from functions.layer_vectors.func import compute as layer_vectors
-from functions.predictions.func import compute as predictions
+from layerscope.functions.analysis.inference import normalised
+from layerscope.functions.layer_vectors.func import compute as layer_vectors
+from layerscope.functions.predictions.func import compute as predictions
 from tests.benchmarks.classic_layer_vectors import classic_layer_vectors
 from tests.benchmarks.classic_predictions import classic_predictions
 from tests.benchmarks.networks import MEAN, STD, blobs, digits_cnn, resnet18

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from functions.activation_maximization import func as activation_maximization
-from functions.activation_maximization.scores import scores_of
-from functions.datasets import Dataset
-from functions.feature_activation import func as feature_activation
-from functions.feature_activation.stream import batch_size
-from functions.inference import Classifier, fit
-from functions.layer_vectors import func as layer_vectors
-from functions.models import SafeModel
-from functions.predictions import func as predictions
-from layerscope.demo import NETWORKS
-from schemas.products import ActivationMaximization, Predictions, declared_products
+from layerscope.demo.networks import NETWORKS
+from layerscope.functions.activation_maximization import func as activation_maximization
+from layerscope.functions.activation_maximization.objectives import scores_of
+from layerscope.functions.analysis.inference import Classifier, fit
+from layerscope.functions.feature_activation import func as feature_activation
+from layerscope.functions.feature_activation.stream import batch_size
+from layerscope.functions.layer_vectors import func as layer_vectors
+from layerscope.functions.predictions import func as predictions
+from layerscope.models.safe_form import SafeModel
+from layerscope.schemas.products import ActivationMaximization, Predictions, declared_products
+from layerscope.stores.datasets import Dataset
 from tests.benchmarks.digits_networks import digits_dataset, safe
 
 pytestmark = pytest.mark.benchmark

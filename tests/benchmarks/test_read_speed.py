@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision.models import resnet50
 
-from functions.formats.pickled import read_pickled
+from layerscope.models.formats.pickled import read_pickled
 
 pytestmark = pytest.mark.benchmark
 LIMIT = 2.0

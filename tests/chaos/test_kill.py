@@ -20,9 +20,9 @@ import httpx
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from schemas.digests import sha256
-from schemas.manifests import VOLATILE, Manifest
-from tests.models import PRODUCTS, packed
+from layerscope.schemas.digests import sha256
+from layerscope.schemas.manifests import VOLATILE, Manifest
+from tests.small_networks import PRODUCTS, packed
 from tests.stack import RealStack, eventually, running
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from functions.cache import ANSWER_SECONDS, HELD_SECONDS, PAUSE_SECONDS, Cache, MemoryCache, RedisCache
-from functions.errors import Unavailable
-from layerscope import servers
+from layerscope.schemas.errors import Unavailable
+from layerscope.stack import servers
+from layerscope.stores.cache import ANSWER_SECONDS, HELD_SECONDS, PAUSE_SECONDS, Cache, MemoryCache, RedisCache
 
 PASSWORD = "a-secret-of-the-tests"
 
@@ -174,7 +174,7 @@ def test_readers_do_without_a_redis_that_is_down_and_the_writer_is_told(
             await cache.bump()
 
     run(test)
-    told = [record.getMessage() for record in caplog.records if record.name == "functions.cache"]
+    told = [record.getMessage() for record in caplog.records if record.name == "layerscope.stores.cache"]
     assert [line.split(",")[0].split(" the ")[0] for line in told] == [
         "the cache does not answer",
         "the cache answers again",

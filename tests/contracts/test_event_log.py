@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from events.kafka import KafkaMessage, Record
-from events.kafka_log import KafkaLog
-from events.log import MESSAGE_BYTES, POLL_RECORDS, Consumer, EventLog, LogUnavailable, MessageRefused
-from events.memory import MemoryLog
-from events.topics import TOPICS, Topic
+from layerscope.events.kafka import KafkaMessage, Record
+from layerscope.events.kafka_log import KafkaLog
+from layerscope.events.log import MESSAGE_BYTES, POLL_RECORDS, Consumer, EventLog, LogUnavailable, MessageRefused
+from layerscope.events.memory import MemoryLog
+from layerscope.events.topics import TOPICS, Topic
 from tests.events.kafka_server import KafkaServer, running
 from tests.events.library import murmur2 as kafkas_murmur2
 

@@ -20,12 +20,12 @@ import boto3
 import httpx
 import pytest
 
-from functions.directory_store import DirectoryStore
-from functions.errors import Changed, NotFound, Refused, Unavailable
-from functions.object_store import ObjectStore
-from functions.s3_store import NOTIFIED, S3Store
-from layerscope import servers
-from schemas.keys import BUCKETS, DATASETS, MODELS, PRODUCTS
+from layerscope.schemas.errors import Changed, NotFound, Refused, Unavailable
+from layerscope.schemas.keys import BUCKETS, DATASETS, MODELS, PRODUCTS
+from layerscope.stack import servers
+from layerscope.stores.directory_store import DirectoryStore
+from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.s3_store import NOTIFIED, S3Store
 
 BIG = 32 * 1024 * 1024
 ACCESS, SECRET = "layerscope", "a-secret-of-the-tests"

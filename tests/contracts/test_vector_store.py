@@ -20,12 +20,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from functions.errors import Unavailable
-from functions.numpy_store import NumpyStore
-from functions.rows import UNFINISHED, CatalogueRow, Match, Row, Vector, collection_name
-from functions.vector_store import READ_SECONDS, MilvusStore, VectorStore
-from layerscope import servers
-from schemas.manifests import Refusal
+from layerscope.schemas.errors import Unavailable
+from layerscope.schemas.manifests import Refusal
+from layerscope.stack import servers
+from layerscope.stores.index_rows import UNFINISHED, CatalogueRow, LayerRow, RowMatch, Vector, collection_name
+from layerscope.stores.vector_store import READ_SECONDS, MilvusStore, VectorStore
+from tests.stores.exact_vector_store import NumpyStore
 
 DIMENSION = 24
 HOSTILE = ['" or uid != "', "\\", '\\" or 1 == 1 or subject == "', "'", "{m}", "%_", "a\nb", "名前", '") or (uid != "x']
@@ -95,8 +95,8 @@ def units(count: int, seed: int = 0) -> Vector:
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
 
 
-def rows(who: str, vectors: Vector, accuracy: float | None = None) -> list[Row]:
-    return [Row(f"{who}#{i}", who, f"layer.{i}", i, accuracy, vector) for i, vector in enumerate(vectors)]
+def rows(who: str, vectors: Vector, accuracy: float | None = None) -> list[LayerRow]:
+    return [LayerRow(f"{who}#{i}", who, f"layer.{i}", i, accuracy, vector) for i, vector in enumerate(vectors)]
 
 
 def line(
@@ -106,7 +106,7 @@ def line(
     return CatalogueRow(who, state, "2026-11-21T10:00:00.000Z", "c" * 64, accuracy, refusal, "v", 3, fingerprint)
 
 
-def found(store: VectorStore, collection: str, vector: Vector, **wanted: object) -> list[Match]:
+def found(store: VectorStore, collection: str, vector: Vector, **wanted: object) -> list[RowMatch]:
     arguments = {"k": 10, "excluding": "", **wanted}
     return store.search(collection, vector[None], **arguments)[0]  # type: ignore[arg-type]
 
@@ -188,17 +188,17 @@ def test_what_was_never_written_is_not_found(store: VectorStore) -> None:
     assert store.line(subject()) is None
 
 
-def bad_rows(name: str) -> Iterator[tuple[str, Sequence[Row]]]:
+def bad_rows(name: str) -> Iterator[tuple[str, Sequence[LayerRow]]]:
     good = units(1)[0]
     broken = good.copy()
     broken[3] = np.nan
     for vector in (broken, np.zeros_like(good), good * 1.01, good[:1], np.full_like(good, np.inf)):
-        yield fresh(), [Row("u", name, "l", 0, None, vector)]
-    yield fresh(), [Row("u", subject(), "l", 0, None, good)]
-    yield fresh(), [Row("u", name, "l", 0, 1.5, good)]
-    yield fresh(), [Row("u", name, "l" * 5_000, 0, None, good)]
-    yield fresh(), [Row("u", name, "l", 0, None, good), Row("u", name, "m", 1, None, good)]
-    yield "models_r1", [Row("u", name, "l", 0, None, good)]
+        yield fresh(), [LayerRow("u", name, "l", 0, None, vector)]
+    yield fresh(), [LayerRow("u", subject(), "l", 0, None, good)]
+    yield fresh(), [LayerRow("u", name, "l", 0, 1.5, good)]
+    yield fresh(), [LayerRow("u", name, "l" * 5_000, 0, None, good)]
+    yield fresh(), [LayerRow("u", name, "l", 0, None, good), LayerRow("u", name, "m", 1, None, good)]
+    yield "models_r1", [LayerRow("u", name, "l", 0, None, good)]
 
 
 def test_rows_that_cannot_be_compared_are_refused_and_change_nothing(store: VectorStore) -> None:

@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from events.kafka_log import KafkaLog
-from events.topics import Topic
+from layerscope.events.kafka_log import KafkaLog
+from layerscope.events.topics import Topic
 from tests.events.kafka_server import KafkaServer, running
 
 

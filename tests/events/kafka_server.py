@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerscope import servers
-from layerscope.supervisor import Supervisor, read_status
+from layerscope.stack import servers
+from layerscope.stack.supervisor import Supervisor, read_status
 
 
 @dataclass(frozen=True)

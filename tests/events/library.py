@@ -3,7 +3,7 @@
 # ruff: noqa: I001
 from __future__ import annotations
 
-import events.kafka_client  # noqa: F401  first, for it quiets what the library warns of when it is imported
+import layerscope.events.kafka_client  # noqa: F401  first, for it quiets what the library warns of when it is imported
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.partitioner.default import murmur2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from events.cloudevent import CloudEvent
+from layerscope.events.cloudevent import CloudEvent
 
 ATTRIBUTE_TEXT = st.text(
     st.characters(

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 
-from events.cloudevent import CloudEvent, InvalidCloudEvent, InvalidEventData, compose, is_json, read
-from events.http import to_binary
-from events.kafka import to_record
-from schemas.digests import digest
-from schemas.events import (
+from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent, InvalidEventData, compose, is_json, read
+from layerscope.events.http import to_binary
+from layerscope.events.kafka import to_record
+from layerscope.schemas.digests import digest
+from layerscope.schemas.events import (
     EventData,
     IndexUpdated,
     ModelRemoved,
@@ -23,7 +23,7 @@ from schemas.events import (
     ProductWritten,
     ReplayStarted,
 )
-from schemas.identity import subject_of_key
+from layerscope.schemas.identity import subject_of_key
 from tests.events.strategies import events
 
 UPLOADED = ModelUploaded(bucket="models", key="digits/lenet/1.pth", etag="63f4", size=7, sequencer="18EA0999ACF56869")

@@ -12,9 +12,9 @@ from cloudevents.core.v1.event import CloudEvent as SdkEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.cloudevent import CloudEvent, InvalidCloudEvent
-from events.http import from_request, has_event, to_binary
-from events.json_format import from_object, to_object
+from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent
+from layerscope.events.http import from_request, has_event, to_binary
+from layerscope.events.json_format import from_object, to_object
 from tests.events.strategies import ATTRIBUTE_TEXT, EXTENSION_NAMES, JSON_VALUES, events
 
 STRUCTURED = "application/cloudevents+json"

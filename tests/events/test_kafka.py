@@ -12,9 +12,9 @@ from cloudevents.core.v1.event import CloudEvent as SdkEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.cloudevent import CloudEvent, InvalidCloudEvent
-from events.json_format import to_object
-from events.kafka import KafkaMessage, Record, from_record, to_record
+from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent
+from layerscope.events.json_format import to_object
+from layerscope.events.kafka import KafkaMessage, Record, from_record, to_record
 from tests.events.strategies import ATTRIBUTE_TEXT, EXTENSION_NAMES, JSON_VALUES, events
 
 ATTRIBUTES = (("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/s"), ("ce_type", b"t"))

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from events import kafka_client
-from events.kafka import KafkaMessage
-from events.kafka_log import KafkaLog
-from events.log import LogUnavailable
-from events.topics import DEAD_LETTERS, EVENTS, S3_RAW, TOPICS
+from layerscope.events import kafka_client
+from layerscope.events.kafka import KafkaMessage
+from layerscope.events.kafka_log import KafkaLog
+from layerscope.events.log import LogUnavailable
+from layerscope.events.topics import DEAD_LETTERS, EVENTS, S3_RAW, TOPICS
 from tests.events.kafka_server import KafkaServer, free_ports, running
 from tests.events.library import ConfigResource, ConfigResourceType, KafkaAdminClient
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from events import kafka_client
-from events.kafka import KafkaMessage, Record
-from events.kafka_log import KafkaLog
-from events.kafka_member import READ_AHEAD, Member
-from events.kafka_tail import Tail
-from events.topics import Topic
+from layerscope.events import kafka_client
+from layerscope.events.kafka import KafkaMessage, Record
+from layerscope.events.kafka_log import KafkaLog
+from layerscope.events.kafka_member import READ_AHEAD, Member
+from layerscope.events.kafka_tail import Tail
+from layerscope.events.topics import Topic
 from tests.events.kafka_server import KafkaServer
 from tests.events.library import KafkaAdminClient, KafkaProducer
 

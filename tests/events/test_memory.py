@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from events.kafka import KafkaMessage
-from events.log import Consumer
-from events.memory import MemoryLog, murmur2
-from events.topics import Topic
+from layerscope.events.kafka import KafkaMessage
+from layerscope.events.log import Consumer
+from layerscope.events.memory import MemoryLog, murmur2
+from layerscope.events.topics import Topic
 from tests.events.library import murmur2 as kafkas_murmur2
 
 TOPIC = "topic"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.notification import InvalidNotification, read_notification
-from schemas.events import ModelRemoved, ModelUploaded
+from layerscope.events.notification import InvalidNotification, read_notification
+from layerscope.schemas.events import ModelRemoved, ModelUploaded
 
 RECORDED = Path(__file__).parents[1] / "data" / "notifications"
 CONTENT = "63f4f1e9b725370f459720575cd5f953"

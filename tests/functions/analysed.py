@@ -8,14 +8,14 @@ import importlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from events.cloudevent import compose
-from functions.errors import Ignored
-from functions.handler import EventFunction
-from functions.services import Services
-from schemas import keys
-from schemas.events import ModelUploaded, ProductRequested
-from schemas.identity import Identity
-from schemas.products import declared_products
+from layerscope.events.cloudevent import compose
+from layerscope.functions.runtime.handler import EventFunction
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas import keys
+from layerscope.schemas.errors import Ignored
+from layerscope.schemas.events import ModelUploaded, ProductRequested
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.products import declared_products
 
 ALL = tuple(product.declared.name for product in declared_products())
 
@@ -43,7 +43,10 @@ def analyse(services: Services, *given: Given) -> None:
     """Put files into the bucket, and have each function do its part, one after the other."""
 
     async def analysed() -> None:
-        functions = {name: importlib.import_module(f"functions.{name}.func").new() for name in ("admit", *ALL, "index")}
+        functions = {
+            name: importlib.import_module(f"layerscope.functions.{name}.func").new()
+            for name in ("admit", *ALL, "index")
+        }
         for function in functions.values():
             function.attach(services)
         try:

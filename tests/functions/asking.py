@@ -9,21 +9,21 @@ from typing import Any
 
 import httpx
 
-from events import http
-from events.cloudevent import compose
-from functions.cache import Cache, MemoryCache
-from functions.errors import Unavailable
-from functions.index.func import new as new_index
-from functions.numpy_store import NumpyStore
-from functions.query.func import QueryFunction, new
-from functions.rows import CatalogueRow, Match, Vector
-from functions.server import application
-from functions.services import Services
-from schemas.events import ProductRequested
-from schemas.identity import Identity
-from schemas.products import LayerVectors
-from schemas.queries import ErrorAnswer
+from layerscope.events import http
+from layerscope.events.cloudevent import compose
+from layerscope.functions.index.func import new as new_index
+from layerscope.functions.query.func import QueryFunction, new
+from layerscope.functions.runtime.http_server import application
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas.errors import Unavailable
+from layerscope.schemas.events import ProductRequested
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.products import LayerVectors
+from layerscope.schemas.queries import ErrorAnswer
+from layerscope.stores.cache import Cache, MemoryCache
+from layerscope.stores.index_rows import CatalogueRow, RowMatch, Vector
 from tests.functions.bucket import Bucket
+from tests.stores.exact_vector_store import NumpyStore
 
 WHO = Identity("tiny", "net", "1")
 OTHERS = [Identity("tiny", "net", "2"), Identity("tiny", "mlp", "1"), Identity("tiny", "vit", "1.5_b")]
@@ -40,7 +40,7 @@ class Counting(NumpyStore):
 
     def search(
         self, collection: str, vectors: Vector, *, k: int, excluding: str, min_accuracy: float | None = None
-    ) -> list[list[Match]]:
+    ) -> list[list[RowMatch]]:
         self.searches += 1
         self._fault()
         return super().search(collection, vectors, k=k, excluding=excluding, min_accuracy=min_accuracy)

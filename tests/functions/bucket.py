@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from functions import datasets, product_store, uploads
-from functions.cache import MemoryCache
-from functions.datasets import Part
-from functions.directory_store import DirectoryStore
-from functions.errors import Refused
-from functions.numpy_store import NumpyStore
-from functions.object_store import ObjectStore
-from functions.product_store import Making
-from functions.services import Services, embedded
-from functions.vector_store import VectorStore
-from schemas import keys
-from schemas.addresses import Facts, manifest_key
-from schemas.digests import sha256
-from schemas.identity import Identity
-from schemas.manifests import Failure, Manifest, Refusal, UploadRecord
-from schemas.products import Evaluation, Layer, LayerVectors, Product, declared_products
+from layerscope.functions.runtime.services import Services, embedded
+from layerscope.schemas import keys
+from layerscope.schemas.addresses import Facts, manifest_key
+from layerscope.schemas.digests import sha256
+from layerscope.schemas.errors import Refused
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import Failure, Manifest, Refusal, UploadRecord
+from layerscope.schemas.products import Evaluation, Layer, LayerVectors, Product, declared_products
+from layerscope.stores import datasets, product_store, uploads
+from layerscope.stores.cache import MemoryCache
+from layerscope.stores.datasets import PartArrays
+from layerscope.stores.directory_store import DirectoryStore
+from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.product_store import Making
+from layerscope.stores.vector_store import VectorStore
+from tests.stores.exact_vector_store import NumpyStore
 
 IMAGES = 6
 PAIRS = IMAGES * (IMAGES - 1) // 2
@@ -42,7 +42,7 @@ def services(directory: Path, vectors: VectorStore | None = None) -> Services:
 def add_dataset(store: ObjectStore, name: str = DATASET, shade: int = 0) -> None:
     """Add a dataset of noise."""
     pixels = np.random.default_rng(shade).integers(0, 255, (IMAGES, 4, 4, 1), np.uint8)
-    part = Part(pixels, np.arange(IMAGES, dtype=np.int64) % 2)
+    part = PartArrays(pixels, np.arange(IMAGES, dtype=np.int64) % 2)
     datasets.write(store, name, ("no", "yes"), {"test": part, "probe": part})
 
 

@@ -12,18 +12,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from functions import models
-from functions.activation_maximization import func
-from functions.activation_maximization.ascent import CHUNK_ON_CPU, Recipe, pictures_of, uphill
-from functions.activation_maximization.prior import LEAST_DEVIATION, Prior, prior_of, spread
-from functions.activation_maximization.rendering import Rendering
-from functions.activation_maximization.room import room
-from functions.activation_maximization.scores import Scores, scores_of
-from functions.datasets import Dataset, Part
-from functions.errors import Refused
-from functions.inference import fit, normalised
-from schemas.datasets import DatasetDescription
-from schemas.products import ActivationMaximization, Place
+from layerscope.functions.activation_maximization import func
+from layerscope.functions.activation_maximization.ascent import CHUNK_ON_CPU, Recipe, pictures_of, uphill
+from layerscope.functions.activation_maximization.capacity import room
+from layerscope.functions.activation_maximization.objectives import ScoredModel, scores_of
+from layerscope.functions.activation_maximization.prior import LEAST_DEVIATION, Prior, prior_of, spread
+from layerscope.functions.activation_maximization.rendering import Rendering
+from layerscope.functions.analysis.inference import fit, normalised
+from layerscope.models import safe_form
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.errors import Refused
+from layerscope.schemas.products import ActivationMaximization, Place
+from layerscope.stores.datasets import Dataset, PartArrays
 
 MEAN, STD = 0.4, 0.3
 SIZE = 12
@@ -44,7 +44,7 @@ def dataset(classes: int = 10, size: int = SIZE, channels: int = 1, count: int =
         std=(STD,) * channels,
         parts={"test": {"sha256": "0" * 64, "images": count}},
     )
-    return Dataset(described, {"test": Part(images, labels.astype(np.int64))})
+    return Dataset(described, {"test": PartArrays(images, labels.astype(np.int64))})
 
 
 def cnn(*ends: nn.Module, classes: int = 10, channels: int = 1, size: int = SIZE) -> nn.Module:
@@ -61,8 +61,8 @@ def cnn(*ends: nn.Module, classes: int = 10, channels: int = 1, size: int = SIZE
     ).eval()
 
 
-def safe(model: nn.Module) -> models.SafeModel:
-    return models.build(models.read(models.pack(model.eval())))
+def safe(model: nn.Module) -> safe_form.SafeModel:
+    return safe_form.build(safe_form.read(safe_form.pack(model.eval())))
 
 
 def compute(model: nn.Module, images: Dataset) -> ActivationMaximization:
@@ -269,7 +269,7 @@ def test_logits_are_raised_also_where_the_model_ends_in_a_softmax(end: str, imag
     assert scores(ENDS[end], images).objective == "logits"
 
 
-def scores(model: nn.Module, images: Dataset) -> Scores:
+def scores(model: nn.Module, images: Dataset) -> ScoredModel:
     built, pixels = safe(model), images.part("test").images
     return scores_of(fit(built, pixels, images.description, "cpu"), built, pixels)
 

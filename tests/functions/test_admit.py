@@ -14,27 +14,29 @@ import pytest
 import torch
 from torch import nn
 
-from events.cloudevent import CloudEvent, compose
-from events.memory import MemoryLog
-from functions import datasets, landlock, models, product_store, uploads
-from functions.admit.func import Admit
-from functions.cache import MemoryCache
-from functions.datasets import Part
-from functions.directory_store import DirectoryStore
-from functions.errors import WorkFailed
-from functions.handler import EventFunction
-from functions.numpy_store import NumpyStore
-from functions.services import Limits, Services, start_worker
-from functions.training_history.func import new as new_history
-from functions.worker import Worker
-from schemas import keys
-from schemas.events import ModelAdmitted, ModelUploaded, ProductRequested
-from schemas.identity import Identity
-from schemas.manifests import UploadRecord
-from schemas.products import TrainingHistory
-from tests.functions import confined
-from tests.functions.formats import kinds
-from tests.functions.formats.kinds import REFUSED, Upload
+from layerscope.events.cloudevent import CloudEvent, compose
+from layerscope.events.memory import MemoryLog
+from layerscope.functions.admit.func import Admit
+from layerscope.functions.runtime.handler import EventFunction
+from layerscope.functions.runtime.services import Limits, Services, start_worker
+from layerscope.functions.runtime.worker import Worker
+from layerscope.functions.training_history.func import new as new_history
+from layerscope.models import safe_form
+from layerscope.models.sandbox import landlock
+from layerscope.schemas import keys
+from layerscope.schemas.errors import WorkFailed
+from layerscope.schemas.events import ModelAdmitted, ModelUploaded, ProductRequested
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import UploadRecord
+from layerscope.schemas.products import TrainingHistory
+from layerscope.stores import datasets, product_store, uploads
+from layerscope.stores.cache import MemoryCache
+from layerscope.stores.datasets import PartArrays
+from layerscope.stores.directory_store import DirectoryStore
+from tests.models import confined
+from tests.models.formats import kinds
+from tests.models.formats.kinds import REFUSED, Upload
+from tests.stores.exact_vector_store import NumpyStore
 
 pytestmark = pytest.mark.slow  # the worker imports torch and torchvision first
 
@@ -57,7 +59,7 @@ class System:
         self.admitting = self.attached(Admit())
         self.history = self.attached(new_history())
         for name, size in (("thumbnails", 28), ("photos", 224)):
-            part = Part(np.zeros((4, size, size, 1), np.uint8), np.arange(4, dtype=np.int64))
+            part = PartArrays(np.zeros((4, size, size, 1), np.uint8), np.arange(4, dtype=np.int64))
             datasets.write(self.store, name, tuple("0123456789"), {"test": part, "probe": part})
 
     def attached(self, function: F, memory_mb: int = 8_192, *, shared: bool = True) -> F:
@@ -114,7 +116,7 @@ def test_a_state_dict_is_admitted_with_the_blocks_beside_it(system: System, tmp_
     assert record.architecture == "the blocks given with it"
     assert record.content is not None
     stored = system.store.get(keys.PRODUCTS, keys.blob(record.content))
-    assert stored == models.pack(network)
+    assert stored == safe_form.pack(network)
     assert record.content_size == len(stored)
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from events.cloudevent import CloudEvent
-from events.http import to_binary
-from events.json_format import to_object
-from events.kafka import from_record
-from events.memory import MemoryLog
-from events.topics import EVENTS
-from functions.announce.func import new
-from functions.cache import MemoryCache
-from functions.directory_store import DirectoryStore
-from functions.numpy_store import NumpyStore
-from functions.server import application
-from functions.services import Services
+from layerscope.events.cloudevent import CloudEvent
+from layerscope.events.http import to_binary
+from layerscope.events.json_format import to_object
+from layerscope.events.kafka import from_record
+from layerscope.events.memory import MemoryLog
+from layerscope.events.topics import EVENTS
+from layerscope.functions.announce.func import new
+from layerscope.functions.runtime.http_server import application
+from layerscope.functions.runtime.services import Services
+from layerscope.stores.cache import MemoryCache
+from layerscope.stores.directory_store import DirectoryStore
+from tests.stores.exact_vector_store import NumpyStore
 
 RECORDED = Path(__file__).parents[1] / "data" / "notifications"
 PUT = (RECORDED / "minio-put.json").read_bytes()

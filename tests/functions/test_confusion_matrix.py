@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics
 
-from functions.confusion_matrix import func
-from functions.confusion_matrix.heatmap import FULL, draw
-from functions.confusion_matrix.matrix import condensed, confusion_counts, most_confused
-from functions.datasets import Dataset, Part
-from functions.images import ABSENT, ink_on, legible, luminance, viridis
-from schemas.datasets import DatasetDescription
-from schemas.products import ConfusionMatrix, Predictions
+from layerscope.functions.analysis.images import ABSENT, ink_on, legible, luminance, viridis
+from layerscope.functions.confusion_matrix import func
+from layerscope.functions.confusion_matrix.heatmap import FULL, draw
+from layerscope.functions.confusion_matrix.matrix import condensed, confusion_counts, most_confused
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.products import ConfusionMatrix, Predictions
+from layerscope.stores.datasets import Dataset, PartArrays
 
 
 def confusion_matrix(outputs: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> ConfusionMatrix:
@@ -29,7 +29,7 @@ def confusion_matrix(outputs: np.ndarray, labels: np.ndarray, names: tuple[str, 
         std=(0.5,),
         parts={"test": {"sha256": "0" * 64, "images": len(labels)}},
     )
-    part = Part(np.zeros((len(labels), 2, 2, 1), np.uint8), labels.astype(np.int64))
+    part = PartArrays(np.zeros((len(labels), 2, 2, 1), np.uint8), labels.astype(np.int64))
     wrong = int((~np.isfinite(outputs).all(axis=1)).sum())
     given_predictions = Predictions(outputs=outputs, output_kind="logits", images=len(labels), non_finite=wrong)
     return func.compute(predictions=given_predictions, dataset=Dataset(described, {"test": part}))

@@ -15,17 +15,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.cloudevent import compose
-from functions import product_store
-from functions.description.func import LANGUAGES, compute, new
-from functions.services import Services
-from functions.wording import comparison
-from functions.wording.facts import NAME_LENGTH, facts_of, harmless
-from functions.wording.faults import fault
-from functions.wording.match import ComparedLayer, ComparedModel, Match
-from schemas.events import ProductRequested
-from schemas.identity import Identity
-from schemas.products import (
+from layerscope.events.cloudevent import compose
+from layerscope.functions.analysis.wording import comparison
+from layerscope.functions.analysis.wording.facts import NAME_LENGTH, facts_of, harmless
+from layerscope.functions.analysis.wording.faults import fault
+from layerscope.functions.analysis.wording.match import ComparedLayer, ComparedModel, LayerMatch
+from layerscope.functions.description.func import LANGUAGES, compute, new
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas.events import ProductRequested
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.products import (
     Calibration,
     Confusion,
     ConfusionMatrix,
@@ -37,9 +36,10 @@ from schemas.products import (
     LayerVectors,
     ReliabilityBin,
 )
+from layerscope.stores import product_store
 from tests.functions import asking
+from tests.functions.analysis.language_model_server import Endpoint, error, prompt, serving, texts
 from tests.functions.bucket import IMAGES, Bucket, add_dataset, layer_vectors, services
-from tests.functions.language_model_server import Endpoint, error, prompt, serving, texts
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +111,7 @@ facts = st.builds(facts_of, evaluations(), st.none() | confusions, layers)
 
 
 def described(given: DescriptionFacts) -> dict[Language, str]:
-    from functions.description.template import TEMPLATES
+    from layerscope.functions.description.template import TEMPLATES
 
     return {language: TEMPLATES[language](given) for language in LANGUAGES}
 
@@ -204,12 +204,12 @@ compared = st.builds(
     st.none() | st.integers(1, 10**9),
 )
 matches = st.builds(
-    Match, compared, compared, st.sampled_from(["cka", "deconfounded"]), st.floats(-1, 1), st.floats(-99, 99)
+    LayerMatch, compared, compared, st.sampled_from(["cka", "deconfounded"]), st.floats(-1, 1), st.floats(-99, 99)
 )
 
 
 @given(matches)
-def test_every_number_about_two_models_is_in_the_products(match: Match) -> None:
+def test_every_number_about_two_models_is_in_the_products(match: LayerMatch) -> None:
     data = comparison.facts(match)
     for language in LANGUAGES:
         text = comparison.text(match, language)
@@ -218,7 +218,7 @@ def test_every_number_about_two_models_is_in_the_products(match: Match) -> None:
 
 
 @given(matches)
-def test_the_weaker_model_is_named_only_where_the_intervals_are_apart(match: Match) -> None:
+def test_the_weaker_model_is_named_only_where_the_intervals_are_apart(match: LayerMatch) -> None:
     a, b = match.a.facts, match.b.facts
     overlap = a.accuracy_low <= b.accuracy_high and b.accuracy_low <= a.accuracy_high
     expected = None if overlap else "a" if a.accuracy < b.accuracy else "b"

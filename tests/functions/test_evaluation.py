@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 
-from functions.datasets import Dataset, Part
-from functions.evaluation import func
-from functions.evaluation.calibration import simulated_errors
-from functions.evaluation.scores import wilson_interval
-from functions.outputs import finite_rows, output_kind
-from schemas.datasets import DatasetDescription
-from schemas.products import Evaluation, Predictions
+from layerscope.functions.analysis.outputs import finite_rows, output_kind
+from layerscope.functions.evaluation import func
+from layerscope.functions.evaluation.calibration import simulated_errors
+from layerscope.functions.evaluation.scores import wilson_interval
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.products import Evaluation, Predictions
+from layerscope.stores.datasets import Dataset, PartArrays
 
 BINS = 15
 
@@ -32,7 +32,7 @@ def dataset(labels: np.ndarray, classes: int) -> Dataset:
         std=(0.5,),
         parts={"test": {"sha256": "0" * 64, "images": len(labels)}},
     )
-    return Dataset(described, {"test": Part(np.zeros((len(labels), 2, 2, 1), np.uint8), labels.astype(np.int64))})
+    return Dataset(described, {"test": PartArrays(np.zeros((len(labels), 2, 2, 1), np.uint8), labels.astype(np.int64))})
 
 
 def predictions(outputs: np.ndarray) -> Predictions:

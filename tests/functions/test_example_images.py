@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from functions.confusion_matrix import func as confusion_matrix
-from functions.datasets import Dataset, Part
-from functions.evaluation import func as evaluation
-from functions.example_images import func
-from functions.outputs import finite_rows, output_kind
-from schemas.datasets import DatasetDescription
-from schemas.products import ExampleImages, Predictions
+from layerscope.functions.analysis.outputs import finite_rows, output_kind
+from layerscope.functions.confusion_matrix import func as confusion_matrix
+from layerscope.functions.evaluation import func as evaluation
+from layerscope.functions.example_images import func
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.products import ExampleImages, Predictions
+from layerscope.stores.datasets import Dataset, PartArrays
 
 
 def dataset(labels: np.ndarray, classes: int, shape: tuple[int, int, int] = (3, 4, 1)) -> Dataset:
@@ -30,7 +30,7 @@ def dataset(labels: np.ndarray, classes: int, shape: tuple[int, int, int] = (3, 
         parts={"test": {"sha256": "0" * 64, "images": len(labels)}},
     )
     images = np.random.default_rng(0).integers(0, 256, (len(labels), *shape), np.uint8)
-    return Dataset(described, {"test": Part(images, labels.astype(np.int64))})
+    return Dataset(described, {"test": PartArrays(images, labels.astype(np.int64))})
 
 
 def predictions(outputs: np.ndarray) -> Predictions:

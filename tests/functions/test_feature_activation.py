@@ -16,16 +16,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from functions import models
-from functions.datasets import Dataset, Part
-from functions.errors import Refused
-from functions.feature_activation import func
-from functions.feature_activation.ranking import Ranking
-from functions.feature_activation.sites import sites
-from functions.feature_activation.stream import Ranked, rank
-from functions.inference import fit, normalised
-from schemas.datasets import DatasetDescription
-from schemas.products import Convolution, FeatureActivation
+from layerscope.functions.analysis.inference import fit, normalised
+from layerscope.functions.feature_activation import func
+from layerscope.functions.feature_activation.ranking import Ranking
+from layerscope.functions.feature_activation.sites import sites
+from layerscope.functions.feature_activation.stream import Ranked, rank
+from layerscope.models import safe_form
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.errors import Refused
+from layerscope.schemas.products import Convolution, FeatureActivation
+from layerscope.stores.datasets import Dataset, PartArrays
 
 pytestmark = pytest.mark.slow
 
@@ -50,12 +50,12 @@ def random_images(count: int = 300, size: int = 12, channels: int = 1, seed: int
     return np.kron(coarse, np.ones((1, 4, 4, 1))).astype(np.uint8)
 
 
-def safe(model: nn.Module) -> models.SafeModel:
-    return models.build(models.read(models.pack(model.eval())))
+def safe(model: nn.Module) -> safe_form.SafeModel:
+    return safe_form.build(safe_form.read(safe_form.pack(model.eval())))
 
 
 def compute(model: nn.Module, images: np.ndarray) -> FeatureActivation:
-    dataset = Dataset(described(images), {"test": Part(images, np.arange(len(images)) % 10)})
+    dataset = Dataset(described(images), {"test": PartArrays(images, np.arange(len(images)) % 10)})
     return func.compute(model=safe(model), dataset=dataset, device="cpu")
 
 
@@ -410,7 +410,7 @@ def test_a_model_without_a_convolution_is_refused() -> None:
 def test_the_model_is_left_without_taps_and_with_the_same_outputs() -> None:
     model, images = safe(random_cnn()), random_images(20)
     batch = normalised(images, described(images), "cpu")
-    dataset = Dataset(described(images), {"test": Part(images, np.arange(20) % 10)})
+    dataset = Dataset(described(images), {"test": PartArrays(images, np.arange(20) % 10)})
     with torch.inference_mode():
         before = model(batch)
         func.compute(model=model, dataset=dataset, device="cpu")

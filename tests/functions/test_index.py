@@ -10,22 +10,22 @@ import httpx
 import numpy as np
 import pytest
 
-from events import http
-from events.cloudevent import CloudEvent, compose
-from events.http import from_request
-from functions.cache import MemoryCache
-from functions.errors import Unavailable
-from functions.index.func import new
-from functions.numpy_store import NumpyStore
-from functions.rows import CatalogueRow, collection_name
-from functions.server import application
-from functions.services import Services
-from functions.vector_store import MilvusStore, VectorStore
-from schemas.events import EventData, IndexUpdated, ModelRemoved, ProductRequested
-from schemas.identity import Identity
-from schemas.manifests import Refusal
-from schemas.products import LayerVectors, Predictions, declared_products
+from layerscope.events import http
+from layerscope.events.cloudevent import CloudEvent, compose
+from layerscope.events.http import from_request
+from layerscope.functions.index.func import new
+from layerscope.functions.runtime.http_server import application
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas.errors import Unavailable
+from layerscope.schemas.events import EventData, IndexUpdated, ModelRemoved, ProductRequested
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import Refusal
+from layerscope.schemas.products import LayerVectors, Predictions, declared_products
+from layerscope.stores.cache import MemoryCache
+from layerscope.stores.index_rows import CatalogueRow, collection_name
+from layerscope.stores.vector_store import MilvusStore, VectorStore
 from tests.functions.bucket import Bucket, add_dataset, evaluation, layer_vectors, ok_layers, services
+from tests.stores.exact_vector_store import NumpyStore
 
 WHO = Identity("tiny", "net", "1")
 OTHER = Identity("tiny", "net", "2")

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from functions.datasets import Dataset, Part
-from functions.errors import Refused
-from functions.layer_vectors import func
-from functions.layer_vectors.grams import gram
-from functions.layer_vectors.responses import responses
-from functions.layer_vectors.vectors import Gram, label_gram, packed, without
-from schemas.datasets import DatasetDescription
-from schemas.products import Layer, LayerVectors
+from layerscope.functions.layer_vectors import func
+from layerscope.functions.layer_vectors.grams import gram
+from layerscope.functions.layer_vectors.responses import responses
+from layerscope.functions.layer_vectors.vectors import Gram, label_gram, packed, without
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.errors import Refused
+from layerscope.schemas.products import Layer, LayerVectors
+from layerscope.stores.datasets import Dataset, PartArrays
 
 
 def hsic_1(k: np.ndarray, m: np.ndarray) -> float:
@@ -64,7 +64,7 @@ def probe(count: int = 40) -> Dataset:
     labels = np.arange(count) % 10
     coarse = random.random((10, 4, 4))[labels] + 0.5 * random.random((count, 4, 4))
     images = np.kron(coarse, np.ones((3, 3)))[..., None] / 1.5 * 255
-    return Dataset(described(count), {"probe": Part(images.astype(np.uint8), labels)})
+    return Dataset(described(count), {"probe": PartArrays(images.astype(np.uint8), labels)})
 
 
 def compute(model: nn.Module, dataset: Dataset | None = None) -> LayerVectors:
@@ -309,7 +309,7 @@ def test_a_layer_that_only_one_image_moves_is_constant_with_a_leverage_of_one() 
     images = dataset.part("probe").images.copy()
     images[:] = 40
     images[7, :6] = 200
-    alone = Dataset(dataset.description, {"probe": Part(images, dataset.part("probe").labels)})
+    alone = Dataset(dataset.description, {"probe": PartArrays(images, dataset.part("probe").labels)})
     product = compute(small_cnn(), alone)
     assert set(states(product)) == {"constant"}
     assert product.layers[0].max_leverage == pytest.approx(0.975, abs=0.01)

@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from functions.query.func import QueryFunction
-from functions.query.page.rendering import assets, enlarged, figure, hundredths, percent, size
-from functions.query.page_routes import headers
-from functions.services import Services
-from schemas.manifests import Refusal
-from schemas.products import (
+from layerscope.functions.query.func import QueryFunction
+from layerscope.functions.query.page.rendering import assets, enlarged, figure, hundredths, percent, size
+from layerscope.functions.query.page_routes import headers
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas.manifests import Refusal
+from layerscope.schemas.products import (
     Calibration,
     ClassFigures,
     ConfusionMatrix,

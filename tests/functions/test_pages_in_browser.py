@@ -19,16 +19,16 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, expect
 from torch import nn
 
-from functions import datasets
-from functions.datasets import Part
-from functions.services import Services, embedded
-from functions.worker import Worker
 from layerscope.export import page as exported
-from layerscope.history import sidecar
-from layerscope.packing import pack
-from schemas.identity import Identity
+from layerscope.functions.runtime.services import Services, embedded
+from layerscope.functions.runtime.worker import Worker
+from layerscope.packer import pack
+from layerscope.schemas.identity import Identity
+from layerscope.stores import datasets
+from layerscope.stores.datasets import PartArrays
+from layerscope.training_log import sidecar
 from tests.functions.analysed import ALL, Given, analyse
-from tests.functions.served import browsing, served
+from tests.functions.runtime.served import browsing, served
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,9 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         labels = np.arange(78, dtype=np.int64) % len(classes)
         pixels = drawn.integers(0, 200, (78, 12, 12, 3), np.uint8)
         pixels[:, :6, :6, 0] //= (1 + labels % 3)[:, None, None].astype(np.uint8)
-        datasets.write(made.store, name, classes, {"test": Part(pixels, labels), "probe": Part(pixels, labels)})
+        datasets.write(
+            made.store, name, classes, {"test": PartArrays(pixels, labels), "probe": PartArrays(pixels, labels)}
+        )
     torch.manual_seed(0)
     whole, again = pack(network()), pack(network())
     letters = pack(nn.Sequential(nn.Flatten(), nn.Linear(432, 26)))

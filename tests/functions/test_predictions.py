@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from functions.datasets import Dataset, Part
-from functions.outputs import finite_rows, log_probabilities, output_kind, predicted_classes
-from functions.predictions import func
-from schemas.datasets import DatasetDescription
+from layerscope.functions.analysis.outputs import finite_rows, log_probabilities, output_kind, predicted_classes
+from layerscope.functions.predictions import func
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.stores.datasets import Dataset, PartArrays
 
 
 def dataset(count: int, classes: int = 10) -> Dataset:
@@ -26,7 +26,7 @@ def dataset(count: int, classes: int = 10) -> Dataset:
         parts={"test": {"sha256": "0" * 64, "images": count}},
     )
     labels = random.integers(0, classes, count)
-    return Dataset(described, {"test": Part(random.integers(0, 256, (count, 6, 6, 1), np.uint8), labels)})
+    return Dataset(described, {"test": PartArrays(random.integers(0, 256, (count, 6, 6, 1), np.uint8), labels)})
 
 
 def linear(*more: nn.Module) -> nn.Module:

@@ -15,29 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.cache import MemoryCache
-from functions.numpy_store import NumpyStore
-from functions.query.func import QueryFunction
-from functions.rows import CatalogueRow
-from functions.services import Services
-from schemas import keys
-from schemas.identity import Identity
-from schemas.manifests import Refusal, RefusedKey
-from schemas.products import LayerVectors, declared_products
-from schemas.queries import ErrorAnswer
-from tests.functions.asking import (
-    LAYER,
-    OTHERS,
-    WHO,
-    Counting,
-    get,
-    index,
-    run,
-    settle,
-    similar,
-    started,
-)
+from layerscope.functions.query.func import QueryFunction
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas import keys
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import Refusal, RefusedKey
+from layerscope.schemas.products import LayerVectors, declared_products
+from layerscope.schemas.queries import ErrorAnswer
+from layerscope.stores.cache import MemoryCache
+from layerscope.stores.index_rows import CatalogueRow
+from tests.functions.asking import LAYER, OTHERS, WHO, Counting, get, index, run, settle, similar, started
 from tests.functions.bucket import IMAGES, Bucket, add_dataset, evaluation, services
+from tests.stores.exact_vector_store import NumpyStore
 
 ROOT = Path(__file__).parents[2]
 

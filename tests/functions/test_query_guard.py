@@ -13,16 +13,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from events.memory import MemoryLog
-from functions.cache import MemoryCache
-from functions.directory_store import DirectoryStore
-from functions.numpy_store import NumpyStore
-from functions.query.func import QueryFunction
-from functions.query.guard import LONGEST_URI, MOST_AT_ONCE, Guard
-from functions.services import Services
-from functions.settings import InvalidSettings, Settings
-from schemas.queries import ErrorAnswer
+from layerscope.events.memory import MemoryLog
+from layerscope.functions.query.func import QueryFunction
+from layerscope.functions.query.guard import LONGEST_URI, MOST_AT_ONCE, Guard
+from layerscope.functions.runtime.services import Services
+from layerscope.functions.runtime.settings import InvalidSettings, Settings
+from layerscope.schemas.queries import ErrorAnswer
+from layerscope.stores.cache import MemoryCache
+from layerscope.stores.directory_store import DirectoryStore
 from tests.functions.asking import opened
+from tests.stores.exact_vector_store import NumpyStore
 
 KEY = "correct horse battery staple"
 ENVIRONMENT = {"S3_ENDPOINT": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
@@ -127,7 +127,7 @@ def test_beyond_loopback_a_key_is_needed_or_consent(address: str) -> None:
 @pytest.mark.slow
 def test_without_either_the_process_ends_with_a_sentence() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "functions", "query"],
+        [sys.executable, "-m", "layerscope.functions", "query"],
         env={"PATH": os.environ["PATH"], **ENVIRONMENT, "LISTEN_ADDRESS": "0.0.0.0:0"},
         capture_output=True,
         text=True,

@@ -13,12 +13,11 @@ import httpx
 import numpy as np
 import pytest
 
-from functions.numpy_store import NumpyStore
-from functions.services import Services
-from functions.vector_store import MilvusStore, VectorStore
-from schemas.identity import Identity
-from schemas.manifests import Refusal
-from schemas.products import LayerVectors
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import Refusal
+from layerscope.schemas.products import LayerVectors
+from layerscope.stores.vector_store import MilvusStore, VectorStore
 from tests.functions.asking import (
     LAYER,
     OTHERS,
@@ -35,6 +34,7 @@ from tests.functions.asking import (
     with_cache,
 )
 from tests.functions.bucket import IMAGES, Bucket, add_dataset, ok_layers, services
+from tests.stores.exact_vector_store import NumpyStore
 
 pytestmark = pytest.mark.slow
 

@@ -12,27 +12,27 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from events.cloudevent import CloudEvent, compose
-from events.kafka import from_record, to_record
-from events.log import LogUnavailable
-from events.memory import MemoryLog
-from events.topics import EVENTS, trigger_group
-from functions import catalogue, datasets, product_store, uploads
-from functions.cache import MemoryCache
-from functions.directory_store import DirectoryStore
-from functions.errors import Ignored, Refused, Unavailable
-from functions.index.func import Index
-from functions.numpy_store import NumpyStore
-from functions.product_store import Making
-from functions.replay.failures import read_dead_letter, record_failure
-from functions.replay.func import PING, Replay, plan
-from functions.replay.missing import Known
-from functions.services import Services
-from schemas import keys
-from schemas.events import ModelAdmitted, ModelUploaded, ProductFailed, ProductRequested
-from schemas.identity import Identity
-from schemas.manifests import Refusal, RefusedKey, UploadRecord
-from schemas.products import Predictions, declared_products
+from layerscope.events.cloudevent import CloudEvent, compose
+from layerscope.events.kafka import from_record, to_record
+from layerscope.events.log import LogUnavailable
+from layerscope.events.memory import MemoryLog
+from layerscope.events.topics import EVENTS, trigger_group
+from layerscope.functions.index.func import Index
+from layerscope.functions.replay.failures import read_dead_letter, record_failure
+from layerscope.functions.replay.func import PING, Replay, plan
+from layerscope.functions.replay.missing import KnownOutcomes
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas import keys
+from layerscope.schemas.errors import Ignored, Refused, Unavailable
+from layerscope.schemas.events import ModelAdmitted, ModelUploaded, ProductFailed, ProductRequested
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import Refusal, RefusedKey, UploadRecord
+from layerscope.schemas.products import Predictions, declared_products
+from layerscope.stores import catalogue, datasets, product_store, uploads
+from layerscope.stores.cache import MemoryCache
+from layerscope.stores.directory_store import DirectoryStore
+from layerscope.stores.product_store import Making
+from tests.stores.exact_vector_store import NumpyStore
 
 IDENTITY = Identity("digits", "plain", "1")
 WHO = {"dataset": "digits", "model": "plain", "version": "1"}
@@ -51,7 +51,7 @@ class System:
         self.services = Services(self.store, NumpyStore(), MemoryCache(), self.log, directory / ".scratch")
         self.store.ensure_buckets()
         self.log.ensure_topics()
-        part = datasets.Part(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1]))
+        part = datasets.PartArrays(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1]))
         datasets.write(self.store, "digits", ("a", "b"), {"test": part, "probe": part}, mean=(0.5,), std=(0.5,))
 
     def upload(self, key: str = "digits/plain/1.safetensors", content: bytes = b"an upload") -> None:
@@ -75,7 +75,7 @@ class System:
         asyncio.run(index.respond(event))
 
     def asks(self, *, ask_failed: bool = False) -> set[tuple[str, str]]:
-        return {(one.function, one.subject) for one in plan(self.services, Known(), ask_failed=ask_failed)}
+        return {(one.function, one.subject) for one in plan(self.services, KnownOutcomes(), ask_failed=ask_failed)}
 
     def published(self) -> list[CloudEvent]:
         found = [from_record(one) for one in self.log.backlog(EVENTS, "a group that never read", start="earliest")]
@@ -134,7 +134,7 @@ def test_a_changed_dataset_makes_missing_what_read_it(system: System) -> None:
     system.upload()
     system.admit()
     system.predict()
-    other = datasets.Part(np.ones((2, 4, 4, 1), np.uint8), np.array([0, 1]))
+    other = datasets.PartArrays(np.ones((2, 4, 4, 1), np.uint8), np.array([0, 1]))
     datasets.write(system.store, "digits", ("a", "b"), {"test": other, "probe": other}, mean=(0.5,), std=(0.5,))
     assert ("predictions", IDENTITY.subject) in system.asks()
 
@@ -174,7 +174,9 @@ def test_an_index_that_was_lost_is_filled_again(system: System) -> None:
     system.index()
     before = system.asks()
     lost = dataclasses.replace(system.services, vectors=NumpyStore())
-    assert {(one.function, one.subject) for one in plan(lost, Known())} - before == {("index", IDENTITY.subject)}
+    assert {(one.function, one.subject) for one in plan(lost, KnownOutcomes())} - before == {
+        ("index", IDENTITY.subject)
+    }
 
 
 def test_what_waits_for_its_function_is_not_asked_for_again(system: System) -> None:
@@ -229,7 +231,7 @@ class Down(MemoryLog):
 def test_without_the_log_nothing_is_asked_for(system: System) -> None:
     system.upload()
     with pytest.raises(Unavailable):
-        plan(dataclasses.replace(system.services, log=Down()), Known())
+        plan(dataclasses.replace(system.services, log=Down()), KnownOutcomes())
 
 
 # Dead letters --------------------------------------------------------------------------------------------------------

@@ -18,15 +18,15 @@ import torchinfo
 import torchvision
 from torch import Tensor, nn
 
-from functions import models
-from functions.models import SafeModel
-from functions.models.graph_spec import from_json
-from functions.product_store import decode, encode
-from functions.summary.func import compute
-from functions.summary.modules import Tree
-from functions.summary.source import source
-from layerscope import demo
-from schemas.products import Summary
+from layerscope.demo import networks
+from layerscope.functions.summary.func import compute
+from layerscope.functions.summary.modules import Tree
+from layerscope.functions.summary.source import source
+from layerscope.models import safe_form
+from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form.graph_spec import from_json
+from layerscope.schemas.products import Summary
+from layerscope.stores.product_store import decode, encode
 from tests.functions.networks import NETWORKS, SIZES, Residual, SharedLayer, Tied, images, randomise
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ IMAGE = {"inception_v3": 96, "maxvit_t": 224, "vit_b_32": 224}
 
 
 def safe(network: nn.Module) -> SafeModel:
-    return models.build(models.read(models.pack(network)))
+    return safe_form.build(safe_form.read(safe_form.pack(network)))
 
 
 def summarised(network: nn.Module, size: int | None = 16, channels: int = 1) -> Summary:
@@ -98,7 +98,7 @@ def test_the_source_takes_the_same_weights_and_gives_the_same_outputs(name: str)
     same(randomise(NETWORKS[name]()), images(name))
 
 
-@pytest.mark.parametrize("network", [demo.plain, demo.Residual])
+@pytest.mark.parametrize("network", [networks.plain, networks.Residual])
 def test_so_does_that_of_the_digits_networks(network: Callable[[], nn.Module]) -> None:
     text = same(network(), torch.rand(3, 1, 28, 28))
     assert max(map(len, text.splitlines())) <= 120
@@ -326,7 +326,7 @@ def test_residual_paths_lead_from_the_blocks_input_to_the_addition() -> None:
 
 
 def test_a_chain_has_no_curves() -> None:
-    assert curves(drawn(summarised(demo.plain(), 28))) == []
+    assert curves(drawn(summarised(networks.plain(), 28))) == []
 
 
 def test_equal_blocks_are_drawn_once() -> None:

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.tensorboard import SummaryWriter
 
-from functions.errors import Refused
-from functions.training_history import columns, tfevents
-from functions.training_history.func import compute
-from layerscope.history import sidecar
-from schemas.history import FIGURES, History
-from schemas.products import TrainingHistory
+from layerscope.functions.training_history import columns, tfevents
+from layerscope.functions.training_history.func import compute
+from layerscope.schemas.errors import Refused
+from layerscope.schemas.history import FIGURES, History
+from layerscope.schemas.products import TrainingHistory
+from layerscope.training_log import sidecar
 
 TRAIN_LOSS = [1.5, 0.75, 0.5, 0.25]
 TEST_LOSS = [1.25, 0.875, 0.625, 0.75]

@@ -12,8 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
-from layerscope.servers import free_ports
-from tests.models import ANALYSED, PRODUCTS, packed
+from layerscope.stack.servers import free_ports
+from tests.small_networks import ANALYSED, PRODUCTS, packed
 from tests.stack import ROOT, eventually, layerscope
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]

@@ -56,8 +56,10 @@ def run(installed: Path, directory: Path, *command: str) -> subprocess.Completed
 
 def test_the_wheel_holds_every_file_of_the_packages(installed: Path) -> None:
     kept = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    packages = ("schemas/", "events/", "functions/", "layerscope/", "knative/")
-    assert [one for one in kept if one.startswith(packages) and not (installed / one).exists()] == []
+    folders = ("schemas/", "events/", "stores/", "models/", "functions/", "knative/")
+    wanted = [f"layerscope/{one}" for one in kept if one.startswith(folders)]
+    wanted += [one for one in kept if one.startswith("layerscope/")]
+    assert [one for one in wanted if not (installed / one).exists()] == []
 
 
 def test_neither_archive_holds_what_was_made_here(built: Path, installed: Path) -> None:
@@ -69,7 +71,7 @@ def test_neither_archive_holds_what_was_made_here(built: Path, installed: Path) 
 
 
 def test_the_demo_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    where = run(installed, tmp_path, "-c", "import layerscope, functions, schemas; print(layerscope.__file__)")
+    where = run(installed, tmp_path, "-c", "import layerscope; print(layerscope.__file__)")
     assert where.stdout.startswith(str(installed)), where.stderr
     ended = run(installed, tmp_path, "-m", "layerscope.cli", "demo")
     assert ended.returncode == 0, ended.stderr
@@ -78,6 +80,7 @@ def test_the_demo_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> 
 
 
 def test_the_manifests_come_along_and_are_read(installed: Path, tmp_path: Path) -> None:
-    code = "from layerscope.manifests import load; from layerscope.systems import MANIFESTS; print(len(load(MANIFESTS).services))"
+    imports = "from layerscope.dataplane.resources import load; from layerscope.systems import MANIFESTS"
+    code = f"{imports}; print(len(load(MANIFESTS).services))"
     answer = run(installed, tmp_path, "-c", code)
     assert int(answer.stdout) > 10, answer.stderr

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from functions import models
-from functions.errors import Refused
-from layerscope.packing import load_object, pack
+from layerscope.models import safe_form
+from layerscope.packer import load_object, pack
+from layerscope.schemas.errors import Refused
 
 SOURCE = """
 import torch
@@ -53,7 +53,7 @@ def test_a_model_is_found_by_name_or_made_by_calling(project: str, path: str) ->
 
     assert isinstance(model, nn.Sequential)
     batch = torch.rand(2, 1, 4, 4)
-    assert torch.equal(models.build(models.read(pack(model)))(batch), model(batch))
+    assert torch.equal(safe_form.build(safe_form.read(pack(model)))(batch), model(batch))
 
 
 @pytest.mark.parametrize("target", ["", "model.pth", "my_module", ":model", "my_module:", "a/b:c", "m:f()", "m:a:b"])

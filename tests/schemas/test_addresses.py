@@ -7,11 +7,18 @@ from unittest import mock
 
 import pytest
 
-from schemas import keys
-from schemas.addresses import Facts, address_of, inputs_of, manifest_key
-from schemas.datasets import DatasetDescription
-from schemas.identity import Identity
-from schemas.products import ConfusionMatrix, Evaluation, LayerVectors, Predictions, Product, declared_products
+from layerscope.schemas import keys
+from layerscope.schemas.addresses import Facts, address_of, inputs_of, manifest_key
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.products import (
+    ConfusionMatrix,
+    Evaluation,
+    LayerVectors,
+    Predictions,
+    Product,
+    declared_products,
+)
 
 DESCRIPTION = DatasetDescription.model_validate(
     {

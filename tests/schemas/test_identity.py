@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import keys
-from schemas.identity import Identity, KeyRefused, identify, is_name
+from layerscope.schemas import keys
+from layerscope.schemas.identity import Identity, KeyRefused, identify, is_name
 
 NAMES = st.text(string.ascii_letters + string.digits + "._-", min_size=1, max_size=64).filter(is_name)
 

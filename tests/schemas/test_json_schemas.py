@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from events.cloudevent import schema_id
-from schemas.__main__ import FOLDER, documents
-from schemas.events import declared_events, schema_name
+from layerscope.events.cloudevent import schema_id
+from layerscope.schemas.__main__ import FOLDER, documents
+from layerscope.schemas.events import declared_events, schema_name
 
 
 def test_what_is_written_is_what_the_code_says() -> None:

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from events.cloudevent import CloudEvent, InvalidCloudEvent
-from events.kafka import KafkaMessage, Record, from_record, to_record
-from events.kafka_log import KafkaLog
-from events.log import EventLog
-from events.topics import Topic, trigger_group
-from layerscope.dataplane import DataPlane, SubscriptionStatus
-from layerscope.filters import parse_all
-from layerscope.manifests import DeliveryPolicy, Subscription, System
-from layerscope.subscribers import client_at
-from tests.layerscope.scripted import NAMESPACE, Call, Scripted, an_event, service
+from layerscope.dataplane.filters import parse_all
+from layerscope.dataplane.plane import DataPlane, SubscriptionStatus
+from layerscope.dataplane.resources import DeliveryPolicy, Subscription, System
+from layerscope.dataplane.subscribers import client_at
+from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent
+from layerscope.events.kafka import KafkaMessage, Record, from_record, to_record
+from layerscope.events.kafka_log import KafkaLog
+from layerscope.events.log import EventLog
+from layerscope.events.topics import Topic, trigger_group
+from tests.layerscope.dataplane.scripted import NAMESPACE, Call, Scripted, an_event, service
 
 PATIENCE_SECONDS: Final = 60.0
 

@@ -11,12 +11,12 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final
 
-from events.cloudevent import CloudEvent
-from events.kafka import KafkaMessage, to_record
-from layerscope.manifests import Subscription
+from layerscope.dataplane.resources import Subscription
+from layerscope.events.cloudevent import CloudEvent
+from layerscope.events.kafka import KafkaMessage, to_record
 from tests.events.library import KafkaAdminClient, KafkaProducer
-from tests.layerscope.answers import CODE, DATA, TABLE, Case
-from tests.layerscope.scripted import BINARY, TEXT, Reply, Scripted, until
+from tests.layerscope.contracts.answers import CODE, DATA, TABLE, Case
+from tests.layerscope.dataplane.scripted import BINARY, TEXT, Reply, Scripted, until
 from tests.services.conformance import Seen, Stage, event, events_in, listening, policy, running, source, trigger, typed
 
 CE: Final = (("ce_specversion", b"1.0"), ("ce_source", b"/s"), ("ce_type", b"t"))

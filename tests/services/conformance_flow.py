@@ -19,12 +19,12 @@ from typing import Any, Final
 import httpx
 import yaml
 
-from events.kafka_log import KafkaLog
-from events.topics import trigger_group
-from layerscope import servers
-from layerscope.manifests import Subscription
+from layerscope.dataplane.resources import Subscription
+from layerscope.events.kafka_log import KafkaLog
+from layerscope.events.topics import trigger_group
+from layerscope.stack import servers
 from tests.events.library import murmur2
-from tests.layerscope.scripted import NAMESPACE, Reply, Scripted, until
+from tests.layerscope.dataplane.scripted import NAMESPACE, Reply, Scripted, until
 from tests.services.conformance import PATIENCE_SECONDS, Seen, Stage, event, listening, policy, running, trigger
 
 ROOT: Final = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ import torch
 from boto3.s3.transfer import TransferConfig
 from torch import nn
 
-from functions.models import pack
-from tests.models import packed
+from layerscope.models.safe_form import pack
 from tests.services.test_upload_to_analysis import heard
+from tests.small_networks import packed
 from tests.stack import RealStack, eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(280)]

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import pytest
 
-from events.kafka_log import KafkaLog
-from layerscope.dispatch import WINDOW
-from layerscope.filters import InvalidFilter, parse_all
-from layerscope.manifests import DeliveryPolicy, InvalidManifest
+from layerscope.dataplane.dispatch import WINDOW
+from layerscope.dataplane.filters import InvalidFilter, parse_all
+from layerscope.dataplane.resources import DeliveryPolicy, InvalidManifest
+from layerscope.events.kafka_log import KafkaLog
 from tests.events import kafka_server
-from tests.layerscope.answers import Case
+from tests.layerscope.contracts.answers import Case
 from tests.services import conformance_answers, conformance_flow
 from tests.services.conformance import Seen, Stage, gaps
 from tests.services.conformance_answers import ANSWERS, FILTERED, FILTERS, TRACE, slug

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from functions.models import pack
-from layerscope import standard_datasets
-from tests.layerscope.test_standard_datasets import NATIVE, unchecked
-from tests.models import ANALYSED
+from layerscope.datasets import torchvision_readers
+from layerscope.models.safe_form import pack
+from tests.layerscope.datasets.test_torchvision_readers import NATIVE, unchecked
+from tests.small_networks import ANALYSED
 from tests.stack import RealStack, eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
@@ -31,7 +31,7 @@ def test_every_product_is_made_for_every_shape(stack: RealStack, tmp_path: Path)
     subjects = []
     for name, outputs in OUTPUTS.items():
         NATIVE[name](tmp_path / name)
-        made = standard_datasets.add(stack.store, name, tmp_path / name, download=False)
+        made = torchvision_readers.add(stack.store, name, tmp_path / name, download=False)
         for number in outputs:
             subjects.append(f"{name}/net{number}/1")
             body = network(made.shape[2], number)

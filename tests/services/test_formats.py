@@ -13,14 +13,14 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 from typer.testing import CliRunner
 
-from functions import datasets, product_store, uploads
 from layerscope.cli import app
-from layerscope.demo import Network, train
-from layerscope.digits import digits
-from schemas.identity import Identity
-from schemas.products import Evaluation, LayerVectors, Product
-from tests.functions.formats import kinds
-from tests.functions.formats.kinds import ACCEPTED, REFUSED, Upload
+from layerscope.datasets.digits import digits
+from layerscope.demo.networks import Network, train
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.products import Evaluation, LayerVectors, Product
+from layerscope.stores import datasets, product_store, uploads
+from tests.models.formats import kinds
+from tests.models.formats.kinds import ACCEPTED, REFUSED, Upload
 from tests.stack import RealStack, eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(280)]

@@ -19,8 +19,8 @@ from datetime import datetime
 
 import pytest
 
-from events.kafka_log import KafkaLog
-from events.topics import Topic
+from layerscope.events.kafka_log import KafkaLog
+from layerscope.events.topics import Topic
 from tests.benchmarks.plain_relay import FIRST, SECOND
 from tests.events.library import KafkaProducer
 from tests.stack import ROOT, RealStack, eventually

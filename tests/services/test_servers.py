@@ -20,8 +20,8 @@ from minio.commonconfig import ENABLED, CopySource
 from minio.notificationconfig import NotificationConfig, QueueConfig
 from minio.versioningconfig import VersioningConfig
 
-from layerscope import servers
-from layerscope.supervisor import ProcessStatus, Supervisor, read_status
+from layerscope.stack import servers
+from layerscope.stack.supervisor import ProcessStatus, Supervisor, read_status
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("real_servers")]
 

@@ -14,9 +14,9 @@ import boto3
 import pytest
 from boto3.s3.transfer import TransferConfig
 
-from events.kafka_log import KafkaLog
-from events.topics import DEAD_LETTERS, EVENTS, S3_RAW
-from tests.models import ANALYSED, PRODUCTS, packed
+from layerscope.events.kafka_log import KafkaLog
+from layerscope.events.topics import DEAD_LETTERS, EVENTS, S3_RAW
+from tests.small_networks import ANALYSED, PRODUCTS, packed
 from tests.stack import ROOT, RealStack, eventually, layerscope
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(280)]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from functions.query.answers import Told
-from functions.query.page.rendering import count, figure, percent, render
-from schemas.queries import CompareAnswer
+from layerscope.functions.query.answers import ModelView
+from layerscope.functions.query.page.rendering import count, figure, percent, render
+from layerscope.schemas.queries import CompareAnswer
 
 Data = Mapping[str, Any]
 
@@ -22,7 +22,7 @@ class ClassLine:
     b: float
 
 
-def compare_page(a: Told, b: Told, told: CompareAnswer | None, why_not: str | None) -> str:
+def compare_page(a: ModelView, b: ModelView, told: CompareAnswer | None, why_not: str | None) -> str:
     """Return the page of two models.
 
     Args:
@@ -44,7 +44,7 @@ def compare_page(a: Told, b: Told, told: CompareAnswer | None, why_not: str | No
     )
 
 
-def _data(told: Told) -> Data:
+def _data(told: ModelView) -> Data:
     return {name: product.data for name, product in told.products.items() if product.data is not None}
 
 
@@ -83,7 +83,7 @@ ROWS: Final[tuple[tuple[str, Callable[[Data], str]], ...]] = (
 )
 
 
-def _verdict(a: Told, b: Told) -> str | None:
+def _verdict(a: ModelView, b: ModelView) -> str | None:
     """Say which is more accurate, as far as the test images can tell."""
     first, second = (_data(one).get("evaluation") for one in (a, b))
     if first is None or second is None or a.identity.dataset != b.identity.dataset:
@@ -95,7 +95,7 @@ def _verdict(a: Told, b: Told) -> str | None:
     return f"Their intervals overlap: {high['images']:,} test images do not tell which is the more accurate."
 
 
-def _classes(a: Told, b: Told) -> list[ClassLine]:
+def _classes(a: ModelView, b: ModelView) -> list[ClassLine]:
     first, second = (_data(one).get("evaluation", {}).get("classes", ()) for one in (a, b))
     if [one["name"] for one in first] != [one["name"] for one in second]:
         return []

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from functions.query.answers import Told
-from functions.query.page.rendering import render
-from schemas.identity import Identity
-from schemas.queries import FileLink, ProductLine, SimilarAnswer
+from layerscope.functions.query.answers import ModelView
+from layerscope.functions.query.page.rendering import render
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.queries import FileLink, ProductLine, SimilarAnswer
 
 Url = Callable[[FileLink], str]
 
@@ -58,7 +58,7 @@ class LayerView:
 
 
 def model_page(
-    told: Told, texts: Mapping[str, str], url: Url, similar: Mapping[str, SimilarAnswer] | None = None
+    told: ModelView, texts: Mapping[str, str], url: Url, similar: Mapping[str, SimilarAnswer] | None = None
 ) -> str:
     """Return the page of a model version.
 
@@ -100,12 +100,12 @@ def model_page(
     )
 
 
-def similar_paths(told: Told) -> list[str]:
+def similar_paths(told: ModelView) -> list[str]:
     """Return under which paths the system tells what is similar to each layer of the page."""
     return [layer.similar_url for layer in _layers(told.identity, _data(told)) if layer.similar_url is not None]
 
 
-def _data(told: Told) -> dict[str, Any]:
+def _data(told: ModelView) -> dict[str, Any]:
     return {name: product.data for name, product in told.products.items()}
 
 

@@ -1,0 +1,181 @@
+"""The template for a hit: two models and two layers in a few sentences, in English and in Korean. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
+
+from layerscope.functions.analysis.wording.match import ComparedModel, LayerMatch
+from layerscope.functions.analysis.wording.numerals import percent, quoted, similarity
+from layerscope.schemas.products import Language
+
+Advice = Literal["unwell", "layer", "capacity", "confusion", "calibrate", "look"]
+
+CHANCE_Z: Final = 3.0
+NOTEWORTHY: Final = 0.3
+"""From here on a layer's likeness to the images or to the labels counts as a reason for a match."""
+BEHIND: Final = 0.1
+MOST_ADVICE: Final = 2
+
+
+def english(match: LayerMatch) -> str:
+    """Tell of a match in English."""
+    return " ".join((_difference_en(match), _more_en(match), _match_en(match), _advice_en(match)))
+
+
+def korean(match: LayerMatch) -> str:
+    """Tell of a match in Korean; names come before a noun that takes the particle, whatever they end in."""
+    return " ".join((_difference_ko(match), _more_ko(match), _match_ko(match), _advice_ko(match)))
+
+
+TEMPLATES: Final[Mapping[Language, Callable[[LayerMatch], str]]] = {"en": english, "ko": korean}
+
+
+def advice(weaker: ComparedModel, other: ComparedModel) -> list[Advice]:
+    """Return what the weaker one's owner could try, the most telling first."""
+    mine, theirs = weaker.compared.layer.label_cka, other.compared.layer.label_cka
+    reasons: dict[Advice, bool] = {
+        "unwell": weaker.facts.unwell_layer is not None,
+        "layer": mine is not None and theirs is not None and theirs - mine >= BEHIND,
+        "capacity": bool(weaker.parameters and other.parameters and 2 * weaker.parameters <= other.parameters),
+        "calibrate": weaker.facts.confidence in ("overconfident", "underconfident"),
+        "confusion": weaker.facts.confusion is not None,
+        "look": True,
+    }
+    return [one for one, holds in reasons.items() if holds][:MOST_ADVICE]
+
+
+def _weaker_first(match: LayerMatch) -> tuple[ComparedModel, ComparedModel]:
+    a, b = match.a, match.b
+    return (b, a) if b.facts.accuracy < a.facts.accuracy else (a, b)
+
+
+def _reason(match: LayerMatch) -> Literal["chance", "input", "labels", "other"]:
+    """Return what explains a match best."""
+    a, b = match.a.compared.layer, match.b.compared.layer
+    if abs(match.z) < CHANCE_Z:
+        return "chance"
+    if match.metric == "cka" and min(a.input_cka or 0.0, b.input_cka or 0.0) >= NOTEWORTHY:
+        return "input"
+    return "labels" if min(a.label_cka or 0.0, b.label_cka or 0.0) >= NOTEWORTHY else "other"
+
+
+def _pair(first: float | None, second: float | None, joint: str) -> str:
+    return joint.join(similarity(one) for one in (first, second) if one is not None)
+
+
+def _difference_en(match: LayerMatch) -> str:
+    told = " and ".join(
+        f"{quoted(one.name)} gets {percent(one.facts.accuracy, 'en')} of the test images right ({100 * one.facts.interval:g} "
+        f"% interval {percent(one.facts.accuracy_low, 'en')} to {percent(one.facts.accuracy_high, 'en')})"
+        for one in (match.a, match.b)
+    )
+    if match.weaker is None:
+        return f"{told}; the intervals overlap, so neither is shown to be better."
+    return f"{told}, and the difference is beyond chance."
+
+
+def _more_en(match: LayerMatch) -> str:
+    told = []
+    for one in (match.a, match.b):
+        worst, name = one.facts.confusion, quoted(one.name)
+        parts = [f"most often takes {quoted(worst.true_name)} for {quoted(worst.predicted_name)}"] if worst else []
+        parts += [f"has {one.parameters:,} parameters"] if one.parameters is not None else []
+        told.append(f"{name} {' and '.join(parts) or 'takes no class for another'}")
+    return f"{', '.join(told)}."
+
+
+def _match_en(match: LayerMatch) -> str:
+    layers = [
+        f"{quoted(one.layer_name)} of {quoted(one.name)} ({quoted(one.layer_type)}, layer {one.compared.position:,} of "
+        f"{one.facts.layers:,})"
+        for one in (match.a, match.b)
+    ]
+    a, b = match.a.compared.layer, match.b.compared.layer
+    figures = f"(score {similarity(match.score)}, z {match.z:.1f})"
+    why = {
+        "chance": "which may be chance",
+        "input": f"largely because both still resemble the images themselves ({_pair(a.input_cka, b.input_cka, ' and ')})",
+        "labels": f"because both separate the classes (likeness to the labels {_pair(a.label_cka, b.label_cka, ' and ')})",
+        "other": "by features that neither the images' pixels nor the classes explain alone",
+    }[_reason(match)]
+    return f"{layers[0]} and {layers[1]} arrange the probe images alike {figures}, {why}."
+
+
+def _advice_en(match: LayerMatch) -> str:
+    weaker, other = _weaker_first(match)
+    worst, layer = weaker.facts.confusion, quoted(weaker.layer_name)
+    labels = _pair(weaker.compared.layer.label_cka, other.compared.layer.label_cka, " against ")
+    phrases: dict[Advice, str] = {
+        "unwell": f"find out why {quoted(weaker.facts.unwell_layer or '')} gives nothing that tells images apart",
+        "layer": f"train longer or widen the layers up to {layer}, which separates the classes less ({labels})",
+        "capacity": "try a larger network",
+        "calibrate": "calibrate its confidence, as by temperature scaling",
+        "confusion": f"add training images of {quoted(worst.true_name)} like those taken for {quoted(worst.predicted_name)}"
+        if worst
+        else "",
+        "look": "look at the images it is least sure of",
+    }
+    return f"The owner of {quoted(weaker.name)} could {' and '.join(phrases[one] for one in advice(weaker, other))}."
+
+
+def _difference_ko(match: LayerMatch) -> str:
+    shares = [
+        f"{quoted(one.name)} 모델이 {percent(one.facts.accuracy, 'ko')}({100 * one.facts.interval:g}% 신뢰구간 "
+        f"{percent(one.facts.accuracy_low, 'ko')}~{percent(one.facts.accuracy_high, 'ko')})"
+        for one in (match.a, match.b)
+    ]
+    told = f"테스트 정확도는 {shares[0]}, {shares[1]}"
+    if match.weaker is None:
+        return f"{told}이며, 신뢰구간이 겹쳐 어느 쪽이 낫다고 할 수 없습니다."
+    return f"{told}이며, 그 차이는 우연으로 설명되지 않습니다."
+
+
+def _more_ko(match: LayerMatch) -> str:
+    told = []
+    for one in (match.a, match.b):
+        worst, name = one.facts.confusion, quoted(one.name)
+        wrong = (
+            f"{quoted(worst.true_name)} 클래스를 {quoted(worst.predicted_name)} 클래스로 가장 자주 혼동합니다"
+            if worst
+            else "클래스를 서로 혼동하지 않습니다"
+        )
+        size = f"(매개변수 {one.parameters:,}개)" if one.parameters is not None else ""
+        told.append(f"{name} 모델{size}은 {wrong}.")
+    return " ".join(told)
+
+
+def _match_ko(match: LayerMatch) -> str:
+    layers = [
+        f"{quoted(one.name)} 모델의 {quoted(one.layer_name)} 층({quoted(one.layer_type)}, 층 {one.facts.layers:,}개 중 "
+        f"{one.compared.position:,}번째)"
+        for one in (match.a, match.b)
+    ]
+    a, b = match.a.compared.layer, match.b.compared.layer
+    why = {
+        "chance": "우연일 수 있습니다",
+        "input": f"주로 둘 다 아직 입력 이미지와 닮았기 때문입니다({_pair(a.input_cka, b.input_cka, ', ')})",
+        "labels": f"둘 다 클래스를 나누기 때문입니다(레이블과의 유사도 {_pair(a.label_cka, b.label_cka, ', ')})",
+        "other": "입력 이미지나 클래스만으로는 설명되지 않는 특징을 공유합니다",
+    }[_reason(match)]
+    figures = f"(점수 {similarity(match.score)}, z {match.z:.1f})"
+    return f"{layers[0]}과 {layers[1]}은 프로브 이미지를 비슷하게 배열하며{figures}, {why}."
+
+
+def _advice_ko(match: LayerMatch) -> str:
+    weaker, other = _weaker_first(match)
+    worst, layer = weaker.facts.confusion, quoted(weaker.layer_name)
+    labels = _pair(weaker.compared.layer.label_cka, other.compared.layer.label_cka, " 대 ")
+    phrases: dict[Advice, str] = {
+        "unwell": f"{quoted(weaker.facts.unwell_layer or '')} 층이 왜 이미지를 구별하지 못하는지 찾기",
+        "layer": f"클래스를 덜 나누는 {layer} 층까지 더 오래 학습시키거나 넓히기(레이블과의 유사도 {labels})",
+        "capacity": "더 큰 신경망 써 보기",
+        "calibrate": "온도 스케일링 등으로 확신도 보정하기",
+        "confusion": f"{quoted(worst.predicted_name)} 클래스로 잘못 본 것과 비슷한 "
+        f"{quoted(worst.true_name)} 클래스의 학습 이미지 늘리기"
+        if worst
+        else "",
+        "look": "가장 확신이 낮은 이미지 살펴보기",
+    }
+    told = ", ".join(phrases[one] for one in advice(weaker, other))
+    return f"{quoted(weaker.name)} 모델에는 다음을 시도할 만합니다: {told}."

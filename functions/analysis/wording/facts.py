@@ -1,0 +1,73 @@
+"""What texts about a model may tell: the few facts that are taken from its products, with names made harmless."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from layerscope.schemas.products import (
+    Calibration,
+    Confidence,
+    Confusion,
+    DescribedConfusion,
+    Description,
+    DescriptionFacts,
+    Evaluation,
+    Layer,
+)
+
+NAME_LENGTH: int = Description.declared.parameters["name_length"]
+_QUOTES = str.maketrans("‘’“”«»„‚`", "'''''''''")
+
+
+def facts_of(evaluation: Evaluation, worst: Confusion | None, layers: Sequence[Layer]) -> DescriptionFacts:
+    """Gather what a text may tell of one model; `worst` is its most frequent confusion."""
+    calibration = evaluation.calibration
+    unwell = [layer for layer in layers if layer.state in ("constant", "non_finite")]
+    clearest = max(layers, key=lambda layer: -1.0 if layer.label_cka is None else layer.label_cka, default=None)
+    label_cka = clearest.label_cka if clearest else None
+    return DescriptionFacts(
+        images=evaluation.images,
+        correct=evaluation.correct,
+        accuracy=evaluation.accuracy,
+        accuracy_low=evaluation.accuracy_low,
+        accuracy_high=evaluation.accuracy_high,
+        non_finite=evaluation.non_finite,
+        confidence=_confidence(calibration),
+        ece=calibration.ece if calibration else None,
+        noise_floor_95=calibration.noise_floor_95 if calibration else None,
+        confusion=_confusion(worst) if worst else None,
+        layers=len(layers),
+        layers_constant=sum(layer.state == "constant" for layer in layers),
+        layers_non_finite=sum(layer.state == "non_finite" for layer in layers),
+        layers_unbatched=sum(layer.state == "unbatched" for layer in layers),
+        layers_input_like=sum(layer.input_like for layer in layers),
+        unwell_layer=harmless(unwell[0].id) if unwell else None,
+        clearest_layer=harmless(clearest.id) if clearest and label_cka is not None else None,
+        clearest_label_cka=label_cka,
+    )
+
+
+def harmless(name: str) -> str:
+    """Return a name without control, format and quotation characters, on one line, and no longer than is told."""
+    kept = "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in name.translate(_QUOTES))
+    words = " ".join(kept.split()) or "?"
+    return words if len(words) <= NAME_LENGTH else words[: NAME_LENGTH - 1].rstrip() + "…"
+
+
+def _confidence(calibration: Calibration | None) -> Confidence:
+    if calibration is None:
+        return "unknown"
+    if calibration.ece <= calibration.noise_floor_95:
+        return "calibrated"
+    gap = sum(one.images * ((one.confidence or 0.0) - (one.accuracy or 0.0)) for one in calibration.bins)
+    return "overconfident" if gap > 0 else "underconfident"
+
+
+def _confusion(worst: Confusion) -> DescribedConfusion:
+    return DescribedConfusion(
+        true_name=harmless(worst.true_name),
+        predicted_name=harmless(worst.predicted_name),
+        images=worst.images,
+        rate=worst.rate,
+    )

@@ -1,0 +1,62 @@
+"""What the index should hold of a model version, from what the bucket says of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from typing import get_args
+
+from layerscope.schemas.addresses import Facts, address_of
+from layerscope.schemas.manifests import Manifest
+from layerscope.schemas.products import Layer, LayerVectors, Metric
+from layerscope.stores.catalogue import Standing, uid, vectors_from
+from layerscope.stores.index_rows import CatalogueRow, LayerRow, Vector, collection_name
+
+NO_VECTORS = "none"
+
+
+def accuracy_of(evaluation: Manifest | None) -> float | None:
+    """Return the test accuracy that an evaluation's manifest tells; None where there is none."""
+    told = evaluation.headline.get("accuracy") if evaluation else None
+    return float(told) if isinstance(told, int | float) else None
+
+
+def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
+    """Return the catalogue row of a model version, without the number of its layer rows."""
+    evaluated, compared = standing.outcomes.get("evaluation"), standing.outcomes.get("layer_vectors")
+    accuracy = accuracy_of(evaluated.manifest) if evaluated else None
+    made = NO_VECTORS
+    if standing.facts is not None and compared is not None and compared.state == "complete":
+        made = vectors_from(standing.facts, LayerVectors, accuracy)
+    record = standing.record
+    return CatalogueRow(
+        subject=standing.upload.identity.subject,
+        state=standing.state,
+        # Of one length, so that they sort as text, and without the + that a URL would turn into a space.
+        uploaded=f"{standing.upload.modified.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z",
+        content=record.content if record else None,
+        test_accuracy=accuracy,
+        refusal=record.refusal if record else None,
+        vectors=made,
+        rows=0,
+        fingerprint=fingerprint,
+    )
+
+
+def layer_rows(facts: Facts, product: LayerVectors, accuracy: float | None) -> Mapping[str, Sequence[LayerRow]]:
+    """Return the rows of a model's layers, by collection; layers that cannot be compared have none."""
+    vectors: dict[Metric, Vector] = {"cka": product.cka, "deconfounded": product.deconfounded}
+    identity, address = facts.identity, address_of(LayerVectors, facts)
+    return {
+        collection_name(metric, product.probe, LayerVectors.declared.recipe): [
+            LayerRow(uid(identity, address, at), identity.subject, layer.id, at, accuracy, vectors[metric][at])
+            for at, layer in enumerate(product.layers)
+            if is_comparable(layer, metric)
+        ]
+        for metric in get_args(Metric)
+    }
+
+
+def is_comparable(layer: Layer, metric: Metric) -> bool:
+    """Tell whether a layer has a vector for this metric."""
+    return layer.state == "ok" and not (metric == "deconfounded" and layer.input_like)

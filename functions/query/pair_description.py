@@ -1,0 +1,120 @@
+"""A hit in words: gathers from the bucket what is known of two models and two of their layers, and has it written."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from layerscope.functions.analysis.wording.comparison import write
+from layerscope.functions.analysis.wording.facts import facts_of
+from layerscope.functions.analysis.wording.language_model import LanguageModel
+from layerscope.functions.analysis.wording.match import ComparedLayer, ComparedModel, LayerMatch
+from layerscope.functions.query import answers
+from layerscope.functions.query.answers import AskedInVain, unknown
+from layerscope.functions.query.comparison import compare
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.products import Confusion, Evaluation, Language, Metric
+from layerscope.schemas.queries import DescriptionAnswer, LayerList
+from layerscope.stores.object_store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two layers of two models, and in which language to tell of them."""
+
+    a: Identity
+    layer_a: str
+    b: Identity
+    layer_b: str
+    metric: Metric
+    language: Language
+
+    def asked(self) -> Mapping[str, str]:
+        """Return what the question means, for the answers that are kept."""
+        return {
+            "described": self.a.subject,
+            "layer": self.layer_a,
+            "other": self.b.subject,
+            "other_layer": self.layer_b,
+            "metric": self.metric,
+            "language": self.language,
+        }
+
+
+async def describe(store: ObjectStore, pair: Pair, model: LanguageModel | None) -> DescriptionAnswer:
+    """Tell of two similar layers and their models in a few sentences.
+
+    Raises:
+        AskedInVain: a model or layer is not there, or cannot be compared (yet).
+    """
+    match = await asyncio.to_thread(_match, store, pair)
+    told = await write(match, pair.language, model)
+    return DescriptionAnswer(
+        a=pair.a.subject,
+        layer_a=pair.layer_a,
+        b=pair.b.subject,
+        layer_b=pair.layer_b,
+        metric=pair.metric,
+        score=match.score,
+        z=match.z,
+        weaker=match.weaker,
+        language=told.language,
+        text=told.text,
+        written_by=told.written_by,
+    )
+
+
+def _match(store: ObjectStore, pair: Pair) -> LayerMatch:
+    lists = answers.layers(store, pair.a), answers.layers(store, pair.b)
+    rows, columns = (_position(*one) for one in zip((pair.layer_a, pair.layer_b), lists, strict=True))
+    scores = compare(store, pair.a, pair.b, pair.metric)
+    score = scores.scores[rows][columns] if scores.scores else None
+    if score is None:
+        reason = scores.reason or "One of these layers cannot be compared, so there is no score to tell of."
+        raise AskedInVain(409, "not-comparable", reason, "GET /models/…/layers tells the state of each layer")
+    images = lists[0].images
+    return LayerMatch(
+        a=_model(store, pair.a, lists[0], rows),
+        b=_model(store, pair.b, lists[1], columns),
+        metric=pair.metric,
+        score=score,
+        z=round(score / math.sqrt(2 / (images * (images - 3))), 2),
+    )
+
+
+def _position(layer: str, among: LayerList) -> int:
+    names = [one.layer for one in among.layers]
+    if layer not in names:
+        subject = f"{among.dataset}/{among.model}/{among.version}"
+        unknown("layer", f"{subject} has no layer {layer[:100]!r}.", f"GET /models/{subject}/layers lists them")
+    return names.index(layer)
+
+
+def _model(store: ObjectStore, identity: Identity, layers: LayerList, position: int) -> ComparedModel:
+    confused = _data(store, identity, "confusion_matrix")["most_confused"]
+    summary = answers.product(store, identity, "summary").data or {}
+    facts = facts_of(
+        Evaluation.model_validate(_data(store, identity, "evaluation")),
+        Confusion.model_validate(confused[0]) if confused else None,
+        layers.layers,
+    )
+    return ComparedModel(
+        subject=identity.subject,
+        facts=facts,
+        compared=ComparedLayer(layers.layers[position], position + 1),
+        parameters=summary.get("parameters"),
+        multiply_adds=summary.get("multiply_adds"),
+    )
+
+
+def _data(store: ObjectStore, identity: Identity, name: str) -> dict[str, Any]:
+    found = answers.product(store, identity, name)
+    if found.data is None or found.outdated:
+        reason = found.refusal.message if found.refusal else f"Its {name} is {found.state}."
+        raise AskedInVain(
+            409, f"{name.replace('_', '-')}-{found.state}", f"{identity.subject}: {reason}", "try again later"
+        )
+    return found.data

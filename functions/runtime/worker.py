@@ -1,0 +1,170 @@
+"""Where things are computed: one child process, spawned and kept warm, with a time and a memory limit for each call.
+
+A crash there is a failed attempt, never a dead function. The child is spawned, not forked, so that it may use CUDA.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from prometheus_client import Gauge
+
+from layerscope.models.sandbox.confinement import Level
+from layerscope.schemas.errors import LayerscopeError, WorkFailed
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_confined = Gauge("layerscope_worker_confined", "What the computing process has given up", ["part"])
+_POLL_SECONDS = 0.02
+_START_SECONDS = 60.0
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Worker:
+    """Runs functions in a child process, one at a time; the functions and what passes must be picklable.
+
+    `confine` is what the child calls before anything else (`sandbox.confining`); `level` is what it then said.
+    """
+
+    def __init__(self, seconds: float, memory_mb: int, confine: Callable[[], Level] | None = None) -> None:
+        self.level: Level | None = None
+        self.confined = confine is not None
+        self._confine = confine
+        self._seconds = seconds
+        self._memory = memory_mb * 1024 * 1024
+        self._turn = asyncio.Lock()
+        self._child: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `function` in the child and return what it returns.
+
+        Raises:
+            LayerscopeError: the function raised it.
+            WorkFailed: the function raised anything else, the child died, or a limit was passed.
+        """
+        async with self._turn:
+            call: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(self._call, function, args, kwargs))
+            try:
+                answer: T = await asyncio.shield(call)
+                return answer
+            except asyncio.CancelledError:
+                self.stop()  # ends the call in the thread, so that the turn is free when it is given on
+                with contextlib.suppress(LayerscopeError):
+                    await call
+                raise
+
+    def stop(self) -> None:
+        """End the child, whatever it is doing."""
+        child, self._child = self._child, None
+        if child is not None and child.pid is not None:
+            child.kill()
+            child.join(timeout=5)
+
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        child, pipe = self._spawned()
+        try:
+            self._wait(child, pipe, _START_SECONDS, "the computing process took longer to start than")
+            self._tell(pipe.recv())
+            pipe.send((function, args, kwargs))
+            self._wait(child, pipe, self._seconds, "the computation took longer than its limit of")
+            kind, answer = pipe.recv()
+        except (EOFError, OSError) as error:
+            child.join(timeout=5)
+            self.stop()
+            raise WorkFailed(f"the computing process ended with {_ending(child.exitcode)}") from error
+        if kind == "returned":
+            return answer
+        if isinstance(answer, LayerscopeError):
+            raise answer
+        _log.error("a computation failed:\n%s", answer)
+        raise WorkFailed(f"the computation raised {kind}")
+
+    def _tell(self, level: Level | None) -> None:
+        if level != self.level:
+            self.level = level
+            for part, closed in (level.parts if level else {}).items():
+                _confined.labels(part).set(closed)
+            _log.log(logging.WARNING if level and level.missing else logging.INFO, "the computing process is %s", level)
+
+    def _spawned(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+        child, pipe = self._child, self._pipe
+        if child is None or pipe is None or not child.is_alive():
+            spawn = multiprocessing.get_context("spawn")
+            pipe, theirs = spawn.Pipe()
+            child = spawn.Process(target=_serve, args=(theirs, os.getpid(), self._confine), daemon=True)
+            self._child, self._pipe = child, pipe
+            child.start()
+            theirs.close()
+            if self._child is not child:  # stopped while it started, when there was nothing to end yet
+                child.kill()
+        return child, pipe
+
+    def _wait(self, child: multiprocessing.process.BaseProcess, pipe: Connection, seconds: float, late: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not pipe.poll(_POLL_SECONDS):
+            over = None
+            if time.monotonic() > deadline:
+                over = f"{late} {seconds:g} s"
+            elif (used := _resident_bytes(child.pid)) > self._memory:
+                over = f"the computation used {used >> 20} MB, its limit is {self._memory >> 20} MB"
+            if over:
+                self.stop()
+                raise WorkFailed(over)
+
+
+def _resident_bytes(pid: int | None) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except OSError:
+        return 0  # gone, which the pipe tells as well; or a system without /proc, where only the time limit holds
+
+
+def _ending(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "its pipe closed"
+    return f"status {exitcode}" if exitcode >= 0 else f"signal {signal.Signals(-exitcode).name}"
+
+
+def _serve(pipe: Connection, parent: int, confine: Callable[[], Level] | None) -> None:
+    _end_with(parent)
+    level = confine() if confine else None
+    # The function answers these two; it lets a call end before it goes.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(EOFError, OSError):  # the function is gone
+        while True:
+            pipe.send(level)  # ready: the time of a call does not count what its process took to start
+            function, args, kwargs = pipe.recv()
+            pipe.send(_outcome(function, args, kwargs))
+
+
+def _outcome(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any]:
+    try:
+        return "returned", function(*args, **kwargs)
+    except LayerscopeError as error:
+        return "raised", error
+    except Exception as error:  # noqa: BLE001  the far side of the one error boundary: the parent judges what this raised
+        return type(error).__name__, traceback.format_exc()
+
+
+def _end_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no computation outlives its function
+    if os.getppid() != parent:
+        os._exit(0)

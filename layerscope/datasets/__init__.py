@@ -1,0 +1,1 @@
+"""How datasets get into a system: digits, torchvision's readers, folders of pictures, arrays."""

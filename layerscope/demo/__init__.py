@@ -1,0 +1,1 @@
+"""`layerscope demo`: small networks trained here, uploaded, analysed and shown."""

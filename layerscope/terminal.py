@@ -1,0 +1,94 @@
+"""How answers look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from layerscope.models.inspection_report import Inspection
+from layerscope.schemas.manifests import Headline
+from layerscope.schemas.queries import ModelAnswer, ModelLine, SimilarAnswer
+
+COLOURS = {"complete": "green", "computing": "yellow", "refused": "magenta", "failed": "red"}
+
+
+def model(answer: ModelAnswer) -> RenderableType:
+    """Show one model version: what its upload came to, and its products."""
+    name = f"{answer.dataset}/{answer.model}/{answer.version}"
+    title = Text.assemble((name, "bold"), "  ", (answer.state, COLOURS[answer.state]))
+    if answer.refusal is not None:
+        return Group(title, Text(answer.refusal.message), Text(answer.refusal.hint, style="cyan"))
+    if answer.reason is not None:
+        return Group(title, Text(answer.reason))
+    table = Table("product", "state", "recipe", "what it says", box=None, header_style="dim")
+    for product, line in answer.products.items():
+        said = line.refusal.message if line.refusal else line.reason or headline(line.headline)
+        state = Text(line.state + (" (older)" if line.outdated else ""), style=COLOURS[line.state])
+        table.add_row(product, state, str(line.recipe), Text(said))
+    return Group(title, table)
+
+
+def models(lines: Iterable[ModelLine]) -> RenderableType:
+    """Show model versions, one a row."""
+    table = Table("model", "state", "accuracy", "uploaded", box=None, header_style="dim")
+    for line in lines:
+        state = Text(line.state, style=COLOURS[line.state])
+        table.add_row(Text(line.identity.subject), state, percent(line.test_accuracy), line.uploaded)
+    return table
+
+
+def similar(answer: SimilarAnswer) -> RenderableType:
+    """Show the hits of one search."""
+    if not answer.hits:
+        return Text(answer.reason or "no other model has a layer to compare with")
+    table = Table("layer", "score", "z", "model", "accuracy", box=None, header_style="dim")
+    for hit in answer.hits:
+        name = f"{hit.dataset}/{hit.model}/{hit.version}"
+        table.add_row(Text(hit.layer), f"{hit.score:.3f}", f"{hit.z:.1f}", name, percent(hit.test_accuracy))
+    return table
+
+
+def inspection(found: Inspection) -> RenderableType:
+    """Show what is in a model file."""
+    facts = Table(box=None, show_header=False)
+    facts.add_column(style="dim")
+    rows = [("format", found.format), ("bytes", f"{found.size:,}"), ("model", found.architecture)]
+    if found.parameters is not None:
+        rows.append(("parameters", f"{found.parameters:,}"))
+    rows += [(name, str(value)) for name, value in found.training.items()]
+    rows += [("note", note) for note in found.notes]
+    rows += [("foreign object", f"{name} (inert)") for name in found.foreign]
+    for name, value in rows:
+        if value:
+            facts.add_row(name, Text(value))
+    shown: list[RenderableType] = [Text(found.file, style="bold"), facts]
+    if found.layers:
+        table = Table("layer", "type", "parameters", box=None, header_style="dim")
+        for layer in found.layers:
+            table.add_row(Text(layer.name), layer.type, f"{layer.parameters:,}" if layer.parameters else "")
+        shown.append(table)
+    if found.refusal is None:
+        shown.append(Text("It would be admitted.", style="green"))
+    else:
+        shown += [
+            Text(f"It would be refused: {found.refusal.message}", style="magenta"),
+            Text(found.refusal.hint, "cyan"),
+        ]
+    return Group(*shown)
+
+
+def percent(share: float | None) -> str:
+    """Write a share in percent."""
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def headline(figures: Headline) -> str:
+    """Write a product's headline figures in one line."""
+    said = []
+    for name, value in figures.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        said.append(f"{name.replace('_', ' ')} {shown}")
+    return ", ".join(said)

@@ -1,0 +1,239 @@
+"""Finds the model in what was saved: a state dict alone, in a checkpoint under some name, or a whole pickled model.
+
+    pickled | plain_safetensors --> state_dicts --> sequential (a whole model), architectures or blocks (tensors)
+
+The rule where several are found: an average of the weights (EMA, SWA) steps back behind the weights themselves, a state
+dict behind the whole model that it belongs to; beyond that the user has to say which.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from layerscope.models.formats import training_figures
+from layerscope.models.formats.pickle_values import BuiltObject, Global, StoredTensor, Value, quoted
+from layerscope.models.formats.rebuilt_model import Figure
+from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.schemas.errors import Refused
+
+PREFIXES: Final = ("module.", "model.", "net.", "network.", "backbone.", "classifier_model.", "_model.")
+"""What wrappers put before every key; taken away as long as all keys have it."""
+
+_INSIDE: Final = re.compile(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)", re.ASCII)
+_AVERAGES: Final = re.compile(r"(^|[._])(ema|swa|averaged?|shadow)([._]|$)", re.ASCII | re.IGNORECASE)
+_OTHERS: Final = re.compile(
+    r"optimi[sz]er|(^|_)opt(im)?($|_)|sched|scaler|(^|_)amp($|_)|rng|callback|^loops$|hyper_?param|criterion|loss", re.I
+)
+_OF_LOSSES: Final = ("criterion.", "loss.", "loss_fn.", "loss_func.")
+_COUNTERS: Final = frozenset({"n_averaged"})
+_MODULE_TABLES: Final = frozenset({"_modules", "_parameters", "_buffers"})
+_MAX_DEPTH: Final = 4
+_MAX_ENTRIES: Final = 100_000
+_MAX_NAMED: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What was found: the tensors of a state dict by their plain keys, or a whole pickled `model` in their stead.
+
+    `ordered` tells whether the tensors are in the order of the model's layers; `training` has epoch, losses, accuracies.
+    """
+
+    tensors: Mapping[str, StoredTensor]
+    model: BuiltObject | None = None
+    training: Mapping[str, Figure] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    ordered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    path: tuple[str, ...]
+    value: dict[str, Value] | BuiltObject
+
+    @property
+    def shown(self) -> str:
+        return "".join(f"[{shown(key)}]" for key in self.path)
+
+
+def unwrap(root: Value, *, ordered: bool = True) -> State:
+    """Return the one model in what was saved, and the figures of its training.
+
+    Raises:
+        Refused: `several-models` (they are named, with a line that saves one of them), `no-model`, `bad-structure`.
+    """
+    if isinstance(root, BuiltObject):
+        if not _is_module(root):
+            raise _no_model(f"The file holds {_described(root)}, not a model.")
+        return State({}, root, ordered=ordered)
+    if not isinstance(root, dict):
+        raise _no_model(f"The file holds {_described(root)}, not a model.")
+    chosen, notes = _choose(list(_Search().candidates(root)), root)
+    facts = _facts(root, chosen.path)
+    if isinstance(chosen.value, BuiltObject):
+        return State({}, chosen.value, facts, tuple(notes), ordered)
+    tensors, more = plain_keys(_tensors(chosen.value))
+    if chosen.path:
+        notes.append(f"The weights are those under {chosen.shown} of the checkpoint.")
+    return State(tensors, None, facts, tuple(notes + more), ordered)
+
+
+def _facts(root: Mapping[Value, Value], path: tuple[str, ...]) -> dict[str, Figure]:
+    facts = training_figures.training(root)
+    for key in path[:-1]:
+        root = root[key]
+        facts = training_figures.training(root) | facts
+    return facts
+
+
+# Finding -------------------------------------------------------------------------------------------------------------
+
+
+class _Search:
+    """Looks for models in nested dicts, within a budget of entries."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_ENTRIES
+
+    def candidates(self, table: dict[Value, Value], path: tuple[str, ...] = ()) -> Iterator[_Candidate]:
+        """Yield whole modules and state dicts; what lies in a state dict is not looked at, optimizers neither."""
+        self._left -= len(table)
+        if self._left < 0:
+            raise Refused("too-many-nodes", "The checkpoint has too many entries.", _SAVE_STATE)
+        inner: list[_Candidate] = []
+        for key, value in table.items():
+            if not isinstance(key, str) or _OTHERS.search(key):
+                continue
+            if isinstance(value, BuiltObject) and _is_module(value):
+                inner.append(_Candidate((*path, key), value))
+            elif isinstance(value, dict) and len(path) < _MAX_DEPTH and not _is_optimizer(value):
+                inner += self.candidates(value, (*path, key))
+        if inner:
+            yield from inner
+        elif _tensors(table):
+            yield _Candidate(path, table)
+
+
+def _tensors(table: Mapping[Value, Value]) -> dict[str, StoredTensor]:
+    """Return the weights in a dict: tensors by names, but no losses or counters beside them."""
+    return {
+        key: value
+        for key, value in table.items()
+        if isinstance(key, str)
+        and isinstance(value, StoredTensor)
+        and not (value.shape in ((), (1,)) and _is_fact(key))
+    }
+
+
+def _is_fact(key: str) -> bool:
+    return training_figures.is_figure(key) or key in _COUNTERS
+
+
+def _is_optimizer(table: Mapping[Value, Value]) -> bool:
+    return "param_groups" in table
+
+
+def _is_module(record: BuiltObject) -> bool:
+    return isinstance(record.state, dict) and record.state.keys() >= _MODULE_TABLES
+
+
+# Choosing ------------------------------------------------------------------------------------------------------------
+
+
+def _choose(found: list[_Candidate], root: Mapping[Value, Value]) -> tuple[_Candidate, list[str]]:
+    if not found:
+        names = ", ".join(shown(key) for key in list(root)[:_MAX_NAMED] if isinstance(key, str))
+        raise _no_model(f"The file holds a dict without a model or its weights in it (it has {names or 'no names'}).")
+    notes: list[str] = []
+    plain = [candidate for candidate in found if not _AVERAGES.search(".".join(candidate.path))]
+    if plain and len(plain) < len(found):
+        averages = ", ".join(one.shown for one in found if one not in plain)
+        notes.append(f"Averaged weights are in the file besides, and were left out: {averages}.")
+        found = plain
+    whole = [candidate for candidate in found if isinstance(candidate.value, BuiltObject)]
+    if len(whole) == 1 and len(found) > 1 and all(_belongs(one, whole[0].value) for one in found):
+        found = whole
+    if len(found) > 1:
+        raise _several(found)
+    return found[0], notes
+
+
+def _belongs(candidate: _Candidate, model: Value) -> bool:
+    """Return whether a candidate is the model itself, or a state dict of the very same tensors."""
+    if candidate.value is model or isinstance(candidate.value, BuiltObject):
+        return candidate.value is model
+    own = {(tensor.storage, tensor.offset) for tensor in _tensors(candidate.value).values()}
+    return own == {(tensor.storage, tensor.offset) for tensor in _inside(model, _MAX_ENTRIES)}
+
+
+def _inside(model: Value, left: int) -> Iterator[StoredTensor]:
+    waiting: list[Value] = [model]
+    seen: set[int] = set()
+    while waiting and len(seen) < left:
+        record = waiting.pop()
+        if id(record) in seen or not isinstance(record, BuiltObject) or not _is_module(record):
+            continue
+        seen.add(id(record))
+        for tables in ("_parameters", "_buffers", "_modules"):
+            values = list(record.state[tables].values()) if isinstance(record.state[tables], dict) else []
+            yield from (value for value in values if isinstance(value, StoredTensor))
+            waiting += [value for value in values if isinstance(value, BuiltObject)]
+
+
+def _several(found: list[_Candidate]) -> Refused:
+    named = ", ".join(one.shown for one in found[:_MAX_NAMED]) + (", …" if len(found) > _MAX_NAMED else "")
+    # Nobody is told to load what executes code: a whole module is saved anew where it was made.
+    first = found[0].shown
+    if any(isinstance(one.value, BuiltObject) for one in found):
+        hint = f"Where the checkpoint was made, save one of its models: torch.save(checkpoint{first}, 'one.pt')"
+    else:
+        loaded = f"torch.load('model.pt', map_location='cpu', weights_only=True){first}"
+        hint = f"Save one of them: torch.save({loaded}, 'one.pt')"
+    message = f"The checkpoint holds {len(found)} models, and nothing tells which one is meant: {named}."
+    return Refused("several-models", message, hint)
+
+
+# Keys ----------------------------------------------------------------------------------------------------------------
+
+
+def plain_keys(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTensor], list[str]]:
+    """Return a state dict without what wrappers put before its keys, and notes on what was left out.
+
+    Raises:
+        Refused: `duplicate-tensor`, two keys became the same.
+    """
+    notes: list[str] = []
+    kept = {_INSIDE.sub(r"\1", key).replace("..", ".").lstrip("."): tensor for key, tensor in tensors.items()}
+    if len(kept) != len(tensors):
+        raise Refused("duplicate-tensor", "The state dict has a tensor twice, compiled and not.", _SAVE_STATE)
+    while True:
+        losses = [key for key in kept if key.startswith(_OF_LOSSES)]
+        others = [key for key in kept if key not in losses]
+        prefix = next((one for one in PREFIXES if others and all(key.startswith(one) for key in others)), None)
+        if prefix is None:
+            return kept, notes
+        if losses:
+            notes.append(f"Tensors of the loss were left out: {', '.join(map(shown, losses[:_MAX_NAMED]))}.")
+        if prefix != "module.":
+            notes.append(f"All keys began with {shown(prefix)}, which was taken away.")
+        kept = {key.removeprefix(prefix): kept[key] for key in others}
+
+
+# Refusing ------------------------------------------------------------------------------------------------------------
+
+_SAVE_STATE: Final = "Save the weights alone: torch.save(model.state_dict(), 'model.pt')"
+
+
+def _described(value: Value) -> str:
+    if isinstance(value, BuiltObject) and isinstance(value.type, Global):
+        return f"an object of {shown(value.type.dotted)}"
+    if isinstance(value, StoredTensor):
+        return f"one tensor of the shape {shown(value.shape)}"
+    return quoted(value)
+
+
+def _no_model(message: str) -> Refused:
+    return Refused("no-model", message, f"{_SAVE_STATE}; or with its architecture: {PACK_COMMAND}")

@@ -1,0 +1,171 @@
+"""Operators of a trace that the safe form writes in another way than by one function of its own; part of `nodes`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from layerscope.models.formats.torchscript.calls import Constant, Own, TracedCall, Value, unknown
+from layerscope.models.formats.torchscript.layer_calls import interpolation
+from layerscope.models.formats.torchscript.operators import DTYPES, OPERATORS, PADDING, UPSAMPLING
+from layerscope.models.safe_form.graph_nodes import DType
+from layerscope.models.safe_form.safetensors_file import shown
+
+if TYPE_CHECKING:
+    from layerscope.models.formats.torchscript.nodes import Writer
+
+_END: Final = 2**62
+"""What a slice to the end ends at, or beyond."""
+
+
+def as_number(value: Value) -> Value:
+    """Return a constant of one number as that number, and anything else as it is."""
+    return value.number if isinstance(value, Constant) and value.number is not None else value
+
+
+def dtype_of(value: Value) -> DType | None:
+    """Return a dtype by the number that a trace has for it.
+
+    Raises:
+        Refused: `unknown-operator`.
+    """
+    if value is None:
+        return None
+    if type(value) is not int or value not in DTYPES:
+        raise unknown("to", f" with dtype={shown(value) if isinstance(value, int) else '?'}")
+    return DType(DTYPES[value])
+
+
+def _convolution(writer: Writer, call: TracedCall) -> Any:
+    arguments = call.arguments
+    names = ["weight", "bias", "stride", "padding", "dilation", "groups"]
+    if turned := arguments.get("transposed", False):
+        names.append("output_padding")
+    kwargs = {name: writer.value(arguments[name]) for name in names if arguments[name] is not None}
+    axes = len(arguments["stride"]) if isinstance(arguments["stride"], list) else 0
+    if axes not in (1, 2, 3):
+        raise unknown(call.operator, f" on {axes} axes")
+    target = f"functional.conv{'_transpose' if turned else ''}{axes}d"
+    return writer.node("function", target, (writer.value(call.first),), **kwargs)
+
+
+def _batch_norm(writer: Writer, call: TracedCall) -> Any:
+    arguments = dict(call.arguments)
+    for name in ("training", "use_input_stats"):
+        if arguments.get(name) and arguments["running_mean"] is not None:
+            arguments[name] = False  # traced in training
+    operator = OPERATORS[call.operator]
+    return writer.function(TracedCall(call.operator, arguments), operator)
+
+
+def _without_dropout(writer: Writer, call: TracedCall) -> Any:
+    return writer.value(call.first)
+
+
+def _attention(writer: Writer, call: TracedCall) -> Any:
+    return writer.function(TracedCall(call.operator, {**call.arguments, "dropout_p": 0.0}), OPERATORS[call.operator])
+
+
+def _pooled_maximum(writer: Writer, call: TracedCall) -> Any:
+    target = OPERATORS[call.operator].target
+    args = (writer.value(call.first), writer.value(call.arguments["output_size"]))
+    return writer.node("function", target, args, return_indices=True)
+
+
+def _pad(writer: Writer, call: TracedCall) -> Any:
+    mode = PADDING.get(call.operator, call.arguments.get("mode"))
+    value = call.arguments.get("value")
+    kwargs = {"value": value} if mode == "constant" and value else {}
+    args = (writer.value(call.first), writer.value(call.arguments["pad"]))
+    return writer.node("function", "functional.pad", args, mode=writer.value(mode), **kwargs)
+
+
+def _upsample(writer: Writer, call: TracedCall) -> Any:
+    kwargs = {name: writer.value(value) for name, value in interpolation(call).items() if value is not None}
+    return writer.node("function", "functional.interpolate", (writer.value(call.first),), **kwargs)
+
+
+def _slice(writer: Writer, call: TracedCall) -> Any:
+    start, end, step = (call.arguments[name] for name in ("start", "end", "step"))
+    bounds = (
+        None if start == 0 else start,
+        None if isinstance(end, int) and end > _END else end,
+        None if step == 1 else step,
+    )
+    if bounds == (None, None, None):
+        return writer.value(call.first)
+    return _getitem(writer, call, slice(*(writer.value(bound) for bound in bounds)), call.arguments["dim"])
+
+
+def _getitem(writer: Writer, call: TracedCall, index: slice, axis: Value) -> Any:
+    if type(axis) is not int or abs(axis) > 8:
+        raise unknown(call.operator, " on an axis that is not fixed")
+    whole = slice(None, None, None)
+    where = (*[whole] * axis, index) if axis >= 0 else (..., index, *[whole] * (-axis - 1))
+    return writer.node("function", "operator.getitem", (writer.value(call.first), where))
+
+
+def _index(writer: Writer, call: TracedCall) -> Any:
+    indices = call.arguments["indices"]
+    if not isinstance(indices, list):
+        raise unknown(call.operator)
+    where = tuple(slice(None, None, None) if index is None else writer.value(index) for index in indices)
+    return writer.node("function", "operator.getitem", (writer.value(call.first), where))
+
+
+def _fill(writer: Writer, call: TracedCall) -> Any:
+    if not call.in_place:
+        raise unknown(call.operator)
+    emptied = writer.node("method", "mul_", (writer.value(call.first), 0))
+    value = as_number(call.arguments.get("value", 0))
+    return writer.node("method", "add_", (emptied, writer.value(value))) if value != 0 else emptied
+
+
+def _masked_fill(writer: Writer, call: TracedCall) -> Any:
+    if call.in_place:
+        raise unknown(call.operator)
+    given, mask, value = (as_number(item) for item in call.arguments.values())
+    return writer.node("function", "torch.where", (writer.value(mask), writer.value(value), writer.value(given)))
+
+
+def _subtracted_from(writer: Writer, call: TracedCall) -> Any:
+    if call.arguments["alpha"] != 1:
+        raise unknown(call.operator, " with alpha")
+    args = (writer.value(as_number(call.arguments["other"])), writer.value(call.first))
+    return writer.node("function", "operator.sub", args)
+
+
+def _reciprocal(writer: Writer, call: TracedCall) -> Any:
+    return writer.node("function", "operator.truediv", (1, writer.value(call.first)))
+
+
+def _to(writer: Writer, call: TracedCall) -> Any:
+    given, *rest = (value for key, value in call.arguments.items() if key.isdigit())
+    wanted = call.arguments.get("dtype", next((value for value in rest if type(value) is int), None))
+    if any(isinstance(value, TracedCall | Own | Constant) for value in rest):
+        return writer.node("method", "type_as", (writer.value(given), writer.value(rest[0])))
+    return (
+        writer.value(given) if wanted is None else writer.node("method", "to", (writer.value(given), dtype_of(wanted)))
+    )
+
+
+SPECIAL: Final[Mapping[str, Callable[[Writer, TracedCall], Any]]] = {
+    "convolution": _convolution,
+    "batch_norm": _batch_norm,
+    "instance_norm": _batch_norm,
+    "dropout": _without_dropout,
+    "scaled_dot_product_attention": _attention,
+    "adaptive_max_pool1d": _pooled_maximum,
+    "adaptive_max_pool2d": _pooled_maximum,
+    "pad": _pad,
+    **dict.fromkeys(PADDING, _pad),
+    **dict.fromkeys(UPSAMPLING, _upsample),
+    "slice": _slice,
+    "index": _index,
+    "fill": _fill,
+    "masked_fill": _masked_fill,
+    "rsub": _subtracted_from,
+    "reciprocal": _reciprocal,
+    "to": _to,
+}
+"""By the operator, or by the target that its table gives it."""

@@ -1,0 +1,34 @@
+"""What `layerscope inspect` tells of a model file."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from layerscope.schemas.manifests import Refusal
+
+
+class InspectedLayer(BaseModel):
+    """One layer of the model in a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    type: str
+    parameters: int = Field(description="its own; tied ones count where they come first")
+
+
+class Inspection(BaseModel):
+    """A model file: what it is, what is in it, and whether it would be admitted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    size: int = Field(description="bytes")
+    format: str
+    architecture: str = ""
+    parameters: int | None = Field(default=None, description="shared ones once")
+    layers: tuple[InspectedLayer, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), description="what would be left out, or was settled by a rule")
+    training: dict[str, int | float | tuple[float, ...]] = Field(default_factory=dict)
+    foreign: tuple[str, ...] = Field(default=(), description="names of objects that are no tensors, in a pickle; inert")
+    refusal: Refusal | None = Field(default=None, description="null: it would be admitted")

@@ -1,0 +1,158 @@
+"""Answers that were given before, and the token of the index's present state: Redis, or a dictionary in this process.
+
+A token stands for the rows as they are: `index` makes a new one whenever it has written, and whoever caches puts it
+into the key. So nothing is ever removed by hand, and what was found in an older state is asked for by nobody. Tokens
+are random: a cache that was lost and comes back empty cannot bring an old state back.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from layerscope.schemas.errors import Unavailable
+
+SECONDS: Final = 600.0
+ANSWER_SECONDS: Final = 0.5
+PAUSE_SECONDS: Final = 1.0
+HELD_SECONDS: Final = 0.05
+ENTRIES: Final = 4_096
+PREFIX: Final = "layerscope:"
+GENERATION: Final = "layerscope:generation"
+
+_log = logging.getLogger(__name__)
+
+
+class Cache(Protocol):
+    """Bytes by key, for a while. A reader never fails for it: where the cache is down there is simply nothing in it."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the value of `key`; None where there is none, or the cache is down."""
+
+    async def set(self, key: str, value: bytes, seconds: float = SECONDS) -> None:
+        """Keep a value for at most `seconds`."""
+
+    async def generation(self) -> str | None:
+        """Return the token of the index's present state; None while that cannot be known, and nothing may be reused."""
+
+    async def bump(self) -> None:
+        """Make a new token: the index has changed.
+
+        Raises:
+            Unavailable: the cache does not answer, so that readers might go on with the old token.
+        """
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+
+
+class MemoryCache:
+    """The cache of one process: the values used last, up to a number of them; safe in threads."""
+
+    def __init__(self, entries: int = ENTRIES) -> None:
+        self._entries = entries
+        self._kept: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._generation = secrets.token_hex(16)
+        self._lock = threading.Lock()
+
+    async def get(self, key: str) -> bytes | None:
+        with self._lock:
+            until, value = self._kept.get(key, (0.0, b""))
+            if until <= time.monotonic():
+                self._kept.pop(key, None)
+                return None
+            self._kept.move_to_end(key)
+            return value
+
+    async def set(self, key: str, value: bytes, seconds: float = SECONDS) -> None:
+        with self._lock:
+            self._kept[key] = (time.monotonic() + seconds, value)
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._entries:
+                self._kept.popitem(last=False)
+
+    async def generation(self) -> str | None:
+        return self._generation
+
+    async def bump(self) -> None:
+        self._generation = secrets.token_hex(16)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class RedisCache:
+    """The cache of all processes; connects on first use. One object serves one event loop.
+
+    The server should keep nothing on disk: a restored snapshot would bring back a token with the answers of its time.
+    """
+
+    def __init__(self, url: str) -> None:
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        self._redis = Redis.from_url(
+            url,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 1),  # a connection from before the server's restart is replaced
+        )
+        self._down_until = 0.0
+        self._is_down = False
+        self._held: tuple[float, str] = (0.0, "")
+
+    async def get(self, key: str) -> bytes | None:
+        return await self._asked(lambda: self._redis.get(PREFIX + key))
+
+    async def set(self, key: str, value: bytes, seconds: float = SECONDS) -> None:
+        await self._asked(lambda: self._redis.set(PREFIX + key, value, px=max(1, int(seconds * 1000))))
+
+    async def generation(self) -> str | None:
+        until, token = self._held
+        if time.monotonic() < until:
+            return token
+        found = await self._asked(lambda: self._redis.get(GENERATION))
+        if found is None and not self._is_down:
+            await self._asked(lambda: self._redis.set(GENERATION, secrets.token_hex(16), nx=True))
+            found = await self._asked(lambda: self._redis.get(GENERATION))
+        if found is None:
+            return None
+        self._held = (time.monotonic() + HELD_SECONDS, found.decode())
+        return self._held[1]
+
+    async def bump(self) -> None:
+        from redis.exceptions import RedisError
+
+        try:
+            await self._redis.set(GENERATION, secrets.token_hex(16))
+        except RedisError as error:
+            raise Unavailable(f"the cache does not answer: {type(error).__name__}") from error
+        self._held = (0.0, "")
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _asked(self, command: Callable[[], Awaitable[object]]) -> bytes | None:
+        """Return the server's answer; None while it is down, which is found out once a pause and logged once."""
+        from redis.exceptions import RedisError
+
+        if time.monotonic() < self._down_until:
+            return None
+        try:
+            answer = await command()
+        except RedisError as error:
+            self._down_until = time.monotonic() + PAUSE_SECONDS
+            if not self._is_down:
+                self._is_down = True
+                _log.warning("the cache does not answer, and is done without: %s", type(error).__name__)
+            return None
+        if self._is_down:
+            self._is_down = False
+            _log.info("the cache answers again")
+        return answer if isinstance(answer, bytes) else None

@@ -1,0 +1,141 @@
+"""Where each model version stands: what the bucket says of its upload and products, and what the index should say then.
+
+`index` writes it, `query` shows it, and `replay` compares the two by fingerprint, which needs no more than a listing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from layerscope.schemas import keys
+from layerscope.schemas.addresses import Facts, address_of, manifest_key
+from layerscope.schemas.digests import digest
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import Failure, Manifest, Refusal, UploadRecord
+from layerscope.schemas.products import Product, declared_products
+from layerscope.schemas.queries import ProductState
+from layerscope.stores import product_store, uploads
+from layerscope.stores.index_rows import CatalogueRow
+from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.uploads import Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one product of a model came to; `manifest` is there when it is complete, or refused in its own right."""
+
+    state: ProductState
+    manifest: Manifest | None = None
+    refusal: Refusal | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a model version stands: its upload, what that came to, and the outcome of each product."""
+
+    upload: Upload
+    record: UploadRecord | None
+    failure: Failure | None
+    facts: Facts | None
+    outcomes: Mapping[str, Outcome]
+
+    @property
+    def state(self) -> ProductState:
+        """Return the state of the whole: computing while anything is, then failed if anything did, else complete."""
+        if self.record is None:
+            return "failed" if self.failure else "computing"
+        if self.record.state == "refused":
+            return "refused"
+        states = {one.state for one in self.outcomes.values()}
+        return "computing" if "computing" in states else "failed" if "failed" in states else "complete"
+
+
+def standing(store: ObjectStore, identity: Identity) -> Standing | None:
+    """Return where a model version stands; None where there is no upload of that name."""
+    upload = uploads.current(store, identity)
+    if upload is None:
+        return None
+    record = uploads.record(store, upload)
+    if record is None:
+        return Standing(upload, None, product_store.failure(store, upload.record_key), None, {})
+    if record.content is None:
+        return Standing(upload, record, None, None, {})
+    facts = uploads.facts(store, record)
+    outcomes: dict[str, Outcome] = {}
+    for product in declared_products():
+        outcomes[product.declared.name] = _outcome(store, product, facts, outcomes)
+    return Standing(upload, record, None, facts, outcomes)
+
+
+def _outcome(store: ObjectStore, product: type[Product], facts: Facts, earlier: Mapping[str, Outcome]) -> Outcome:
+    found = product_store.manifest(store, product, facts)
+    if found is not None:
+        return Outcome(found.state, manifest=found, refusal=found.refusal)
+    for one in product.declared.inputs:
+        if earlier[one.declared.name].state == "refused":
+            message = f"It is made from {one.declared.name}, which this model cannot have."
+            return Outcome("refused", refusal=Refusal(code="refused-input", message=message))
+        if earlier[one.declared.name].state == "failed":
+            return Outcome("failed", failure=earlier[one.declared.name].failure)
+    failed = product_store.failure(store, manifest_key(product, facts))
+    return Outcome("failed", failure=failed) if failed else Outcome("computing")
+
+
+def fingerprint(upload: Upload, facts: Facts | None, listed: Collection[str]) -> str:
+    """Return a digest of everything that a model's rows depend on.
+
+    Args:
+        upload: the current upload.
+        facts: of its admitted content; None where it is not admitted.
+        listed: the keys that exist in the bucket of products; those of this model are enough.
+    """
+    places = {"upload": upload.record_key}
+    if facts is not None:
+        places |= {one.declared.name: manifest_key(one, facts) for one in declared_products()}
+    exist = {name: [key, key in listed, keys.failure(key) in listed] for name, key in places.items()}
+    return digest({"key": upload.key, "modified": upload.modified.isoformat(), "outcomes": exist})
+
+
+def present_fingerprint(store: ObjectStore, identity: Identity) -> str | None:
+    """Return the fingerprint of a model version as the bucket has it now; None where there is no such upload."""
+    listed = listing(store, identity)
+    upload = uploads.current(store, identity)
+    if upload is None:
+        return None
+    record = uploads.record(store, upload)
+    return fingerprint(upload, uploads.facts(store, record) if record and record.content else None, listed)
+
+
+def listing(store: ObjectStore, identity: Identity) -> set[str]:
+    """Return the keys in the bucket of products that `fingerprint` asks for."""
+    prefixes = (keys.uploads_of(identity), keys.manifests_of(identity))
+    return {one.key for prefix in prefixes for one in store.list(keys.PRODUCTS, prefix)}
+
+
+def stale(
+    lines: Iterable[CatalogueRow],
+    current: Mapping[Identity, Upload],
+    facts: Mapping[Identity, Facts | None],
+    listed: Collection[str],
+) -> Iterator[Identity]:
+    """Yield the model versions whose catalogue row is not what the bucket says, or is there without an upload."""
+    present = {line.subject: line.fingerprint for line in lines}
+    for identity, upload in current.items():
+        if present.pop(identity.subject, None) != fingerprint(upload, facts.get(identity), listed):
+            yield identity
+    yield from (Identity.parse(subject) for subject in present)
+
+
+def vectors_from(facts: Facts, vectors: type[Product], test_accuracy: float | None) -> str:
+    """Return a digest of what a model's layer rows are made from."""
+    return digest({"content": facts.content, "address": address_of(vectors, facts), "test_accuracy": test_accuracy})
+
+
+def uid(identity: Identity, address: str, position: int) -> str:
+    """Return the key of the row of a model's layer, counted in the order of the forward pass from 0.
+
+    The address of the layer vectors is part of it, so that a row of an earlier upload is never taken for a present one.
+    """
+    return f"{identity.subject}#{address}#{position:05d}"

@@ -1,0 +1,128 @@
+"""What the index holds: one row for each layer and metric, and one for each model version, the catalogue.
+
+A collection holds one metric over one probe set, so that a search is an inner product of vectors that may be compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from layerscope.schemas.manifests import Refusal
+from layerscope.schemas.queries import ProductState
+
+Vector = npt.NDArray[np.float32]
+
+CATALOGUE: Final = "models_r1"
+COLLECTION: Final = re.compile(r"[a-z][a-z_]{0,40}_[0-9a-f]{16}_r[0-9]{1,9}")
+UNFINISHED: Final = ""
+NORM_TOLERANCE: Final = 1e-4
+SCORE_DIGITS: Final = 6
+MAX_DIMENSION: Final = 32_768  # of a Milvus server
+NAME_BYTES: Final = 256
+LAYER_BYTES: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One layer in one collection: `uid` tells it from every other, `vector` is float32 (d,) of length one."""
+
+    uid: str
+    subject: str
+    layer: str
+    layer_index: int
+    test_accuracy: float | None
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueRow:
+    """One model version; `vectors` names what its layer rows are made from, `fingerprint` all that is told of it."""
+
+    subject: str
+    state: ProductState
+    uploaded: str
+    content: str | None
+    test_accuracy: float | None
+    refusal: Refusal | None
+    vectors: str
+    rows: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowMatch:
+    """A row that was found, and the inner product of its vector with the one asked for, to six digits."""
+
+    subject: str
+    layer: str
+    score: float
+    test_accuracy: float | None
+
+
+def collection_name(metric: str, probe: str, recipe: int) -> str:
+    """Return the collection of a metric, as one recipe of the layer vectors has it, over the probe set `probe`."""
+    return f"{metric}_{probe[:16]}_r{recipe}"
+
+
+def check(subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> None:
+    """Raise ValueError where a row of `subject` cannot be stored as it is."""
+    _check_name(subject, NAME_BYTES)
+    for collection, group in rows.items():
+        if not COLLECTION.fullmatch(collection):
+            raise ValueError(f"{collection!r} is no name of a collection")
+        if len({row.uid for row in group}) < len(group):
+            raise ValueError(f"two rows for {collection} have the same uid")
+        for row in group:
+            if row.subject != subject:
+                raise ValueError(f"a row of {row.subject} among those of {subject}")
+            _check_name(row.uid, NAME_BYTES)
+            _check_name(row.layer, LAYER_BYTES)
+            if row.test_accuracy is not None:
+                accuracy(row.test_accuracy)
+        if group:
+            unit_rows(np.stack([row.vector for row in group]))
+
+
+def accuracy(share: float) -> float:
+    """Return a share of right answers; raise ValueError where it cannot be one."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"{share} is no accuracy")
+    return share
+
+
+def unit_rows(vectors: Vector) -> Vector:
+    """Return `vectors` (q, d) as contiguous float32.
+
+    Raises:
+        ValueError: one is not finite or not of length one, or has more numbers than a row can hold.
+    """
+    if vectors.ndim != 2 or not 2 <= vectors.shape[1] <= MAX_DIMENSION:
+        raise ValueError(f"vectors of shape {vectors.shape}; a row has 2 to {MAX_DIMENSION} numbers")
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if not np.all(np.abs(norms - 1) < NORM_TOLERANCE):  # a NaN is not
+        raise ValueError("a vector is not finite, or not of length one")
+    return np.ascontiguousarray(vectors, np.float32)
+
+
+def best(found: Iterable[RowMatch], k: int) -> list[RowMatch]:
+    """Return the `k` matches of highest score, ties by subject and layer.
+
+    Scores are cut to the digits that every adapter computes alike; otherwise the last bit would decide between equals.
+    """
+    cut = [RowMatch(one.subject, one.layer, _score(one.score), one.test_accuracy) for one in found]
+    return sorted(cut, key=lambda one: (-one.score, one.subject, one.layer))[:k]
+
+
+def _score(inner_product: float) -> float:
+    return min(1.0, max(-1.0, round(inner_product, SCORE_DIGITS))) + 0.0  # no minus zero
+
+
+def _check_name(text: str, limit: int) -> None:
+    if not 0 < len(text.encode()) <= limit or "\0" in text:
+        raise ValueError(f"{text[:80]!r} cannot be stored: a name has 1 to {limit} bytes of UTF-8")

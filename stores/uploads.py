@@ -1,0 +1,134 @@
+"""What lies in the bucket `models`, and what each upload came to: where every function looks before it believes an event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from layerscope.schemas import keys
+from layerscope.schemas.addresses import Facts
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.errors import Changed, Ignored, NotFound, Refused
+from layerscope.schemas.identity import Identity, KeyRefused, identify
+from layerscope.schemas.manifests import UploadRecord
+from layerscope.stores import datasets
+from layerscope.stores.object_store import Object, ObjectStore
+
+SIDECAR_LIMIT: Final = 16 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The object that is current for an identity: of several keys the newest, ties by key; with what lies beside it."""
+
+    identity: Identity
+    key: str
+    etag: str
+    size: int
+    modified: datetime
+    beside: dict[str, Object] = field(default_factory=dict)
+
+    @property
+    def sidecars(self) -> dict[str, str]:
+        """Return the ETag of each sidecar, by its kind."""
+        return {kind: one.etag for kind, one in self.beside.items()}
+
+    @property
+    def record_key(self) -> str:
+        """Return where it is, or should be, written what this upload came to."""
+        return keys.upload_record(self.identity, UploadRecord.RECIPE, self.etag, self.sidecars)
+
+
+def by_identity(objects: Iterable[Object]) -> tuple[dict[Identity, Upload], list[Object]]:
+    """Sort the objects of the bucket `models` into current uploads, and those whose keys break the rule."""
+    models: dict[Identity, Object] = {}
+    sidecars: dict[Identity, dict[str, Object]] = {}
+    refused = []
+    for one in objects:
+        try:
+            named = identify(one.key)
+        except KeyRefused:
+            refused.append(one)
+            continue
+        if named.sidecar:
+            beside = sidecars.setdefault(named.identity, {})
+            beside[named.sidecar] = _newer(beside.get(named.sidecar), one)
+        else:
+            models[named.identity] = _newer(models.get(named.identity), one)
+    uploads = {
+        identity: Upload(identity, one.key, one.etag, one.size, one.modified, sidecars.get(identity, {}))
+        for identity, one in models.items()
+    }
+    return uploads, refused
+
+
+def _newer(known: Object | None, other: Object) -> Object:
+    return other if known is None or (known.modified, known.key) < (other.modified, other.key) else known
+
+
+def current(store: ObjectStore, identity: Identity) -> Upload | None:
+    """Return the upload that the live objects make current for `identity`; None where there is none."""
+    listed = [one for prefix in keys.upload_prefixes(identity) for one in store.list(keys.MODELS, prefix)]
+    return by_identity(listed)[0].get(identity)
+
+
+def record(store: ObjectStore, upload: Upload) -> UploadRecord | None:
+    """Return what this upload came to; None while it has not been read by the present code."""
+    try:
+        return UploadRecord.from_bytes(store.get(keys.PRODUCTS, upload.record_key))
+    except NotFound:
+        return None
+
+
+def facts(store: ObjectStore, admitted: UploadRecord) -> Facts:
+    """Return all that the addresses of an admitted upload's products depend on."""
+    if admitted.content is None:
+        raise ValueError(f"the upload {admitted.identity.subject} was refused, and has no products")
+    return facts_with(admitted, admitted.content, datasets.describe(store, admitted.dataset))
+
+
+def facts_with(admitted: UploadRecord, content: str, description: DatasetDescription | None) -> Facts:
+    """Return the same where the dataset's description is known; the figures found in the file count as a sidecar."""
+    found = {"checkpoint": admitted.training} if admitted.training else {}
+    return Facts(admitted.identity, content, description, admitted.sidecars | found)
+
+
+def sidecars(store: ObjectStore, facts: Facts, kinds: Iterable[str]) -> dict[str, bytes]:
+    """Return the content of those sidecars that the facts name, by kind.
+
+    Raises:
+        Refused: there is none of these kinds (`no-history`), or one is too large (`history-too-large`).
+        Ignored: one of them has changed meanwhile.
+    """
+    subject, wanted = facts.identity.subject, [kind for kind in kinds if kind in facts.sidecars]
+    if not wanted:
+        raise Refused(
+            "no-history",
+            f"Nothing beside {subject} tells how it was trained.",
+            f'layerscope.upload(model, "{subject}", history={{"train_loss": [0.9, 0.4], "test_accuracy": [0.7, 0.9]}})',
+        )
+    upload = current(store, facts.identity)
+    beside = upload.beside if upload else {}
+    return {
+        kind: store.get(keys.PRODUCTS, keys.blob(facts.sidecars[kind]))
+        if kind == "checkpoint"
+        else _content(store, beside.get(kind), facts.sidecars[kind])
+        for kind in wanted
+    }
+
+
+def _content(store: ObjectStore, sidecar: Object | None, etag: str) -> bytes:
+    if sidecar is None or sidecar.etag != etag:
+        raise Ignored("a file beside the model was superseded; its event will bring this one back")
+    if sidecar.size > SIDECAR_LIMIT:
+        raise Refused(
+            "history-too-large",
+            f"{sidecar.key} has {sidecar.size:,} bytes; what was logged in training may have {SIDECAR_LIMIT:,}.",
+            "log once an epoch, or export only the losses and accuracies",
+        )
+    try:
+        return store.get(keys.MODELS, sidecar.key, etag=etag)
+    except (Changed, NotFound) as error:
+        raise Ignored(f"{sidecar.key} was superseded while it was read") from error

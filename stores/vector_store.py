@@ -1,0 +1,303 @@
+"""Where layers are found by likeness, and models are listed: Milvus, a server or a Lite file.
+
+Only `index` writes here, and all of it can be made again from the bucket. `functions/numpy_store.py` is the same in
+memory, and says in tests what Milvus has to answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import numpy as np
+
+from layerscope.schemas.errors import Unavailable
+from layerscope.stores import milvus_entities as written
+from layerscope.stores.index_rows import (
+    CATALOGUE,
+    COLLECTION,
+    UNFINISHED,
+    CatalogueRow,
+    LayerRow,
+    RowMatch,
+    Vector,
+    best,
+    check,
+    unit_rows,
+)
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+T = TypeVar("T")
+Found = list[list[dict[str, Any]]]
+
+READ_SECONDS: Final = 5.0
+WRITE_SECONDS: Final = 30.0
+BATCH_BYTES: Final = 16 * 1024 * 1024  # a server takes 64 MB at once
+MOST_ROWS: Final = 16_384  # that a server answers with
+# Channels to one address otherwise share how long they wait before they try it again, up to two minutes.
+CHANNEL: Final = {
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1_000,
+}
+NO_COLLECTION: Final = 100
+NOT_LOADED: Final = 101
+
+
+class VectorStore(Protocol):
+    """Rows by collection, and the catalogue. Every method raises `Unavailable` where the store does not answer."""
+
+    def replace(self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None) -> None:
+        """Make the rows of `subject`, over all collections, exactly `rows`, and its catalogue row `line`.
+
+        Once this returns, searches see it and a kill does not undo it. Cut short, it leaves no catalogue row that
+        claims to be finished, and the same call again puts all right.
+
+        Args:
+            rows: collection to rows; None leaves the rows as they are.
+            line: None: the subject is not in the catalogue.
+
+        Raises:
+            ValueError: a row cannot be stored: its vector is not finite or not of length one, or a name is malformed.
+        """
+
+    def search(
+        self, collection: str, vectors: Vector, *, k: int, excluding: str, min_accuracy: float | None = None
+    ) -> list[list[RowMatch]]:
+        """Return for each of `vectors` (q, d) the `k` nearest rows of subjects other than `excluding`, best first."""
+
+    def vector(self, collection: str, uid: str) -> Vector | None:
+        """Return the vector of a row; None where there is no such row."""
+
+    def line(self, subject: str) -> CatalogueRow | None:
+        """Return the catalogue row of `subject`; None where there is none."""
+
+    def catalogue(self) -> list[CatalogueRow]:
+        """Return every catalogue row, in no order."""
+
+    def close(self) -> None:
+        """Let go of the connection, or of the file."""
+
+
+class MilvusStore:
+    """A Milvus server by its URL or a Lite file by its path (`*.db`); safe in threads, connects on first use."""
+
+    def __init__(self, uri: str, token: str = "") -> None:
+        self._uri, self._token = uri, token
+        self._lock = threading.Lock()
+        self._client: MilvusClient | None = None
+        self._is_lite = False
+
+    def replace(self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None) -> None:
+        check(subject, rows or {})
+        before = self.line(subject)
+        if rows is not None:
+            if before is not None:
+                unfinished = dataclasses.replace(before, vectors=UNFINISHED, fingerprint=UNFINISHED)
+                self._write(CATALOGUE, [written.of_line(unfinished)], [])
+            self._replace_rows(subject, rows)
+        if line is not None:
+            self._write(CATALOGUE, [written.of_line(line)], [])
+        elif before is not None:
+            self._write(CATALOGUE, [], [subject])
+
+    def search(
+        self, collection: str, vectors: Vector, *, k: int, excluding: str, min_accuracy: float | None = None
+    ) -> list[list[RowMatch]]:
+        asked = unit_rows(vectors)
+        arguments = {
+            "data": list(asked),
+            "limit": min(2 * k, MOST_ROWS),  # so that among equals at the end of the list the name decides, not chance
+            "filter": written.other_than(excluding, min_accuracy),
+            "output_fields": ["subject", "layer", "has_accuracy", "test_accuracy"],
+            "anns_field": "vector",
+            "search_params": {"metric_type": "IP"},
+            "timeout": READ_SECONDS,
+        }
+        nothing: Found = [[] for _ in asked]
+        found = self._read(collection, lambda client: client.search(collection, **arguments), nothing)
+        return [best((written.to_match(hit["entity"], hit["distance"]) for hit in hits), k) for hits in found]
+
+    def vector(self, collection: str, uid: str) -> Vector | None:
+        found = self._get(collection, uid, ["vector"])
+        return np.asarray(found[0]["vector"], np.float32) if found else None
+
+    def line(self, subject: str) -> CatalogueRow | None:
+        found = self._get(CATALOGUE, subject, written.LINE_FIELDS)
+        return written.to_line(found[0]) if found else None
+
+    def catalogue(self) -> list[CatalogueRow]:
+        def read(client: MilvusClient) -> list[CatalogueRow]:
+            pages = client.query_iterator(CATALOGUE, MOST_ROWS, output_fields=written.LINE_FIELDS, timeout=READ_SECONDS)
+            try:
+                return [written.to_line(one) for page in iter(pages.next, []) for one in page]
+            finally:
+                pages.close()
+
+        return self._read(CATALOGUE, read, [])
+
+    def close(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+            if self._uri.endswith(".db"):
+                from milvus_lite.server_manager import server_manager_instance
+
+                server_manager_instance.release_server(self._uri)
+
+    def _replace_rows(self, subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> None:
+        listed = self._do(CATALOGUE, lambda client: client.list_collections(timeout=READ_SECONDS))
+        for collection in sorted({*rows, *filter(COLLECTION.fullmatch, listed)}):
+            wanted = rows.get(collection, ())
+            stale = self._uids(collection, subject) - {row.uid for row in wanted}
+            if wanted or stale:
+                self._write(collection, [written.of_row(row) for row in wanted], sorted(stale))
+
+    def _uids(self, collection: str, subject: str) -> set[str]:
+        arguments = {"filter": f"subject == {written.quoted(subject)}", "output_fields": ["uid"], "limit": MOST_ROWS}
+        return {one["uid"] for one in self._query(collection, arguments)}
+
+    def _get(self, collection: str, key: str, fields: list[str]) -> list[dict[str, Any]]:
+        # Not by `ids`: the client puts those between quotes as they are.
+        arguments = {"filter": f"uid == {written.quoted(key)}", "output_fields": fields, "limit": 1}
+        return self._query(collection, arguments)
+
+    def _query(self, collection: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        return self._read(collection, lambda client: client.query(collection, **arguments, timeout=READ_SECONDS), [])
+
+    def _write(self, collection: str, entities: list[dict[str, Any]], gone: list[str]) -> None:
+        """Upsert, then delete, then see that it lasts."""
+        if entities:
+            dimension = len(entities[0]["vector"])
+            self._do(collection, lambda client: _ensure(client, collection, dimension, indexed=not self._is_lite))
+            batch = max(1, BATCH_BYTES // (4 * dimension + 1_024))
+            for at in range(0, len(entities), batch):
+                self._upsert(collection, entities[at : at + batch])
+        if gone:
+            where = f"uid in [{', '.join(map(written.quoted, gone))}]"
+            self._do(collection, lambda client: client.delete(collection, filter=where, timeout=WRITE_SECONDS))
+        # A server has in its log what it acknowledged, and needs 3 s for a flush. Milvus Lite searches rows that are
+        # not flushed some fifty times slower.
+        if self._is_lite:
+            self._do(collection, lambda client: client.flush(collection, timeout=WRITE_SECONDS))
+
+    def _upsert(self, collection: str, entities: list[dict[str, Any]]) -> None:
+        self._do(collection, lambda client: client.upsert(collection, entities, timeout=WRITE_SECONDS))
+
+    def _read(self, collection: str, call: Callable[[MilvusClient], T], absent: T) -> T:
+        """Return what `call` reads, or `absent` where there is no such collection yet."""
+        from pymilvus import MilvusException
+
+        try:
+            return self._do(collection, call)
+        except MilvusException as error:
+            if error.code != NO_COLLECTION:
+                raise
+            return absent
+
+    def _do(self, collection: str, call: Callable[[MilvusClient], T]) -> T:
+        """Return what `call` does with the client; where the server has not loaded the collection, it does first."""
+        from pymilvus import MilvusException
+
+        client = self._connected()
+        with _faults():
+            try:
+                return call(client)
+            except MilvusException as error:
+                if error.code != NOT_LOADED:
+                    raise
+                _load(client, collection)
+                return call(client)
+
+    def _connected(self) -> MilvusClient:
+        with self._lock, _faults():
+            if self._client is None:
+                from pymilvus import MilvusClient
+
+                # What they log as errors is raised as well, or is Lite telling that it lacks a call.
+                for chatty in ("pymilvus", "grpc._server"):
+                    logging.getLogger(chatty).setLevel(logging.CRITICAL)
+                if self._uri.endswith(".db"):
+                    Path(self._uri).parent.mkdir(parents=True, exist_ok=True)
+                client = MilvusClient(
+                    self._uri, token=self._token, timeout=READ_SECONDS, dedicated=True, grpc_options=CHANNEL
+                )
+                self._is_lite = client.get_server_version().startswith("milvus_lite")  # a full server may end in -lite
+                self._client = client
+            return self._client
+
+
+def _ensure(client: MilvusClient, collection: str, dimension: int, *, indexed: bool) -> None:
+    """Make a collection that is not there.
+
+    A server searches nothing without an index, so it has the exact one. Milvus Lite does, as exactly; its index would
+    be a second copy of the vectors, and a kill while that is written leaves a file that can never be loaded again.
+    """
+    if not client.has_collection(collection, timeout=READ_SECONDS):
+        client.create_collection(
+            collection,
+            schema=_schema(collection, dimension),
+            index_params=_exact() if indexed else None,
+            consistency_level="Strong",
+            timeout=WRITE_SECONDS,
+        )
+
+
+def _load(client: MilvusClient, collection: str) -> None:
+    """Have a server search a collection again after a restart, or at all, if it was left half made."""
+    if not client.list_indexes(collection, timeout=READ_SECONDS):
+        client.create_index(collection, _exact(), timeout=WRITE_SECONDS)
+    client.load_collection(collection, timeout=WRITE_SECONDS)
+
+
+def _exact() -> Any:
+    from pymilvus import MilvusClient
+
+    index = MilvusClient.prepare_index_params()
+    index.add_index("vector", index_type="FLAT", metric_type="IP")
+    return index
+
+
+def _schema(collection: str, dimension: int) -> Any:
+    """One vector field and no nulls: all that every server can have, so `has_accuracy` stands beside the number."""
+    from pymilvus import DataType, MilvusClient
+
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    for name, limit in (written.LINE_TEXTS if collection == CATALOGUE else written.ROW_TEXTS).items():
+        schema.add_field(name, DataType.VARCHAR, is_primary=name == "uid", max_length=limit)
+    schema.add_field("rows" if collection == CATALOGUE else "layer_index", DataType.INT64)
+    schema.add_field("has_accuracy", DataType.BOOL)
+    schema.add_field("test_accuracy", DataType.DOUBLE)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+    return schema
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Tell a Milvus that does not answer, or not now, from one that was asked something wrong."""
+    import grpc
+    from pymilvus.exceptions import ConnectionConfigException, MilvusException
+
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise Unavailable(f"Milvus does not answer: {error.code().name}") from error
+    except ConnectionConfigException as error:
+        raise Unavailable(
+            "the file of the index cannot be opened: another process has it, or milvus-lite is missing"
+        ) from error
+    except MilvusException as error:
+        # The client raises subclasses for what it finds wrong itself; a server's codes from 1100 on are about requests.
+        code = error.code if isinstance(error.code, int) else 0  # a gRPC status, where retries came to an end
+        if type(error) is not MilvusException or code == NO_COLLECTION or 1100 <= code < 2000:
+            raise
+        raise Unavailable(f"Milvus cannot answer now: code {code}") from error

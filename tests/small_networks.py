@@ -1,0 +1,19 @@
+"""Models for tests, in the safe form: small, untrained, different by seed."""
+
+from __future__ import annotations
+
+import torch
+
+from layerscope.demo.networks import plain
+from layerscope.models.safe_form import pack
+from layerscope.schemas.products import declared_products
+
+PRODUCTS = {one.declared.name for one in declared_products()}
+ANALYSED = PRODUCTS - {"training_history"}
+"""What is complete of a model that nothing was uploaded beside."""
+
+
+def packed(seed: int) -> bytes:
+    """Return the demo's plain network with random weights."""
+    torch.manual_seed(seed)
+    return pack(plain())

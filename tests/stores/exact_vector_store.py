@@ -1,0 +1,73 @@
+"""The index in memory, exact and small: what `functions/vector_store.py` has to equal, row by row."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from layerscope.stores.index_rows import CatalogueRow, LayerRow, RowMatch, Vector, accuracy, best, check, unit_rows
+
+
+class NumpyStore:
+    """Rows in dictionaries, searched by one matrix product; safe in threads."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[str, LayerRow]] = {}
+        self._lines: dict[str, CatalogueRow] = {}
+        self._lock = threading.Lock()
+
+    def replace(self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None) -> None:
+        check(subject, rows or {})
+        with self._lock:
+            if rows is not None:
+                for stored in self._rows.values():
+                    for uid in [uid for uid, row in stored.items() if row.subject == subject]:
+                        del stored[uid]
+                for collection, group in rows.items():
+                    self._rows.setdefault(collection, {}).update({row.uid: row for row in group})
+            if line is None:
+                self._lines.pop(subject, None)
+            else:
+                self._lines[subject] = line
+
+    def search(
+        self, collection: str, vectors: Vector, *, k: int, excluding: str, min_accuracy: float | None = None
+    ) -> list[list[RowMatch]]:
+        asked = unit_rows(vectors)
+        with self._lock:
+            stored = list(self._rows.get(collection, {}).values())
+        rows = [row for row in stored if row.subject != excluding]
+        if min_accuracy is not None:
+            least = accuracy(min_accuracy)
+            rows = [row for row in rows if row.test_accuracy is not None and row.test_accuracy >= least]
+        if not rows:
+            return [[] for _ in asked]
+        scores = asked @ np.stack([row.vector for row in rows]).T
+        return [
+            best(
+                (
+                    RowMatch(row.subject, row.layer, float(s), row.test_accuracy)
+                    for row, s in zip(rows, line, strict=True)
+                ),
+                k,
+            )
+            for line in scores
+        ]
+
+    def vector(self, collection: str, uid: str) -> Vector | None:
+        with self._lock:
+            row = self._rows.get(collection, {}).get(uid)
+        return None if row is None else row.vector
+
+    def line(self, subject: str) -> CatalogueRow | None:
+        with self._lock:
+            return self._lines.get(subject)
+
+    def catalogue(self) -> list[CatalogueRow]:
+        with self._lock:
+            return list(self._lines.values())
+
+    def close(self) -> None:
+        """Nothing is held."""

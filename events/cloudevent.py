@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from pydantic import ValidationError
 
 from layerscope.schemas.digests import canonical_json, digest
+from layerscope.schemas.errors import InvalidEvent
 from layerscope.schemas.events import EventData, schema_name
 
 SPECVERSION: Final = "1.0"
@@ -43,8 +44,13 @@ _shown.maxstring = 80
 DataT = TypeVar("DataT", bound=EventData)
 
 
-class InvalidCloudEvent(ValueError):
-    """What arrived is no CloudEvent; `faults` lists everything that is wrong with it."""
+class InvalidCloudEvent(InvalidEvent):
+    """What arrived is not a CloudEvent; a dead letter at once.
+
+    `faults` lists everything that is wrong with it.
+    """
+
+    status = 400
 
     def __init__(self, faults: Iterable[str]) -> None:
         """Keep the faults, and say them all in one line."""
@@ -52,8 +58,8 @@ class InvalidCloudEvent(ValueError):
         super().__init__("not a CloudEvent: " + "; ".join(self.faults))
 
 
-class InvalidEventData(ValueError):
-    """The data of an event is not what its type says; the message is one line."""
+class InvalidEventData(InvalidEvent):
+    """The data of an event is not what its type says; a dead letter at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pydantic_core import from_json
 
 from layerscope.events.cloudevent import first_fault
 from layerscope.events.eventbridge import as_record, is_eventbridge
+from layerscope.schemas.errors import InvalidEvent
 from layerscope.schemas.events import ModelRemoved, ModelUploaded
 from layerscope.schemas.keys import MODELS
 
@@ -27,8 +28,8 @@ TEST_EVENT: Final = "s3:TestEvent"  # AWS sends one when a notification is set u
 _SEQUENCER = re.compile(r"[0-9A-F]{1,64}")
 
 
-class InvalidNotification(ValueError):
-    """What lies in the topic is no notification of an S3 store; the message is one line."""
+class InvalidNotification(InvalidEvent):
+    """What arrived is not a notification of an S3 store; a dead letter at once."""
 
 
 class _Part(BaseModel):

@@ -1,4 +1,7 @@
-"""`python -m layerscope.functions NAME` serves one function; LISTEN_ADDRESS says where (127.0.0.1:8080 where it says nothing)."""
+"""`python -m layerscope.functions NAME …` serves functions; LISTEN_ADDRESS says where (127.0.0.1:8080 by default).
+
+One function answers at every path, several at `/NAME` each.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,16 @@ def names() -> list[str]:
 
 
 def main() -> None:
-    """Serve the function that the command line names."""
-    if len(sys.argv) != 2 or sys.argv[1] not in names():
-        sys.exit(f"usage: python -m layerscope.functions NAME, where NAME is one of {', '.join(names())}")
+    """Serve the functions that the command line names."""
+    chosen = sys.argv[1:]
+    if not chosen or not set(chosen) <= set(names()) or len(set(chosen)) < len(chosen):
+        sys.exit(f"usage: python -m layerscope.functions NAME …, each one of {', '.join(names())}")
     try:
         settings = Settings.read(os.environ)
     except InvalidSettings as error:
         sys.exit(str(error))
-    function = importlib.import_module(f"layerscope.functions.{sys.argv[1]}.func").new()
-    serve(function, settings.listen_address, drain_seconds=settings.layerscope_limit_seconds + 5)
+    functions = [importlib.import_module(f"layerscope.functions.{name}.func").new() for name in chosen]
+    serve(*functions, address=settings.listen_address, drain_seconds=settings.drain_seconds)
 
 
 if __name__ == "__main__":

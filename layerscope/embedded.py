@@ -82,7 +82,7 @@ async def running(directory: Path, say: Callable[[str], None]) -> AsyncIterator[
         await plane.stop()
         await work
         for function in functions.values():
-            await function.stop()
+            function.stop()
         for client in clients.values():
             await client.aclose()
         services.vectors.close()
@@ -94,9 +94,9 @@ async def reading(directory: Path) -> AsyncIterator[httpx.AsyncClient]:
     services = embedded(directory)
     query = importlib.import_module("layerscope.functions.query.func").new()
     query.attach(services)
-    async with client_of(application(query)) as client:
+    async with client_of(query.handle) as client:
         yield client
-    await query.stop()
+    query.stop()
     services.vectors.close()
 
 

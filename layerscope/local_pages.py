@@ -18,11 +18,11 @@ class DirectoryQuery(QueryFunction):
         super().__init__()
         self._directory = directory
 
-    async def start(self, cfg: Mapping[str, str]) -> None:
+    def start(self, cfg: Mapping[str, str]) -> None:
         """Open the directory."""
         self.attach(embedded(self._directory), Guard(hosts=LOOPBACK))
 
 
 def run(directory: Path, port: int) -> None:
     """Answer at 127.0.0.1 until SIGTERM or Ctrl-C."""
-    serve(DirectoryQuery(directory), f"127.0.0.1:{port}", drain_seconds=5)
+    serve(DirectoryQuery(directory), address=f"127.0.0.1:{port}", drain_seconds=5)

@@ -1,17 +1,19 @@
-"""What can go wrong while an event is answered, and what each means for its delivery.
+"""What can go wrong, and what each error means for the delivery of an event.
 
-    Refused        this model or upload cannot have this product: permanent, stored as the product's outcome
-    InvalidEvent   not an event we understand: 400 or 422, a dead letter at once
-    Ignored        not ours, superseded or gone: 204, nothing to do
-    Busy           try again soon: 429
-    Unavailable    a dependency is down: 503
-    WorkFailed     the computation crashed, or passed its time or memory limit: 500, a failed attempt
-    NotFound, Changed   what the object store says of an object; never reaches a sender
+    LayerscopeError
+      Refused           this model or upload cannot have this product: permanent, stored as the product's outcome
+      NotFound          the object store has no such object; never reaches a sender
+      Changed           the object is no longer the one that was asked for; never reaches a sender
+      EventError        an event cannot be taken; `status` is what its sender is answered
+        Ignored, Busy, Unavailable, WorkFailed, BodyTooLarge, BodyLate, SenderGone, MethodNotAllowed, InvalidEvent
+          InvalidCloudEvent, InvalidEventData (`events.cloudevent`), InvalidNotification (`events.notification`)
 
-Anything else is a bug: 500. The table of statuses is in `functions/handler.py`.
+Anything else is a bug: 500. `docs/architecture.md` has the statuses as a table, generated from these classes.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class LayerscopeError(Exception):
@@ -32,33 +34,69 @@ class Refused(LayerscopeError):
         return Refused, (self.code, self.message, self.hint)
 
 
-class InvalidEvent(LayerscopeError):
-    """Not an event we understand; `status` is 400 where it is no CloudEvent, 422 where its data is not of its type."""
-
-    def __init__(self, message: str, status: int = 422) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Ignored(LayerscopeError):
-    """Nothing to do for this event: it is not ours, was superseded, or its object is gone."""
-
-
-class Busy(LayerscopeError):
-    """Too much is under way here; the sender tries again."""
-
-
-class Unavailable(LayerscopeError):
-    """A dependency does not answer; the sender tries again."""
-
-
-class WorkFailed(LayerscopeError):
-    """The computation crashed or passed a limit: a failed attempt, never a dead function."""
-
-
 class NotFound(LayerscopeError):
     """The object store has no such object."""
 
 
 class Changed(LayerscopeError):
     """The object is no longer the one that was asked for (its ETag differs)."""
+
+
+class EventError(LayerscopeError):
+    """An event cannot be taken."""
+
+    status: ClassVar[int] = 500
+
+
+class Ignored(EventError):
+    """Nothing to do: the event is not for this function, was superseded, or its object is gone."""
+
+    status = 204
+
+
+class InvalidEvent(EventError):
+    """Not an event that this function understands; a dead letter at once."""
+
+    status = 422
+
+
+class MethodNotAllowed(EventError):
+    """Events are sent by POST."""
+
+    status = 405
+
+
+class BodyLate(EventError):
+    """The body did not arrive in time; the sender tries again."""
+
+    status = 408
+
+
+class BodyTooLarge(EventError):
+    """The body is larger than an event may be; a dead letter at once."""
+
+    status = 413
+
+
+class SenderGone(EventError):
+    """The sender closed the connection before the body was complete."""
+
+    status = 400
+
+
+class Busy(EventError):
+    """Too many events are in work here, or the replica is draining; the sender tries again."""
+
+    status = 429
+
+
+class Unavailable(EventError):
+    """A dependency does not answer; the sender tries again."""
+
+    status = 503
+
+
+class WorkFailed(EventError):
+    """The computation crashed or passed a limit: a failed attempt, never a dead function."""
+
+    status = 500

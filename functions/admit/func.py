@@ -11,8 +11,9 @@ from pathlib import Path
 
 from layerscope.events.cloudevent import CloudEvent, compose, read
 from layerscope.functions.admit.reader import Given, SafeForm, to_safe_form, warm
+from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.computation import software
-from layerscope.functions.runtime.handler import EventFunction, WorkingFunction
+from layerscope.functions.runtime.handler import WorkingFunction
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas import keys
 from layerscope.schemas.digests import canonical_json, sha256

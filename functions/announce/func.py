@@ -12,10 +12,9 @@ from typing import Final
 
 from layerscope.events import http
 from layerscope.events.cloudevent import CloudEvent, compose
-from layerscope.events.notification import InvalidNotification, read_notification
-from layerscope.functions.runtime.handler import EventFunction
+from layerscope.events.notification import read_notification
+from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.services import publish
-from layerscope.schemas.errors import InvalidEvent
 from layerscope.schemas.identity import subject_of_key
 
 WEBHOOK: Final = "io.layerscope.notification.v1"
@@ -33,12 +32,12 @@ class Announce(EventFunction):
         return CloudEvent(id=digest, source="/webhook", type=WEBHOOK, datacontenttype="application/json", data=body)
 
     async def respond(self, event: CloudEvent) -> None:
-        """Announce what the notification tells, in its order."""
-        try:
-            told = read_notification(event.data or b"")
-        except InvalidNotification as error:
-            raise InvalidEvent(str(error)) from error
-        for data in told:
+        """Announce what the notification says, in its order.
+
+        Raises:
+            InvalidNotification: it is none.
+        """
+        for data in read_notification(event.data or b""):
             news = compose(data, source="/functions/announce", subject=subject_of_key(data.key))
             await publish(self.services, news)
 

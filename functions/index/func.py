@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.functions.index.wanted_rows import NO_VECTORS, layer_rows, line_of
-from layerscope.functions.runtime.handler import EventFunction
+from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import IndexUpdated
 from layerscope.schemas.identity import Identity

@@ -10,7 +10,7 @@ from typing import TypeVar
 from prometheus_client import Counter
 from pydantic import ValidationError
 
-from layerscope.functions.runtime.http_server import Scope
+from layerscope.functions.runtime.asgi import Scope
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas.digests import digest
 from layerscope.schemas.queries import Answer

@@ -11,43 +11,60 @@ from starlette.responses import JSONResponse, Response
 from layerscope.functions.query.guard import ANYBODY, SECONDS, Guard, Rejection
 from layerscope.functions.query.page_routes import error_page, wants_page
 from layerscope.functions.query.routes import Answers, application, secured
-from layerscope.functions.runtime.http_server import Receive, Scope, Send
+from layerscope.functions.runtime import func_server
+from layerscope.functions.runtime.asgi import Receive, Scope, Send
 from layerscope.functions.runtime.services import Services, connect
 from layerscope.functions.runtime.settings import Settings
+from layerscope.schemas.errors import LayerscopeError
 from layerscope.schemas.queries import ErrorAnswer
 
 
 class QueryFunction:
     """The HTTP application, as a function that `func` can start and stop."""
 
+    name = "query"
+
     def __init__(self) -> None:
-        self._answers: Answers
-        self._app = application(lambda: self._answers)
-        self._guard: Guard
+        self._answers: Answers | None = None
+        self._app = application(self._attached)
+        self._guard = ANYBODY
         self._under_way = 0
         self._draining = False
 
-    async def start(self, cfg: Mapping[str, str]) -> None:
-        """Connect to the services that the environment names."""
+    def start(self, cfg: Mapping[str, str]) -> None:
+        """Use the services that the environment names; they connect when they are first used.
+
+        Raises:
+            InvalidSettings: a variable is missing or cannot be used, or strangers could reach it and no key is set.
+        """
         settings = Settings.read(cfg)
+        func_server.configure(settings.drain_seconds)
         self.attach(connect(settings), Guard.of(settings))
 
     def attach(self, services: Services, guard: Guard = ANYBODY) -> None:
         """Use these services; a guard is for those who come over a network."""
         self._answers, self._guard = Answers(services), guard
 
-    async def stop(self) -> None:
-        """Let go of the cache; the server lets what is under way end first."""
+    def stop(self) -> None:
+        """Let go of the cache; the server has let what was in progress end."""
         self._draining = True
-        await self._answers.services.cache.close()
+        if self._answers is not None:
+            self._closing = asyncio.get_running_loop().create_task(self._answers.services.cache.close())
 
     def alive(self) -> tuple[bool, str]:
-        """Tell that the event loop turns."""
+        """Say that the event loop turns."""
         return True, "alive"
 
     def ready(self) -> tuple[bool, str]:
-        """Tell whether requests may be sent."""
-        return (False, "draining") if self._draining else (True, "ready")
+        """Say whether requests may be sent."""
+        if self._draining:
+            return False, "draining"
+        return (False, "starting") if self._answers is None else (True, "ready")
+
+    def _attached(self) -> Answers:
+        if self._answers is None:
+            raise LayerscopeError("query has no services yet: start it first")
+        return self._answers
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, within a limit of time."""
@@ -73,7 +90,7 @@ class QueryFunction:
 
     async def _look(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what may be asked; what was answered before needs no parsing."""
-        answer = None if wants_page(scope) else await self._answers.answered.again(scope)
+        answer = None if wants_page(scope) else await self._attached().answered.again(scope)
         if answer is None:
             await self._app(scope, receive, send)
         else:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from layerscope.functions.runtime.http_server import Scope
+from layerscope.functions.runtime.asgi import Scope
 from layerscope.functions.runtime.settings import InvalidSettings, Settings
 from layerscope.schemas.queries import ErrorAnswer
 

@@ -16,7 +16,7 @@ from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.page.compare_page import compare_page
 from layerscope.functions.query.page.model_page import TEXTS, model_page
 from layerscope.functions.query.page.rendering import assets, render
-from layerscope.functions.runtime.http_server import Scope
+from layerscope.functions.runtime.asgi import Scope
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products import Metric
 from layerscope.schemas.queries import ErrorAnswer, FileLink, SimilarAnswer

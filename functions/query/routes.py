@@ -19,7 +19,7 @@ from layerscope.functions.query.answers import AskedInVain
 from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.page_routes import wants_page
 from layerscope.functions.query.search import Question
-from layerscope.functions.runtime.http_server import Send
+from layerscope.functions.runtime.asgi import Send
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas.errors import Unavailable

@@ -16,7 +16,7 @@ from layerscope.events.log import LogUnavailable
 from layerscope.functions.replay.backlog import queued
 from layerscope.functions.replay.failures import read_dead_letter, record_failure
 from layerscope.functions.replay.missing import Ask, KnownOutcomes, missing
-from layerscope.functions.runtime.handler import EventFunction
+from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.services import Services, publish
 from layerscope.schemas.errors import Ignored, Unavailable
 from layerscope.schemas.events import REPLAY_LANE, EventData, ReplayFinished, ReplayStarted

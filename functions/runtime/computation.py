@@ -1,4 +1,4 @@
-"""What runs in the worker: load the model and the dataset of one product, and call its `compute`."""
+"""One computation: its inputs are gathered in the function's process, and it is performed in the worker."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from layerscope.schemas import keys
+from layerscope.schemas.addresses import Facts
 from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.errors import Ignored, Refused
 from layerscope.schemas.products import Product
-from layerscope.stores import datasets
+from layerscope.stores import datasets, product_store, uploads
+from layerscope.stores.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from layerscope.functions.runtime.services import Services  # their clients, which the worker does without
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,45 @@ class Computed:
     product: Product
     device: str
     seconds: float
+
+
+def gather(product: type[Product], maths: Callable[..., Product], facts: Facts, services: Services) -> Computation:
+    """Collect what `maths` needs to make a product of the model that `facts` name: inputs loaded, files downloaded.
+
+    Raises:
+        Ignored: a product that it stands on is not there yet, or is refused.
+        Refused: `no-dataset`, where it is to run on images.
+    """
+    declared, store = product.declared, services.store
+    given: dict[str, Any] = {one.declared.name: _input(store, one, facts) for one in declared.inputs}
+    if declared.takes_shape:
+        given["shape"] = facts.dataset.shape if facts.dataset else None
+    if declared.sidecars:
+        given["sidecars"] = uploads.sidecars(store, facts, declared.sidecars)
+    if declared.parts and facts.dataset is None:
+        raise Refused(
+            "no-dataset",
+            f"There is no dataset {facts.identity.dataset!r}, so this model cannot be run on its images.",
+            f"layerscope datasets add {facts.identity.dataset} --test test.npz --classes a,b,c",
+        )
+    model = None
+    if declared.reads_model:
+        model = services.scratch / "models" / facts.content
+        if not model.exists():
+            store.download(keys.PRODUCTS, keys.blob(facts.content), model)
+    parts: Mapping[str, Path] = {}
+    if facts.dataset is not None:
+        parts = datasets.fetch(store, facts.dataset, declared.parts, services.scratch / "datasets")
+    return Computation(maths, given, model, facts.dataset, parts, services.limits.device)
+
+
+def _input(store: ObjectStore, product: type[Product], facts: Facts) -> Product:
+    found = product_store.manifest(store, product, facts)
+    if found is None:
+        raise Ignored(f"{product.declared.name} is not there yet; its event will bring this one back")
+    if found.state == "refused":
+        raise Ignored(f"{product.declared.name} is refused, and so is what stands on it")
+    return product_store.load(store, product, found)
 
 
 def perform(computation: Computation) -> Computed:

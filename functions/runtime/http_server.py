@@ -1,80 +1,94 @@
-"""A function as a process: health, metrics, start and stop around its `handle`, as `func` gives them on a cluster."""
+"""Functions as a process: func-python's host around each, one path for each, health and metrics for all, on uvicorn.
+
+`func` serves the same objects with a server of its own; uvicorn is the faster one, and bounds what a request may be.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from layerscope.functions.runtime.asgi import Receive, Scope, Send
+from layerscope.functions.runtime.func_server import IDLE_SECONDS
 from layerscope.functions.runtime.request_head import BoundedHeads
 from layerscope.schemas.errors import LayerscopeError
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 
 class Function(Protocol):
-    """What a function's `new()` returns: what `func` expects of it."""
+    """What a function's `new()` returns: what `func` expects of it. `start` and `stop` are called, and not awaited."""
+
+    name: str
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
 
-    async def start(self, cfg: Mapping[str, str]) -> None:
-        """Make ready, given the environment."""
+    def start(self, cfg: Mapping[str, str]) -> None:
+        """Use what the environment names."""
 
-    async def stop(self) -> None:
-        """Let what is under way end."""
+    def stop(self) -> None:
+        """Take nothing new, and let go of what was used."""
 
     def alive(self) -> tuple[bool, str]:
-        """Tell whether the process works."""
+        """Say whether the process works."""
 
     def ready(self) -> tuple[bool, str]:
-        """Tell whether requests may be sent."""
+        """Say whether requests may be sent."""
 
 
-def application(function: Function) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Return the ASGI application of a function."""
+def application(*functions: Function) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """Return the ASGI application of a host: each function at `/<name>`, and one that is alone at every path."""
+    from func_python.http import ASGIApplication  # and hypercorn with it, a quarter of a second
+
+    hosts: dict[str, Any] = {one.name: ASGIApplication(one) for one in functions}
+    (alone,) = hosts.values() if len(hosts) == 1 else (None,)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(function, receive, send)
+            await _lifespan(hosts.values(), receive, send)
         elif scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
         elif scope["path"] == "/health/liveness":
-            await _tell(send, *function.alive())
+            await _report(send, {one.name: one.alive() for one in functions})
         elif scope["path"] == "/health/readiness":
-            await _tell(send, *function.ready())
+            await _report(send, {one.name: one.ready() for one in functions})
         elif scope["path"] == "/metrics":
             await _send(send, 200, CONTENT_TYPE_LATEST, generate_latest())
+        elif (host := alone or hosts.get(scope["path"].strip("/"))) is not None:
+            await host(scope, receive, send)
         else:
-            await function.handle(scope, receive, send)
+            names = ", ".join(f"/{name}" for name in hosts)
+            # 404 would be retried: to the event's sender this is an address that no retry mends
+            await _send(send, 400, "text/plain; charset=utf-8", f"events are sent to one of {names}".encode())
 
     return app
 
 
-async def _lifespan(function: Function, receive: Receive, send: Send) -> None:
+async def _lifespan(hosts: Iterable[Any], receive: Receive, send: Send) -> None:
     await receive()
     try:
-        await function.start(os.environ)
+        for host in hosts:
+            await host.on_start()
     except LayerscopeError as error:  # uvicorn logs the sentence, and ends
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return
     await send({"type": "lifespan.startup.complete"})
     await receive()
-    await function.stop()
+    for host in hosts:
+        await host.on_stop()
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _tell(send: Send, well: bool, message: str) -> None:
-    await _send(send, 200 if well else 503, "text/plain; charset=utf-8", message.encode())
+async def _report(send: Send, found: Mapping[str, tuple[bool, str]]) -> None:
+    well = all(one for one, _ in found.values())
+    lines = [message if len(found) == 1 else f"{name}: {message}" for name, (_, message) in found.items()]
+    await _send(send, 200 if well else 503, "text/plain; charset=utf-8", "\n".join(lines).encode())
 
 
 async def _send(send: Send, status: int, media_type: str, body: bytes) -> None:
@@ -83,15 +97,16 @@ async def _send(send: Send, status: int, media_type: str, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def serve(function: Function, address: str, drain_seconds: float) -> None:
-    """Serve a function at `host:port` until SIGTERM, then let what is under way end."""
+def serve(*functions: Function, address: str, drain_seconds: float) -> None:
+    """Serve functions at `host:port` until SIGTERM, then let what is in progress end."""
     host, _, port = address.rpartition(":")
+    app = application(*functions)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True, format="%(message)s")
     logging.getLogger().handlers[0].setFormatter(JsonLines())
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it has several lines for every connection that fails
     uvicorn.run(
-        application(function),
-        host=host or "127.0.0.1",
+        app,
+        host=host.strip("[]") or "127.0.0.1",
         port=int(port),
         http=BoundedHeads,
         ws="none",
@@ -99,6 +114,7 @@ def serve(function: Function, address: str, drain_seconds: float) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=int(drain_seconds),
     )
 

@@ -74,3 +74,8 @@ class Settings(LanguageModelSettings):
     layerscope_scratch: Path = Field(
         default=Path(tempfile.gettempdir()) / "layerscope", description="local folder for models and datasets in use"
     )
+
+    @property
+    def drain_seconds(self) -> float:
+        """Return how long a server waits for its calls after SIGTERM: a computation's limit, and a little."""
+        return self.layerscope_limit_seconds + 5

@@ -21,7 +21,8 @@ from layerscope.dataplane.delivery import Tally
 from layerscope.dataplane.plane import DataPlane, SubscriptionStatus
 from layerscope.dataplane.resources import load
 from layerscope.dataplane.subscribers import client_at
-from layerscope.functions.runtime.http_server import JsonLines, Receive, Scope, Send
+from layerscope.functions.runtime.asgi import Receive, Scope, Send
+from layerscope.functions.runtime.http_server import JsonLines
 from layerscope.systems import MANIFESTS
 
 logger = logging.getLogger(__name__)

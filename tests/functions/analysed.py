@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from layerscope.events.cloudevent import compose
-from layerscope.functions.runtime.handler import EventFunction
+from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Ignored
@@ -60,7 +60,7 @@ def analyse(services: Services, *given: Given) -> None:
                         await _ask(functions[name], one, ProductRequested(**_who(one.identity), product=name))
         finally:
             for function in functions.values():
-                await function.stop()
+                function.stop()
 
     asyncio.run(analysed())
 

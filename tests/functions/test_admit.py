@@ -17,7 +17,7 @@ from torch import nn
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.events.memory import MemoryLog
 from layerscope.functions.admit.func import Admit
-from layerscope.functions.runtime.handler import EventFunction
+from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.services import Limits, Services, start_worker
 from layerscope.functions.runtime.worker import Worker
 from layerscope.functions.training_history.func import new as new_history

@@ -332,7 +332,7 @@ def description(made: Services, identity: Identity) -> tuple[Description, bytes]
         who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}
         event = compose(ProductRequested(**who, product="description"), source="/tests", subject=identity.subject)
         await function.respond(event)
-        await function.stop()
+        function.stop()
 
     asyncio.run(told())
     facts = Bucket(made.store, identity).facts

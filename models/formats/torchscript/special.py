@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from layerscope.models.formats.torchscript.calls import Constant, Own, TracedCall, Value, unknown
 from layerscope.models.formats.torchscript.layer_calls import interpolation
-from layerscope.models.formats.torchscript.operators import DTYPES, OPERATORS, PADDING, UPSAMPLING
-from layerscope.models.safe_form.graph_nodes import DType
+from layerscope.models.formats.torchscript.operators import DTYPES, OPERATORS, PADDING, UPSAMPLING, TraceOperator
+from layerscope.models.safe_form.graph_nodes import DType, Operation, Ref
 from layerscope.models.safe_form.safetensors_file import shown
-
-if TYPE_CHECKING:
-    from layerscope.models.formats.torchscript.nodes import Writer
 
 _END: Final = 2**62
 """What a slice to the end ends at, or beyond."""
+
+
+class NodeWriter(Protocol):
+    """What `nodes.Writer` does for the operators here."""
+
+    def value(self, value: Value) -> Any:
+        """Return a value as the argument of a node has it."""
+
+    def node(self, operation: Operation, target: str, args: tuple[Any, ...] = (), **kwargs: Any) -> Ref:
+        """Add a node, and return its value."""
+
+    def function(self, call: TracedCall, operator: TraceOperator) -> Any:
+        """Write an operator by the function that its table names."""
 
 
 def as_number(value: Value) -> Value:
@@ -36,7 +46,7 @@ def dtype_of(value: Value) -> DType | None:
     return DType(DTYPES[value])
 
 
-def _convolution(writer: Writer, call: TracedCall) -> Any:
+def _convolution(writer: NodeWriter, call: TracedCall) -> Any:
     arguments = call.arguments
     names = ["weight", "bias", "stride", "padding", "dilation", "groups"]
     if turned := arguments.get("transposed", False):
@@ -49,7 +59,7 @@ def _convolution(writer: Writer, call: TracedCall) -> Any:
     return writer.node("function", target, (writer.value(call.first),), **kwargs)
 
 
-def _batch_norm(writer: Writer, call: TracedCall) -> Any:
+def _batch_norm(writer: NodeWriter, call: TracedCall) -> Any:
     arguments = dict(call.arguments)
     for name in ("training", "use_input_stats"):
         if arguments.get(name) and arguments["running_mean"] is not None:
@@ -58,21 +68,21 @@ def _batch_norm(writer: Writer, call: TracedCall) -> Any:
     return writer.function(TracedCall(call.operator, arguments), operator)
 
 
-def _without_dropout(writer: Writer, call: TracedCall) -> Any:
+def _without_dropout(writer: NodeWriter, call: TracedCall) -> Any:
     return writer.value(call.first)
 
 
-def _attention(writer: Writer, call: TracedCall) -> Any:
+def _attention(writer: NodeWriter, call: TracedCall) -> Any:
     return writer.function(TracedCall(call.operator, {**call.arguments, "dropout_p": 0.0}), OPERATORS[call.operator])
 
 
-def _pooled_maximum(writer: Writer, call: TracedCall) -> Any:
+def _pooled_maximum(writer: NodeWriter, call: TracedCall) -> Any:
     target = OPERATORS[call.operator].target
     args = (writer.value(call.first), writer.value(call.arguments["output_size"]))
     return writer.node("function", target, args, return_indices=True)
 
 
-def _pad(writer: Writer, call: TracedCall) -> Any:
+def _pad(writer: NodeWriter, call: TracedCall) -> Any:
     mode = PADDING.get(call.operator, call.arguments.get("mode"))
     value = call.arguments.get("value")
     kwargs = {"value": value} if mode == "constant" and value else {}
@@ -80,12 +90,12 @@ def _pad(writer: Writer, call: TracedCall) -> Any:
     return writer.node("function", "functional.pad", args, mode=writer.value(mode), **kwargs)
 
 
-def _upsample(writer: Writer, call: TracedCall) -> Any:
+def _upsample(writer: NodeWriter, call: TracedCall) -> Any:
     kwargs = {name: writer.value(value) for name, value in interpolation(call).items() if value is not None}
     return writer.node("function", "functional.interpolate", (writer.value(call.first),), **kwargs)
 
 
-def _slice(writer: Writer, call: TracedCall) -> Any:
+def _slice(writer: NodeWriter, call: TracedCall) -> Any:
     start, end, step = (call.arguments[name] for name in ("start", "end", "step"))
     bounds = (
         None if start == 0 else start,
@@ -97,7 +107,7 @@ def _slice(writer: Writer, call: TracedCall) -> Any:
     return _getitem(writer, call, slice(*(writer.value(bound) for bound in bounds)), call.arguments["dim"])
 
 
-def _getitem(writer: Writer, call: TracedCall, index: slice, axis: Value) -> Any:
+def _getitem(writer: NodeWriter, call: TracedCall, index: slice, axis: Value) -> Any:
     if type(axis) is not int or abs(axis) > 8:
         raise unknown(call.operator, " on an axis that is not fixed")
     whole = slice(None, None, None)
@@ -105,7 +115,7 @@ def _getitem(writer: Writer, call: TracedCall, index: slice, axis: Value) -> Any
     return writer.node("function", "operator.getitem", (writer.value(call.first), where))
 
 
-def _index(writer: Writer, call: TracedCall) -> Any:
+def _index(writer: NodeWriter, call: TracedCall) -> Any:
     indices = call.arguments["indices"]
     if not isinstance(indices, list):
         raise unknown(call.operator)
@@ -113,7 +123,7 @@ def _index(writer: Writer, call: TracedCall) -> Any:
     return writer.node("function", "operator.getitem", (writer.value(call.first), where))
 
 
-def _fill(writer: Writer, call: TracedCall) -> Any:
+def _fill(writer: NodeWriter, call: TracedCall) -> Any:
     if not call.in_place:
         raise unknown(call.operator)
     emptied = writer.node("method", "mul_", (writer.value(call.first), 0))
@@ -121,25 +131,25 @@ def _fill(writer: Writer, call: TracedCall) -> Any:
     return writer.node("method", "add_", (emptied, writer.value(value))) if value != 0 else emptied
 
 
-def _masked_fill(writer: Writer, call: TracedCall) -> Any:
+def _masked_fill(writer: NodeWriter, call: TracedCall) -> Any:
     if call.in_place:
         raise unknown(call.operator)
     given, mask, value = (as_number(item) for item in call.arguments.values())
     return writer.node("function", "torch.where", (writer.value(mask), writer.value(value), writer.value(given)))
 
 
-def _subtracted_from(writer: Writer, call: TracedCall) -> Any:
+def _subtracted_from(writer: NodeWriter, call: TracedCall) -> Any:
     if call.arguments["alpha"] != 1:
         raise unknown(call.operator, " with alpha")
     args = (writer.value(as_number(call.arguments["other"])), writer.value(call.first))
     return writer.node("function", "operator.sub", args)
 
 
-def _reciprocal(writer: Writer, call: TracedCall) -> Any:
+def _reciprocal(writer: NodeWriter, call: TracedCall) -> Any:
     return writer.node("function", "operator.truediv", (1, writer.value(call.first)))
 
 
-def _to(writer: Writer, call: TracedCall) -> Any:
+def _to(writer: NodeWriter, call: TracedCall) -> Any:
     given, *rest = (value for key, value in call.arguments.items() if key.isdigit())
     wanted = call.arguments.get("dtype", next((value for value in rest if type(value) is int), None))
     if any(isinstance(value, TracedCall | Own | Constant) for value in rest):
@@ -149,7 +159,7 @@ def _to(writer: Writer, call: TracedCall) -> Any:
     )
 
 
-SPECIAL: Final[Mapping[str, Callable[[Writer, TracedCall], Any]]] = {
+SPECIAL: Final[Mapping[str, Callable[[NodeWriter, TracedCall], Any]]] = {
     "convolution": _convolution,
     "batch_norm": _batch_norm,
     "instance_norm": _batch_norm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from layerscope.events.cloudevent import CloudEvent, read
+from layerscope.functions.runtime import func_server
 from layerscope.functions.runtime.handler import WorkingFunction
 from layerscope.functions.runtime.http_server import serve
 from layerscope.functions.runtime.services import embedded
@@ -37,8 +39,9 @@ class Busy(WorkingFunction):
         super().__init__("busy", ready)
         self._directory = directory
 
-    async def start(self, cfg: Mapping[str, str]) -> None:
-        """Use a directory, whatever the environment says."""
+    def start(self, cfg: Mapping[str, str]) -> None:
+        """Use a directory, whatever else the environment says."""
+        func_server.configure(drain_seconds=120)
         made = embedded(self._directory)
         made.store.ensure_buckets()
         self.attach(made)
@@ -48,5 +51,10 @@ class Busy(WorkingFunction):
         await self.compute(event.subject, work, float(read(event, ModelUploaded).size))
 
 
+def new() -> Busy:
+    """Return the function, as `func` expects it."""
+    return Busy(Path(os.environ["BUSY_DIRECTORY"]))
+
+
 if __name__ == "__main__":
-    serve(Busy(Path(sys.argv[1])), sys.argv[2], drain_seconds=120)
+    serve(Busy(Path(sys.argv[1])), address=sys.argv[2], drain_seconds=120)

@@ -35,8 +35,8 @@ from layerscope.functions.admit.func import Admit
 from layerscope.functions.announce.func import new as new_announce
 from layerscope.functions.evaluation.func import new as new_evaluation
 from layerscope.functions.query.func import QueryFunction
-from layerscope.functions.runtime.handler import EventFunction
-from layerscope.functions.runtime.http_server import Receive, Scope, Send, application
+from layerscope.functions.runtime.asgi import EventFunction, Receive, Scope, Send
+from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import Services, embedded
 from layerscope.models.safe_form import pack
 from layerscope.schemas import keys

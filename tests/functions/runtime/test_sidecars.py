@@ -72,7 +72,7 @@ def ask(made: Services, function: ProductFunction) -> CloudEvent | None:
         transport = httpx.ASGITransport(app=application(function))
         async with asyncio.timeout(60), httpx.AsyncClient(transport=transport, base_url="http://function") as client:
             answer = await client.post("/", headers=headers, content=body)
-        await function.stop()
+        function.stop()
         return answer
 
     answer = asyncio.run(told())

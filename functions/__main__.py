@@ -1,6 +1,6 @@
-"""`python -m layerscope.functions NAME …` serves functions; LISTEN_ADDRESS says where (127.0.0.1:8080 by default).
+"""`python -m layerscope.functions NAME …` serves functions: one at every path, several at `/NAME` each.
 
-One function answers at every path, several at `/NAME` each.
+It listens at 127.0.0.1:8080, unless LISTEN_ADDRESS or PORT say otherwise; on Knative, on all interfaces.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ def main() -> None:
         settings = Settings.read(os.environ)
     except InvalidSettings as error:
         sys.exit(str(error))
+    os.environ["LISTEN_ADDRESS"] = ":".join(map(str, settings.address))  # query does not guess where it listens
     functions = [importlib.import_module(f"layerscope.functions.{name}.func").new() for name in chosen]
-    serve(*functions, address=settings.listen_address, drain_seconds=settings.drain_seconds)
+    serve(
+        *functions,
+        address=settings.address,
+        metrics_address=settings.metrics_address,
+        drain_seconds=settings.drain_seconds,
+    )
 
 
 if __name__ == "__main__":

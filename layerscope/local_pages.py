@@ -25,4 +25,4 @@ class DirectoryQuery(QueryFunction):
 
 def run(directory: Path, port: int) -> None:
     """Answer at 127.0.0.1 until SIGTERM or Ctrl-C."""
-    serve(DirectoryQuery(directory), address=f"127.0.0.1:{port}", drain_seconds=5)
+    serve(DirectoryQuery(directory), address=("127.0.0.1", port), drain_seconds=5)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -45,16 +45,16 @@ class Guard:
         """Return the guard that the settings ask for.
 
         Raises:
-            InvalidSettings: strangers could reach the server, and no key is set.
+            InvalidSettings: others than this machine's users could ask, no key is set, and nobody said that it is meant.
         """
         key = settings.layerscope_api_key.get_secret_value().encode()
-        listens = settings.listen_address.rpartition(":")[0] or "127.0.0.1"
-        if listens not in LOOPBACK and not key and not settings.layerscope_open:
-            raise InvalidSettings(
-                f"query would answer everybody who reaches {listens}: set LAYERSCOPE_API_KEY, or LAYERSCOPE_OPEN=1 if "
-                "that is meant"
-            )
         named = {name.strip().lower() for name in settings.layerscope_hosts.split(",") if name.strip()}
+        if not key and not settings.layerscope_open and (reason := _reachable(settings, named)):
+            raise InvalidSettings(
+                f"query would answer everybody: {reason}. Set LAYERSCOPE_API_KEY, or LAYERSCOPE_OPEN=1 if that is meant"
+            )
+        if settings.k_service:
+            named |= _cluster_names(settings.k_service, settings.layerscope_namespace)
         return cls(key, None if "*" in named else LOOPBACK | named)
 
     def refusal(self, scope: Scope, under_way: int) -> Rejection | None:
@@ -78,6 +78,30 @@ class Guard:
 
 
 ANYBODY: Final = Guard()
+
+
+def _reachable(settings: Settings, named: Set[str]) -> str | None:
+    """Return why others may reach the server; None: all that was said of it is this machine.
+
+    A loopback socket alone says nothing: behind a proxy such as Knative's it is public.
+    """
+    if settings.k_service:
+        return f"it is the Knative Service {settings.k_service}"
+    if settings.kubernetes_service_host:
+        return "it runs in a Kubernetes pod"
+    if settings.listen_address is None:
+        return "LISTEN_ADDRESS does not say where it listens"
+    if settings.address[0] not in ("127.0.0.1", "localhost", "::1"):
+        return f"it listens at {settings.listen_address}"
+    if beyond := sorted(named - LOOPBACK):
+        return f"LAYERSCOPE_HOSTS has {beyond[0]}, a name that others know it by"
+    return None
+
+
+def _cluster_names(service: str, namespace: str) -> frozenset[str]:
+    """Return the names by which a cluster's own pods know a Service."""
+    domains = ("", ".svc", ".svc.cluster.local")
+    return frozenset({service, *(f"{service}.{namespace}{domain}" for domain in domains)})
 
 
 def _refused(status: int, code: str, message: str, hint: str, **headers: str) -> Rejection:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest, start_http_server
 
 from layerscope.functions.runtime.asgi import Receive, Scope, Send
 from layerscope.functions.runtime.func_server import IDLE_SECONDS
@@ -42,8 +43,11 @@ class Function(Protocol):
         """Say whether requests may be sent."""
 
 
-def application(*functions: Function) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Return the ASGI application of a host: each function at `/<name>`, and one that is alone at every path."""
+def application(*functions: Function, metrics: bool = True) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """Return the ASGI application of a host: each function at `/<name>`, and one that is alone at every path.
+
+    `metrics`: whether `/metrics` is there as well.
+    """
     from func_python.http import ASGIApplication  # and hypercorn with it, a quarter of a second
 
     hosts: dict[str, Any] = {one.name: ASGIApplication(one) for one in functions}
@@ -58,7 +62,7 @@ def application(*functions: Function) -> Callable[[Scope, Receive, Send], Awaita
             await _report(send, {one.name: one.alive() for one in functions})
         elif scope["path"] == "/health/readiness":
             await _report(send, {one.name: one.ready() for one in functions})
-        elif scope["path"] == "/metrics":
+        elif scope["path"] == "/metrics" and metrics:
             await _send(send, 200, CONTENT_TYPE_LATEST, generate_latest())
         elif (host := alone or hosts.get(scope["path"].strip("/"))) is not None:
             await host(scope, receive, send)
@@ -97,17 +101,31 @@ async def _send(send: Send, status: int, media_type: str, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def serve(*functions: Function, address: str, drain_seconds: float) -> None:
-    """Serve functions at `host:port` until SIGTERM, then let what is in progress end."""
-    host, _, port = address.rpartition(":")
-    app = application(*functions)
+def serve(
+    *functions: Function,
+    address: tuple[str, int],
+    metrics_address: tuple[str, int] | None = None,
+    drain_seconds: float,
+) -> None:
+    """Serve functions until SIGTERM, then let what is in progress end.
+
+    Args:
+        functions: what `new()` returned.
+        address: host and port; an empty host: all interfaces.
+        metrics_address: where `/metrics` is served instead of there.
+        drain_seconds: how long calls may still take after SIGTERM.
+    """
+    app = application(*functions, metrics=metrics_address is None)
+    if metrics_address is not None:
+        host = metrics_address[0] or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")
+        start_http_server(metrics_address[1], host)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True, format="%(message)s")
     logging.getLogger().handlers[0].setFormatter(JsonLines())
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it has several lines for every connection that fails
     uvicorn.run(
         app,
-        host=host.strip("[]") or "127.0.0.1",
-        port=int(port),
+        host=address[0],
+        port=address[1],
         http=BoundedHeads,
         ws="none",
         lifespan="on",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from layerscope.schemas.errors import LayerscopeError
+
+METRICS_PORT: Final = 9095
+"""On Knative: the user port is on the public route, and queue-proxy takes 8012, 8013, 8022, 9090 and 9091."""
 
 
 class InvalidSettings(LayerscopeError):
@@ -67,13 +70,37 @@ class Settings(LanguageModelSettings):
     layerscope_namespace: str = Field(
         default="layerscope", description="Kubernetes namespace, part of the consumer groups"
     )
-    listen_address: str = Field(default="127.0.0.1:8080", description="where a function listens")
+    listen_address: str | None = Field(
+        default=None, pattern=r":\d+$", description="where a function listens, as host:port; outranks PORT"
+    )
+    port: int = Field(default=8080, description="the port to listen on, which Knative sets")
+    k_service: str = Field(default="", description="set by Knative: listen on all interfaces, as kubelet dials the pod")
+    kubernetes_service_host: str = Field(default="", description="set by Kubernetes in every pod")
+    layerscope_metrics_address: str | None = Field(
+        default=None, pattern=r":\d+$", description="where /metrics is served; without it, with everything else"
+    )
     layerscope_api_key: SecretStr = Field(default=SecretStr(""), description="what query asks of those who ask it")
     layerscope_hosts: str = Field(default="", description="names of query besides loopback's, comma-separated; *: any")
     layerscope_open: bool = Field(default=False, description="query may listen beyond loopback without a key")
     layerscope_scratch: Path = Field(
         default=Path(tempfile.gettempdir()) / "layerscope", description="local folder for models and datasets in use"
     )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return the host and the port to listen on; an empty host: all interfaces."""
+        if self.listen_address is not None:
+            host, _, port = self.listen_address.rpartition(":")
+            return host.strip("[]"), int(port)
+        return "" if self.k_service else "127.0.0.1", self.port
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Return where metrics are served apart from what others may ask for; None: they are not."""
+        if self.layerscope_metrics_address is not None:
+            host, _, port = self.layerscope_metrics_address.rpartition(":")
+            return host.strip("[]"), int(port)
+        return ("", METRICS_PORT) if self.k_service else None
 
     @property
     def drain_seconds(self) -> float:

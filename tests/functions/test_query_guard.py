@@ -87,12 +87,12 @@ def test_a_browser_is_told_in_a_page(tmp_path: Path) -> None:
     ],
 )
 def test_a_server_answers_to_its_own_names(tmp_path: Path, host: str, status: int) -> None:
-    guard = Guard.of(Settings.read({**ENVIRONMENT, "LAYERSCOPE_HOSTS": "layers.example"}))
+    guard = Guard.of(Settings.read({**ENVIRONMENT, "LAYERSCOPE_HOSTS": "layers.example", "LAYERSCOPE_OPEN": "1"}))
     assert ask(guarded(tmp_path, guard), host=host).status_code == status
 
 
 def test_behind_an_ingress_any_name_is_its_own(tmp_path: Path) -> None:
-    guard = Guard.of(Settings.read({**ENVIRONMENT, "LAYERSCOPE_HOSTS": "*"}))
+    guard = Guard.of(Settings.read({**ENVIRONMENT, "LAYERSCOPE_HOSTS": "*", "LAYERSCOPE_OPEN": "1"}))
     assert ask(guarded(tmp_path, guard), host="whatever.example").status_code == 200
 
 
@@ -116,12 +116,41 @@ def test_too_many_at_once_are_asked_to_come_again() -> None:
     assert (refusal.status, refusal.headers) == (503, {"retry-after": "1"})
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:8080", "192.0.2.7:8080", "[::]:8080"])
-def test_beyond_loopback_a_key_is_needed_or_consent(address: str) -> None:
-    with pytest.raises(InvalidSettings, match="LAYERSCOPE_API_KEY"):
-        Guard.of(Settings.read({**ENVIRONMENT, "LISTEN_ADDRESS": address}))
-    for said in ({"LAYERSCOPE_API_KEY": KEY}, {"LAYERSCOPE_OPEN": "1"}):
-        Guard.of(Settings.read({**ENVIRONMENT, "LISTEN_ADDRESS": address, **said}))
+LOCAL = {"LISTEN_ADDRESS": "127.0.0.1:8080"}
+REACHABLE = {
+    "a Knative Service, whatever its socket": {**LOCAL, "K_SERVICE": "query"},
+    "a pod behind some proxy": {**LOCAL, "KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+    "func's server, which listens everywhere unless it is told": {},
+    "all interfaces": {"LISTEN_ADDRESS": "0.0.0.0:8080"},
+    "all interfaces of IPv6": {"LISTEN_ADDRESS": "[::]:8080"},
+    "all interfaces, in short": {"LISTEN_ADDRESS": ":8080"},
+    "an address of the machine": {"LISTEN_ADDRESS": "192.0.2.7:8080"},
+    "a name that others use": {**LOCAL, "LAYERSCOPE_HOSTS": "layers.example"},
+    "any name": {**LOCAL, "LAYERSCOPE_HOSTS": "*"},
+}
+
+
+@pytest.mark.parametrize("where", REACHABLE)
+def test_where_others_reach_it_a_key_is_needed_or_consent(where: str) -> None:
+    given = {**ENVIRONMENT, **REACHABLE[where]}
+    with pytest.raises(InvalidSettings, match="LAYERSCOPE_API_KEY, or LAYERSCOPE_OPEN=1"):
+        Guard.of(Settings.read(given))
+    assert Guard.of(Settings.read({**given, "LAYERSCOPE_API_KEY": KEY})).key == KEY.encode()
+    assert Guard.of(Settings.read({**given, "LAYERSCOPE_OPEN": "1"})).key == b""
+
+
+def test_on_this_machine_alone_neither_is_needed() -> None:
+    for address in ("127.0.0.1:8080", "localhost:8080", "[::1]:8080"):
+        assert Guard.of(Settings.read({**ENVIRONMENT, "LISTEN_ADDRESS": address})).key == b""
+
+
+def test_a_knative_service_goes_by_the_names_that_the_cluster_has_for_it(tmp_path: Path) -> None:
+    settings = {**ENVIRONMENT, "K_SERVICE": "query", "LAYERSCOPE_NAMESPACE": "team", "LAYERSCOPE_OPEN": "1"}
+    guard = Guard.of(Settings.read({**settings, "LAYERSCOPE_HOSTS": "layers.example"}))
+    function = guarded(tmp_path, guard)
+    for host in ("query.team.svc.cluster.local", "query.team", "layers.example"):
+        assert ask(function, host=host).status_code == 200
+    assert ask(function, host="query.other.svc.cluster.local").status_code == 421
 
 
 @pytest.mark.slow

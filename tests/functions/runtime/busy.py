@@ -57,4 +57,4 @@ def new() -> Busy:
 
 
 if __name__ == "__main__":
-    serve(Busy(Path(sys.argv[1])), address=sys.argv[2], drain_seconds=120)
+    serve(Busy(Path(sys.argv[1])), address=("127.0.0.1", int(sys.argv[2].rpartition(":")[2])), drain_seconds=120)

@@ -149,11 +149,11 @@ def upload(
     as_json: Json = False,
 ) -> None:
     """Put a model file into the bucket, wait for its analysis, and show it."""
-    from layerscope.sidecars import beside
+    from layerscope.sidecars import sidecar_files
 
     system, identity = systems.locate(at), Identity.parse(name)
     identify(f"{identity.subject}{file.suffix}")
-    asyncio.run(client.upload(system, identity, file, file.suffix, say, beside=beside(architecture, history)))
+    asyncio.run(client.upload(system, identity, file, file.suffix, say, sidecars=sidecar_files(architecture, history)))
     if wait:
         answer = asyncio.run(_outcome(system, identity, wait))
         _print(answer, terminal.model(answer), as_json)

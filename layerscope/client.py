@@ -103,16 +103,16 @@ async def upload(
     extension: str,
     say: Say,
     *,
-    beside: Mapping[str, bytes] | None = None,
+    sidecars: Mapping[str, bytes] | None = None,
 ) -> None:
     """Put a model under its name; a directory's functions run until nothing is missing.
 
     Args:
-        beside: what to put beside it: how the key ends, and the content.
+        sidecars: the files that go with it: how the key ends, and the content.
     """
-    # What lies beside a model comes first: afterwards the model would be read once more.
+    # Sidecars come first: afterwards the model would be read once more.
     objects: list[tuple[str, bytes | Path]] = [
-        (keys.sidecar(identity, end), one) for end, one in (beside or {}).items()
+        (keys.sidecar(identity, end), one) for end, one in (sidecars or {}).items()
     ]
     objects.append((keys.upload(identity, extension), content))
     if isinstance(system, Embedded):

@@ -1,4 +1,4 @@
-"""What is put beside a model file: what a state dict belongs to, and the log of a training."""
+"""The sidecars of a model file: what a state dict belongs to, and the log of a training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from layerscope.training_log import sidecar
 ENDING = ".architecture.json"
 
 
-def beside(architecture: str | None, history: Path | None) -> dict[str, bytes]:
-    """Return the files to put beside a model, by how their keys end."""
+def sidecar_files(architecture: str | None, history: Path | None) -> dict[str, bytes]:
+    """Return the sidecars of a model, by how their keys end."""
     files = {} if architecture is None else {ENDING: architecture_file(architecture)}
     return files if history is None else files | dict([sidecar(history)])

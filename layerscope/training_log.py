@@ -1,4 +1,4 @@
-"""What was logged in training, as `layerscope.upload` is given it, becomes the file that is put beside the model."""
+"""What was logged in training, as `layerscope.upload` is given it, becomes a sidecar of the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Logged = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | Path | str
 
 
 def sidecar(history: Logged) -> tuple[str, bytes]:
-    """Return how the key of the file beside the model ends, and its content.
+    """Return how the key of the sidecar ends, and its content.
 
     Raises:
         ValueError: nothing in it is a loss or an accuracy, or the path is not of a log that can be read.

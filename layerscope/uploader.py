@@ -29,5 +29,5 @@ def upload(model: nn.Module, name: str, *, history: Logged | None = None, at: st
         NoSystem: there is no such system.
     """
     identity = Identity.parse(name)
-    beside = None if history is None else dict([sidecar(history)])
-    asyncio.run(client.upload(locate(at), identity, pack(model), ".safetensors", lambda _: None, beside=beside))
+    sidecars = None if history is None else dict([sidecar(history)])
+    asyncio.run(client.upload(locate(at), identity, pack(model), ".safetensors", lambda _: None, sidecars=sidecars))

@@ -45,8 +45,8 @@ def _read(path: Path, kind: str, architecture: str | None) -> dict[str, Any]:
     blocks = said if said and said.lstrip().startswith(b"[") else None
     rebuilt = formats.rebuild(path, architecture=None if blocks else architecture, blocks=blocks)
     shapes = {name: tuple(tensor.shape) for name, tensor in rebuilt.tensors.items()}
-    told = {"architecture": rebuilt.architecture, "notes": rebuilt.notes, "training": dict(rebuilt.training)}
-    return _layers(rebuilt.graph, shapes) | told
+    facts = {"architecture": rebuilt.architecture, "notes": rebuilt.notes, "training": dict(rebuilt.training)}
+    return _layers(rebuilt.graph, shapes) | facts
 
 
 def _layers(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -21,19 +21,19 @@ SIDECAR_LIMIT: Final = 16 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The object that is current for an identity: of several keys the newest, ties by key; with what lies beside it."""
+    """The object that is current for an identity: of several keys the newest, ties by key; with its sidecars."""
 
     identity: Identity
     key: str
     etag: str
     size: int
     modified: datetime
-    beside: dict[str, Object] = field(default_factory=dict)
+    sidecar_objects: dict[str, Object] = field(default_factory=dict)
 
     @property
     def sidecars(self) -> dict[str, str]:
         """Return the ETag of each sidecar, by its kind."""
-        return {kind: one.etag for kind, one in self.beside.items()}
+        return {kind: one.etag for kind, one in self.sidecar_objects.items()}
 
     @property
     def record_key(self) -> str:
@@ -53,8 +53,8 @@ def by_identity(objects: Iterable[Object]) -> tuple[dict[Identity, Upload], list
             refused.append(one)
             continue
         if named.sidecar:
-            beside = sidecars.setdefault(named.identity, {})
-            beside[named.sidecar] = _newer(beside.get(named.sidecar), one)
+            lying = sidecars.setdefault(named.identity, {})
+            lying[named.sidecar] = _newer(lying.get(named.sidecar), one)
         else:
             models[named.identity] = _newer(models.get(named.identity), one)
     uploads = {
@@ -110,18 +110,18 @@ def sidecars(store: ObjectStore, facts: Facts, kinds: Iterable[str]) -> dict[str
             f'layerscope.upload(model, "{subject}", history={{"train_loss": [0.9, 0.4], "test_accuracy": [0.7, 0.9]}})',
         )
     upload = current(store, facts.identity)
-    beside = upload.beside if upload else {}
+    lying = upload.sidecar_objects if upload else {}
     return {
         kind: store.get(keys.PRODUCTS, keys.blob(facts.sidecars[kind]))
         if kind == "checkpoint"
-        else _content(store, beside.get(kind), facts.sidecars[kind])
+        else _content(store, lying.get(kind), facts.sidecars[kind])
         for kind in wanted
     }
 
 
 def _content(store: ObjectStore, sidecar: Object | None, etag: str) -> bytes:
     if sidecar is None or sidecar.etag != etag:
-        raise Ignored("a file beside the model was superseded; its event will bring this one back")
+        raise Ignored("a sidecar of the model was superseded; its event will bring this one back")
     if sidecar.size > SIDECAR_LIMIT:
         raise Refused(
             "history-too-large",

@@ -149,7 +149,7 @@ def _ascending(model: nn.Module) -> Iterator[None]:
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
             # cuDNN has no gradient of recurrent layers in eval mode.
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        # What was laid out anew under `inference` is barred from autograd; a copy is not.
+        # What was laid out again under `inference` is barred from autograd; a copy is not.
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.is_inference() or tensor.data.is_inference():
                 tensor.data = tensor.data.clone()

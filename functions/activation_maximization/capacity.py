@@ -9,7 +9,7 @@ from layerscope.functions.analysis.activations import LayerCall, reduced, weight
 from layerscope.functions.analysis.inference import Classifier, Images, inference
 
 
-def room(classifier: Classifier, images: Images, pixels: int, multiply_adds: int) -> int:
+def capacity(classifier: Classifier, images: Images, pixels: int, multiply_adds: int) -> int:
     """Return how many pictures like these images (N, H, W, C) have so many pixels and multiply-adds; one at least.
 
     Costs are those of one forward pass for each picture, in convolutions and linear layers: `functions.costs` counts

@@ -1,4 +1,4 @@
-"""Activation maximization: pictures of what classes and channels respond to, beside images of the dataset."""
+"""Activation maximization: pictures of what classes and channels respond to, next to images of the dataset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> ActivationMaximi
     """
     # torch is imported in the worker only
     from layerscope.functions.activation_maximization.ascent import Recipe, pictures_of
-    from layerscope.functions.activation_maximization.capacity import room
+    from layerscope.functions.activation_maximization.capacity import capacity
     from layerscope.functions.activation_maximization.gallery import channel_layer, channel_pictures, class_pictures
     from layerscope.functions.activation_maximization.measurements import measure
     from layerscope.functions.activation_maximization.objectives import scores_of
@@ -34,7 +34,7 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> ActivationMaximi
     classifier = fit(model, images, dataset.description, device)
     scores = scores_of(classifier, model, images)
     layer = scores.layer
-    most = room(classifier, images, limits["pixels"], limits["multiply_adds"] // limits["steps"])
+    most = capacity(classifier, images, limits["pixels"], limits["multiply_adds"] // limits["steps"])
     classes = min(len(names), limits["classes"], most)
     channels = min(layer.channels, limits["channels"], most - classes) if layer else 0
     recipe = Recipe("maco", limits["steps"], max(1, round(min(shape[:2]) / limits["shift_of"])), seed)

@@ -30,7 +30,7 @@ class Measurements:
 
 
 def measure(score: Score, pictures: Images, images: Images, classifier: Classifier, shift: int) -> Measurements:
-    """Look at pictures (P, H, W, C), one or more, beside the images of the dataset (N, H, W, C)."""
+    """Look at pictures (P, H, W, C), one or more, with the images of the dataset (N, H, W, C)."""
     nearest = nearest_images(pictures, images, classifier.description, classifier.device)
     moved = [shifted(pictures, rows, columns) for rows, columns in _directions(shift)]
     every = np.concatenate([pictures, images[nearest], *moved])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 CHUNK: Final = 1_000_000
-# Five of 255 levels: pixels that never change, such as the borders of digits, keep that much room.
+# Five of 255 levels: pixels that never change, such as the borders of digits, may vary by that much.
 LEAST_DEVIATION: Final = 0.02
 
 

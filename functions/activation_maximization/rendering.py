@@ -1,6 +1,6 @@
 """From phases to what a model is shown: pictures with the statistics of a dataset, and the gradient that leads back.
 
-This runs at every step beside the model's own passes, so it is written for few operations.
+This runs at every step, next to the model's own passes, so it is written for few operations.
 """
 
 from __future__ import annotations

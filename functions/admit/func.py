@@ -71,9 +71,9 @@ class Admit(WorkingFunction):
         if found is not None and found.architecture_given == given.architecture:
             return found
         # Refused for what it was said to be: metadata are no part of an ETag, and may say something else now.
-        return await self._read(upload, given, event, anew=found is not None)
+        return await self._read(upload, given, event, replace=found is not None)
 
-    async def _read(self, upload: Upload, given: Given, event: CloudEvent, *, anew: bool) -> UploadRecord:
+    async def _read(self, upload: Upload, given: Given, event: CloudEvent, *, replace: bool) -> UploadRecord:
         store, start = self.services.store, time.perf_counter()
         described = await asyncio.to_thread(datasets.describe, store, upload.identity.dataset)
         shape, memory = described.shape if described else None, self.services.limits.memory_mb * 2**20
@@ -91,7 +91,7 @@ class Admit(WorkingFunction):
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         outcome |= {"architecture_given": given.architecture, "seconds": round(time.perf_counter() - start, 3)}
-        return await asyncio.to_thread(_settle, store, upload, outcome, event, anew)
+        return await asyncio.to_thread(_settle, store, upload, outcome, event, replace)
 
     def _refuse_key(self, key: str, refused: KeyRefused) -> Refusal:
         refusal = Refusal(code=refused.code, message=str(refused), hint=refused.hint)
@@ -120,7 +120,7 @@ def _given(store: ObjectStore, upload: Upload) -> Given:
     """Find out what the user says of an upload: in its metadata, or in the sidecar `VERSION.architecture.json`."""
     described = store.head(keys.MODELS, upload.key)
     named = described.metadata.get("architecture") if described else None
-    sidecar = upload.beside.get("architecture")
+    sidecar = upload.sidecar_objects.get("architecture")
     if sidecar is None or sidecar.size > BLOCKS_LIMIT:
         return Given(named)
     content = store.get(keys.MODELS, sidecar.key).strip()
@@ -140,9 +140,9 @@ def _admitted(store: ObjectStore, safe: SafeForm) -> dict[str, object]:
 
 
 def _settle(
-    store: ObjectStore, upload: Upload, outcome: Mapping[str, object], event: CloudEvent, anew: bool
+    store: ObjectStore, upload: Upload, outcome: Mapping[str, object], event: CloudEvent, replace: bool
 ) -> UploadRecord:
-    """Store what the upload came to, unless somebody has (`anew`: even then), and return what is stored."""
+    """Store what the upload came to, unless somebody has (`replace`: even then), and return what is stored."""
     identity = upload.identity
     record = UploadRecord.model_validate(
         {
@@ -159,7 +159,7 @@ def _settle(
             **outcome,
         }
     )
-    if store.put(keys.PRODUCTS, upload.record_key, record.to_bytes(), media_type=DATA_TYPE, only_if_absent=not anew):
+    if store.put(keys.PRODUCTS, upload.record_key, record.to_bytes(), media_type=DATA_TYPE, only_if_absent=not replace):
         return record
     return UploadRecord.from_bytes(store.get(keys.PRODUCTS, upload.record_key))
 

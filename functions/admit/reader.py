@@ -61,7 +61,7 @@ def warm() -> None:
 def to_safe_form(
     upload: Path, given: Given = Given(), shape: tuple[int, int, int] | None = None, memory: int = 0
 ) -> SafeForm:
-    """Write the safe form of `upload` beside it; equal models give equal bytes.
+    """Write the safe form of `upload` next to it; equal models give equal bytes.
 
     Args:
         upload: the file.

@@ -2,7 +2,7 @@
 
 Hooks live in a `with` and always go with it. A response is reduced inside its hook, before an in-place operation behind
 the layer can overwrite it and so that no layer's response is kept longer than it takes; calls of a module that is used
-several times are told apart by their number.
+several times are distinguished by their number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which images are shown: lists and cells, within the number of images that the sheet has room for."""
+"""Which images are shown: lists and cells, within the number of images that fit the sheet."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Cell:
 
 def cells_of(judged: Judged, classes: int) -> list[Cell]:
     """Return the cells that have images: the diagonal in class order, then most images first, of equals the earlier."""
-    told = np.flatnonzero(judged.predicted >= 0)
-    places = judged.labels[told] * classes + judged.predicted[told]
+    finite = np.flatnonzero(judged.predicted >= 0)
+    places = judged.labels[finite] * classes + judged.predicted[finite]
     order = np.argsort(places, kind="stable")
     filled, starts = np.unique(places[order], return_index=True)
-    groups = np.split(told[order], starts[1:])
+    groups = np.split(finite[order], starts[1:])
     cells = [Cell(*divmod(int(place), classes), group) for place, group in zip(filled, groups, strict=False)]
     right = [cell for cell in cells if cell.true == cell.predicted]
     wrong = [cell for cell in cells if cell.true != cell.predicted]
@@ -54,7 +54,7 @@ def most_confused(cells: Sequence[Cell], outputs: Outputs, kind: OutputKind) -> 
     )
 
 
-def room(shape: tuple[int, int, int], images: int, pixels: int, fewest: int) -> int:
+def capacity(shape: tuple[int, int, int], images: int, pixels: int, fewest: int) -> int:
     """Return how many images (H, W, C) a sheet takes: at most `images` and `pixels`, but `fewest` of any size."""
     height, width, _ = shape
     return min(images, max(fewest, pixels // (height * width)))
@@ -63,7 +63,7 @@ def room(shape: tuple[int, int, int], images: int, pixels: int, fewest: int) -> 
 def filled(cells: Sequence[Cell], judged: Judged, shown: set[int], most: int, a_cell: int) -> list[ExampleCell]:
     """Choose each cell's most confident images, the first of every cell before the second of any.
 
-    Images that are in `shown` already take no room; those chosen are added to it, until it holds `most`.
+    Images that are in `shown` already take no place; those chosen are added to it, until it holds `most`.
     """
     ranked = [judged.most_confident(cell.images, a_cell).tolist() for cell in cells]
     chosen: list[list[int]] = [[] for _ in cells]

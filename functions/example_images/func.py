@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layerscope.functions.analysis.images import sprite_sheet
-from layerscope.functions.example_images.choice import cells_of, filled, most_confused, room
+from layerscope.functions.example_images.choice import capacity, cells_of, filled, most_confused
 from layerscope.functions.example_images.judgements import judge
 from layerscope.functions.runtime.handler import ProductFunction
 from layerscope.schemas.products import ExampleImage, ExampleImages, Predictions
@@ -16,7 +16,7 @@ def compute(predictions: Predictions, dataset: Dataset) -> ExampleImages:
     test, described = dataset.part("test"), dataset.description
     judged = judge(predictions.outputs, test.labels, predictions.output_kind)
     right, wrong = judged.right, judged.wrong
-    most = room(described.shape, limits["images"], limits["pixels"], limits["fewest"])
+    most = capacity(described.shape, limits["images"], limits["pixels"], limits["fewest"])
     listed = min(limits["listed"], most // 8)  # three lists and the representative leave more than half to the cells
     surest_right = judged.most_confident(right, listed).tolist()
     least_sure_right = judged.least_confident(right, listed).tolist()

@@ -1,7 +1,7 @@
 """One response of a layer as maps, a map a channel and image, and what is read off each: norm, extremes, place.
 
 Each reduction goes over the response once or twice, in the order in which it lies in memory and in pieces that stay in
-a processor's cache: on a CPU that is all the time that a product beside the forward pass has.
+a processor's cache: on a CPU that is all the time that a product next to the forward pass has.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Maps:
             return norms
         places = 1 if self.last else 2
         squares = []
-        room = torch.empty_like(next(self._pieces()))
+        buffer = torch.empty_like(next(self._pieces()))
         for piece in self._pieces():
-            copy = room[: len(piece)]
+            copy = buffer[: len(piece)]
             factor = torch.clamp_min(piece, 0, out=copy) if positive else piece
             squares.append(torch.mul(factor, factor, out=copy).sum(dim=places))
         return torch.cat(squares).sqrt()

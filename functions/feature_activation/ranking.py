@@ -48,7 +48,7 @@ class Ranking:
         return kept
 
     def worst(self) -> Tensor:
-        """Return the score (rows,) that a later image has to exceed; -infinity where there is room."""
+        """Return the score (rows,) that a later image has to exceed; -infinity where fewer than k are kept."""
         return _scores(self.keys[:, -1], -torch.inf)
 
     def indices(self) -> NDArray[np.int32]:

@@ -33,7 +33,7 @@ def strongest_channels(ranked: Ranked, most: int) -> tuple[int, ...]:
 
 
 def named_images(layers: Sequence[Shown]) -> list[int]:
-    """Return the images that the shown channels name, once each, in the order in which they should get room on a sheet.
+    """Return the images that the shown channels name, once each, in the order in which they are put on a sheet.
 
     Those by positive norm come before those by maximum and by raw norm, and of each the first of every channel before
     the second of any.

@@ -17,8 +17,8 @@ NO_VECTORS = "none"
 
 def accuracy_of(evaluation: Manifest | None) -> float | None:
     """Return the test accuracy that an evaluation's manifest tells; None where there is none."""
-    told = evaluation.headline.get("accuracy") if evaluation else None
-    return float(told) if isinstance(told, int | float) else None
+    accuracy = evaluation.headline.get("accuracy") if evaluation else None
+    return float(accuracy) if isinstance(accuracy, int | float) else None
 
 
 def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:

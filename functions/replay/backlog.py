@@ -33,7 +33,7 @@ def wakes(function: str, event: CloudEvent) -> bool:
     if function == "admit":
         return event.type == ModelUploaded.type
     if function == "index":
-        return False  # told of nearly everything; only an explicit request says that its rows are looked at
+        return False  # woken by nearly everything; only an explicit request says that its rows are looked at
     return _wakes_product(product_named(function), event)
 
 
@@ -62,7 +62,7 @@ def _waiting(log: EventLog, function: str, namespace: str) -> Iterator[CloudEven
 def _unannounced(log: EventLog) -> Iterator[str]:
     for one in log.backlog(S3_RAW, ANNOUNCE_GROUP):
         try:
-            told = read_notification(one.value or b"")
+            read = read_notification(one.value or b"")
         except InvalidNotification:
             continue
-        yield from (subject_of_key(data.key) for data in told)
+        yield from (subject_of_key(data.key) for data in read)

@@ -28,7 +28,7 @@ _PER_AXIS: Final = frozenset({"kernel_size", "stride", "padding", "dilation", "o
 _BY_NAME: Final = frozenset({"kernel_size", "input_size", "hidden_size"})
 
 
-def told(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def readable(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that have to be said to make the layer, in the order of its constructor."""
     defaults = _defaults(kind)
     said = {}
@@ -44,7 +44,7 @@ def told(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def constructor(kind: str, arguments: Mapping[str, Any]) -> str:
     """Return the call that makes the layer, for example `nn.Conv2d(1, 8, kernel_size=3, padding=1)`."""
     defaults, said = _defaults(kind), []
-    for name, value in told(kind, arguments).items():
+    for name, value in readable(kind, arguments).items():
         required = defaults.get(name) is inspect.Parameter.empty and name not in _BY_NAME
         said.append(literal(value) if required else f"{name}={literal(value)}")
     return f"nn.{kind}({', '.join(said)})"

@@ -1,11 +1,11 @@
-"""The architecture as JSON: a list of layers, as it may be uploaded beside a state_dict, where one feeds the next."""
+"""The architecture as JSON: a list of layers, as it may be uploaded with a state_dict, where one feeds the next."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from layerscope.functions.summary.arguments import told
+from layerscope.functions.summary.arguments import readable
 from layerscope.models.safe_form.graph_nodes import Node, Ref
 from layerscope.models.safe_form.graph_spec import Graph
 from layerscope.schemas.digests import canonical_json
@@ -57,7 +57,7 @@ def chain(graph: Graph) -> list[Block] | None:
         if node.operation == "layer" and len(node.args) == 1 and not node.kwargs:
             block = {
                 "type": kinds[node.target].kind,
-                **told(kinds[node.target].kind, kinds[node.target].arguments or {}),
+                **readable(kinds[node.target].kind, kinds[node.target].arguments or {}),
             }
         if block is None:
             return None

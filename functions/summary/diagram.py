@@ -1,4 +1,4 @@
-"""The diagram of a model as SVG: boxes in one column, containers as frames, residual and other paths as curves beside.
+"""The diagram of a model as SVG: boxes in one column, containers as frames, residual and other paths as curves at the side.
 
 It has no colour of its own, so that it is legible on light and on dark, and no styles, scripts, ids or links, so that it
 can stand inside a page under any Content-Security-Policy.
@@ -92,8 +92,8 @@ class _Drawing:
         size = {"x": _px(box.left), "y": _px(box.top), "width": _px(width), "height": _px(box.bottom - box.top)}
         SubElement(held, "rect", size | look)
         shape = "×".join(map(str, self._shapes.get(node, ())))[:18]
-        room = width - 16 - (len(shape) + 1) * CHARACTER
-        _text(held, box.left + 7, box.top + 15, _clipped(self._name(member), room))
+        width_left = width - 16 - (len(shape) + 1) * CHARACTER
+        _text(held, box.left + 7, box.top + 15, _clipped(self._name(member), width_left))
         if shape:
             _text(held, box.right - 7, box.top + 15, shape, anchor="end", opacity=".75")
 
@@ -122,11 +122,11 @@ def _title(group: Group) -> str:
     return f"{group.name}{last} {group.kind}{_times(group)}"
 
 
-def _short_title(group: Group, room: float) -> str:
-    """Return as much of a title as there is room for; how often it repeats is always told."""
-    title, most = _title(group), int(room / CHARACTER)
+def _short_title(group: Group, width_left: float) -> str:
+    """Return as much of a title as fits; how often it repeats is always shown."""
+    title, most = _title(group), int(width_left / CHARACTER)
     if len(title) <= most or group.times == 1:
-        return _clipped(title, room)
+        return _clipped(title, width_left)
     name, times = group.name, _times(group)
     return (name if len(name + times) <= most else f"…{name[len(name + times) + 1 - most :]}") + times
 
@@ -160,8 +160,8 @@ def _text(parent: Element, x: float, y: float, text: str, *, anchor: str = "star
     SubElement(parent, "text", look | ({"fill-opacity": opacity} if opacity != "1" else {})).text = text
 
 
-def _clipped(text: str, room: float) -> str:
-    most = max(4, int(room / CHARACTER))
+def _clipped(text: str, width_left: float) -> str:
+    most = max(4, int(width_left / CHARACTER))
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

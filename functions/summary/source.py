@@ -49,10 +49,10 @@ def source(model: SafeModel, tree: Tree) -> str:
 
 def _head(lines: list[str], left_out: list[str]) -> list[str]:
     code = "\n".join(lines)
-    told = [f"# Not in a state_dict, and too large to be written here: {name}" for name in left_out]
+    comments = [f"# Not in a state_dict, and too large to be written here: {name}" for name in left_out]
     standard = [line for use, line in _STANDARD.items() if use in code]
     others = [line for use, line in _OTHERS.items() if use in code]
-    return [*told, *standard, *([""] if standard else []), *others, "", ""]
+    return [*comments, *standard, *([""] if standard else []), *others, "", ""]
 
 
 def tensor(model: SafeModel, name: str) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from torch import nn
 
 from layerscope.functions.analysis.costs import CallCost, Costs
-from layerscope.functions.summary.arguments import told
+from layerscope.functions.summary.arguments import readable
 from layerscope.functions.summary.shapes import Shape
 from layerscope.models.safe_form import SafeModel
 from layerscope.models.safe_form.graph_nodes import Node, Ref
@@ -123,7 +123,7 @@ class _Table:
             name=name,
             type=spec.kind,
             call=call,
-            arguments=told(spec.kind, spec.arguments or {}),
+            arguments=readable(spec.kind, spec.arguments or {}),
             input=given,
             output=made,
             parameters=sum(self._new(one) for one in module.parameters()),

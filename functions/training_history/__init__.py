@@ -1,1 +1,1 @@
-"""Tells how a training went, from what was logged in it and uploaded beside the model."""
+"""Shows how a training went, from what was logged in it and uploaded with the model."""

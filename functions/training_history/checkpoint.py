@@ -1,4 +1,4 @@
-"""What a checkpoint says of its own training: figures beside the weights, one value each or one an epoch."""
+"""What a checkpoint says of its own training: figures next to the weights, one value each or one an epoch."""
 
 from __future__ import annotations
 

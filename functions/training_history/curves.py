@@ -44,7 +44,7 @@ def curves(epochs: Sequence[TrainingEpoch], unit: str, best: TrainingEpoch | Non
     """Return the SVG, 400 pixels wide: a panel for the loss and one for the accuracy, as far as they were logged."""
     panels = [kind for kind in ("loss", "accuracy") if _figures(epochs, kind)]
     height = PANEL * len(panels)
-    told = " and ".join(panels)
+    title = " and ".join(panels)
     svg = Element(
         "svg",
         {
@@ -53,7 +53,7 @@ def curves(epochs: Sequence[TrainingEpoch], unit: str, best: TrainingEpoch | Non
             "width": str(WIDTH),
             "height": str(height),
             "role": "img",
-            "aria-label": f"{told.capitalize()} over {len(epochs)} {unit}s, training dashed, test solid",
+            "aria-label": f"{title.capitalize()} over {len(epochs)} {unit}s, training dashed, test solid",
             "fill": "none",
             "stroke": "currentColor",
             "font-family": "system-ui, sans-serif",

@@ -1,15 +1,15 @@
-"""What people really upload, read without executing any of it: `rebuild` makes the model of a file anew. Shared.
+"""What people really upload, read without executing any of it: `rebuild` builds the model of a file. Shared.
 
     pickled, plain_safetensors    files to inert values, of which `records` has the types
     state_dicts, figures          the model, and the figures of its training, in what was saved
-    whole_models                  whole pickled models, made anew layer by layer
+    whole_models                  whole pickled models, rebuilt layer by layer
     architectures                 torchvision's, known by the keys and shapes of a state dict
     blocks, block_schema          lists of layers in JSON, for a state dict of anything else
     torchscript, onnx_graph       files to a graph
     filling, layer_defaults       tensors into modules
     rebuilt                       what comes of all of them
 
-Importing this imports no torch: the structural reader is to be had without it.
+Importing this imports no torch: the structural reader does without it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ Figure = int | float | tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A model that was read from a file and made anew; nothing of the file was executed.
+    """A model that was read from a file and rebuilt; nothing of the file was executed.
 
     `graph` and `tensors` are as `functions.models.tracing.trace` returns them. `architecture` is one phrase for people,
     as "torchvision resnet50"; `notes` are sentences on what was left out; `training` has figures such as epoch or loss.

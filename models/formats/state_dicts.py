@@ -118,7 +118,7 @@ class _Search:
 
 
 def _tensors(table: Mapping[Value, Value]) -> dict[str, StoredTensor]:
-    """Return the weights in a dict: tensors by names, but no losses or counters beside them."""
+    """Return the weights in a dict: tensors by names, but no losses or counters among them."""
     return {
         key: value
         for key, value in table.items()
@@ -185,7 +185,7 @@ def _inside(model: Value, left: int) -> Iterator[StoredTensor]:
 
 def _several(found: list[_Candidate]) -> Refused:
     named = ", ".join(one.shown for one in found[:_MAX_NAMED]) + (", …" if len(found) > _MAX_NAMED else "")
-    # Nobody is told to load what executes code: a whole module is saved anew where it was made.
+    # No hint asks to load what executes code: a whole module is saved again where it was made.
     first = found[0].shown
     if any(isinstance(one.value, BuiltObject) for one in found):
         hint = f"Where the checkpoint was made, save one of its models: torch.save(checkpoint{first}, 'one.pt')"

@@ -176,7 +176,7 @@ def _argument(name: str, kind: str, module: nn.Module, argument: str) -> Any:
         raise Refused(
             "bad-argument",
             f"Layer {shown(name)} ({kind}) has no {argument} that could be written down.",
-            f"Make the layer anew with the installed torch {torch.__version__}, then: {PACK_COMMAND}",
+            f"Make the layer again with the installed torch {torch.__version__}, then: {PACK_COMMAND}",
         ) from error
 
 

@@ -57,7 +57,7 @@ _GPUS: Final = ("nvidia*", "dri", "kfd")
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """What a computing process may have beside Python and its libraries: folders to write and to read, memory in bytes.
+    """What a computing process may have besides Python and its libraries: folders to write and to read, memory in bytes.
 
     The first folder to write is where temporary files go. `devices`: whether it may use the machine's GPUs.
     """

@@ -1,7 +1,7 @@
 """A seccomp filter: system calls that computing never needs fail from here on. Linux on x86-64 and ARM64.
 
 A list of what is forbidden, not of what is allowed: torch and its libraries use too much for that, and Landlock and the
-limits stand beside it. io_uring is on it because it would make the others anew. See <linux/seccomp.h>, <linux/filter.h>.
+limits stand with it. io_uring is on it because it would offer the others again. See <linux/seccomp.h>, <linux/filter.h>.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ ACCESS, SECRET = "layerscope", "a-secret-of-the-tests"
 WRITER = """
 import os, sys
 from pathlib import Path
-from functions.directory_store import DirectoryStore
-from functions.s3_store import S3Store
+from layerscope.stores.directory_store import DirectoryStore
+from layerscope.stores.s3_store import S3Store
 kind, place, size = sys.argv[1:]
 given = os.environ["ACCESS"], os.environ["SECRET"]
 store = DirectoryStore(Path(place)) if kind == "directory" else S3Store(place, *given)

@@ -322,7 +322,7 @@ def test_a_file_that_another_process_holds_is_unavailable(tmp_path: Path) -> Non
     holder = MilvusStore(path)
     holder.replace("digits/a/1", {}, line("digits/a/1"))
     code = (
-        "import sys; from functions.vector_store import MilvusStore; from functions.errors import Unavailable\n"
+        "import sys; from layerscope.stores.vector_store import MilvusStore; from layerscope.schemas.errors import Unavailable\n"
         "try: MilvusStore(sys.argv[1]).catalogue()\n"
         "except Unavailable as error: print(error)"
     )

@@ -204,7 +204,7 @@ def test_closing_ends_soon_while_the_broker_hangs(server: KafkaServer) -> None:
 
 READER = """
 import sys
-from events.kafka_log import KafkaLog
+from layerscope.events.kafka_log import KafkaLog
 consumer = KafkaLog(sys.argv[1]).consumer(sys.argv[2], "reader", start="latest")
 while not consumer.partitions: pass
 print("joined", flush=True)
@@ -286,7 +286,7 @@ def test_topics_are_made_as_declared(server: KafkaServer, log: KafkaLog) -> None
 
 @pytest.mark.slow
 def test_without_crc32c_it_says_so_at_the_start() -> None:
-    program = "import sys; sys.modules['crc32c'] = None; from events.kafka_log import KafkaLog; KafkaLog('127.0.0.1:1')"
+    program = "import sys; sys.modules['crc32c'] = None; from layerscope.events.kafka_log import KafkaLog; KafkaLog('127.0.0.1:1')"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert "needs the package crc32c" in ended.stderr.splitlines()[-1]
@@ -294,7 +294,9 @@ def test_without_crc32c_it_says_so_at_the_start() -> None:
 
 @pytest.mark.slow
 def test_importing_the_log_connects_to_nothing_and_starts_nothing() -> None:
-    program = "import threading; from events.kafka_log import *; KafkaLog('x:1'); print(threading.active_count())"
+    program = (
+        "import threading; from layerscope.events.kafka_log import *; KafkaLog('x:1'); print(threading.active_count())"
+    )
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=True
     )

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from layerscope.functions.activation_maximization import func
 from layerscope.functions.activation_maximization.ascent import CHUNK_ON_CPU, Recipe, pictures_of, uphill
-from layerscope.functions.activation_maximization.capacity import room
+from layerscope.functions.activation_maximization.capacity import capacity
 from layerscope.functions.activation_maximization.objectives import ScoredModel, scores_of
 from layerscope.functions.activation_maximization.prior import LEAST_DEVIATION, Prior, prior_of, spread
 from layerscope.functions.activation_maximization.rendering import Rendering
@@ -108,8 +108,8 @@ def pictures(product: ActivationMaximization) -> np.ndarray:
 def moved(pictures: np.ndarray, down: int, right: int) -> np.ndarray:
     """Return pictures (P, H, W, C) moved, by padding with the edge and cutting out."""
     height, width = pictures.shape[1:3]
-    room = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    return room[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+    padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    return padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
 
 
 @pytest.mark.slow
@@ -463,7 +463,7 @@ def test_a_dear_model_has_fewer_pictures_and_one_at_least(images: Dataset) -> No
     pixels, model = images.part("test").images, safe(cnn())
     classifier = fit(model, pixels, images.description, "cpu")
     one = 8 * 9 * 144 + 6 * 8 * 9 * 36 + 6 * 36 * 10  # multiply-adds of a forward pass
-    assert room(classifier, pixels, 10**9, 7 * one) == 7
-    assert room(classifier, pixels, 10**9, 7 * one - 1) == 6
-    assert room(classifier, pixels, 5 * 144, 7 * one) == 5
-    assert room(classifier, pixels, 1, 1) == 1
+    assert capacity(classifier, pixels, 10**9, 7 * one) == 7
+    assert capacity(classifier, pixels, 10**9, 7 * one - 1) == 6
+    assert capacity(classifier, pixels, 5 * 144, 7 * one) == 5
+    assert capacity(classifier, pixels, 1, 1) == 1

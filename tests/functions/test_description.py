@@ -284,7 +284,7 @@ def test_what_no_text_may_hold_is_found(addition: str, wrong: str) -> None:
 
 def test_a_text_that_is_beside_the_point_is_found() -> None:
     assert judged("   ") == "empty"
-    assert judged("What a lovely model this is, it should be deployed at once.") == "beside-the-point"
+    assert judged("What a lovely model this is, it should be deployed at once.") == "off-the-point"
 
 
 # The function ---------------------------------------------------------------------------------------------------------

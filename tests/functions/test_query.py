@@ -300,7 +300,7 @@ def test_the_openapi_document_tells_how_errors_look(given_services: Services) ->
 @pytest.mark.slow
 def test_it_starts_without_torch_milvus_or_redis() -> None:
     code = (
-        "import sys; from functions.query.func import new; new()\n"
+        "import sys; from layerscope.functions.query.func import new; new()\n"
         "print(sorted({'torch', 'pymilvus', 'milvus_lite', 'grpc', 'redis'} & set(sys.modules)))"
     )
     told = subprocess.run(

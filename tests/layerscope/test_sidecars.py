@@ -9,28 +9,28 @@ import pytest
 import torch
 
 from layerscope.schemas.errors import Refused
-from layerscope.sidecars import beside
+from layerscope.sidecars import sidecar_files
 from tests.models.formats import kinds
 from tests.stack import layerscope
 
 
 def test_without_options_nothing_is_put_beside() -> None:
-    assert beside(None, None) == {}
+    assert sidecar_files(None, None) == {}
 
 
 def test_a_name_is_written_as_json() -> None:
-    assert beside("resnet18", None) == {".architecture.json": b'"resnet18"'}
+    assert sidecar_files("resnet18", None) == {".architecture.json": b'"resnet18"'}
 
 
 def test_a_file_of_blocks_is_put_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "blocks.json"
     path.write_bytes(kinds.BLOCKS)
-    assert beside(str(path), None) == {".architecture.json": kinds.BLOCKS}
+    assert sidecar_files(str(path), None) == {".architecture.json": kinds.BLOCKS}
 
 
 def test_a_file_of_blocks_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"blocks\.json cannot be read: No such file") as refused:
-        beside(str(tmp_path / "blocks.json"), None)
+        sidecar_files(str(tmp_path / "blocks.json"), None)
     assert refused.value.hint
 
 
@@ -45,7 +45,7 @@ def test_a_file_of_blocks_that_is_not_there_is_named(tmp_path: Path) -> None:
 )
 def test_a_log_keeps_its_content_and_its_kind(tmp_path: Path, name: str, ending: str) -> None:
     (tmp_path / name).write_bytes(b"epoch,loss\n1,0.5\n")
-    assert beside("resnet18", tmp_path / name) == {
+    assert sidecar_files("resnet18", tmp_path / name) == {
         ".architecture.json": b'"resnet18"',
         ending: b"epoch,loss\n1,0.5\n",
     }
@@ -54,7 +54,7 @@ def test_a_log_keeps_its_content_and_its_kind(tmp_path: Path, name: str, ending:
 def test_a_log_of_no_known_kind_is_no_history(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text("loss 0.5")
     with pytest.raises(ValueError, match=r"'log\.txt' is no log"):
-        beside(None, tmp_path / "log.txt")
+        sidecar_files(None, tmp_path / "log.txt")
 
 
 @pytest.mark.slow

@@ -587,8 +587,8 @@ def test_mutated_files_are_read_or_refused_and_never_crash(make: Callable[[rando
 
 WATCHED = """
 import json, struct, sys
-from functions import models
-from functions.errors import Refused
+from layerscope.models import safe_form
+from layerscope.schemas.errors import Refused
 
 honest = open(sys.argv[1], "rb").read()
 paths = sys.argv[2:]

@@ -43,7 +43,7 @@ def confined(sandbox: Sandbox, task: Callable[..., Any], *args: Any) -> Any:
     script = (
         "import pickle, sys\n"
         "task, args, sandbox = pickle.loads(sys.stdin.buffer.read())\n"
-        "from functions.sandbox import confine\n"
+        "from layerscope.models.sandbox.confinement import confine\n"
         "level = confine(sandbox)\n"
         "try:\n"
         "    result = task(*args)\n"

@@ -43,8 +43,8 @@ def text(match: LayerMatch, language: Language) -> str:
 
 async def write(match: LayerMatch, language: Language, model: LanguageModel | None) -> Written:
     """Return a text about a match by the language model, or by the template where that cannot be."""
-    told = (match.a.facts.accuracy, match.b.facts.accuracy)
-    brief = Brief(TASK, facts(match), set(_names(match)), told, {language: text(match, language)})
+    required = (match.a.facts.accuracy, match.b.facts.accuracy)
+    brief = Brief(TASK, facts(match), set(_names(match)), required, {language: text(match, language)})
     (one,) = await written(brief, (language,), model)
     return one
 

@@ -65,24 +65,24 @@ def _pair(first: float | None, second: float | None, joint: str) -> str:
 
 
 def _difference_en(match: LayerMatch) -> str:
-    told = " and ".join(
+    sentence = " and ".join(
         f"{quoted(one.name)} gets {percent(one.facts.accuracy, 'en')} of the test images right ({100 * one.facts.interval:g} "
         f"% interval {percent(one.facts.accuracy_low, 'en')} to {percent(one.facts.accuracy_high, 'en')})"
         for one in (match.a, match.b)
     )
     if match.weaker is None:
-        return f"{told}; the intervals overlap, so neither is shown to be better."
-    return f"{told}, and the difference is beyond chance."
+        return f"{sentence}; the intervals overlap, so neither is shown to be better."
+    return f"{sentence}, and the difference is beyond chance."
 
 
 def _more_en(match: LayerMatch) -> str:
-    told = []
+    sentence = []
     for one in (match.a, match.b):
         worst, name = one.facts.confusion, quoted(one.name)
         parts = [f"most often takes {quoted(worst.true_name)} for {quoted(worst.predicted_name)}"] if worst else []
         parts += [f"has {one.parameters:,} parameters"] if one.parameters is not None else []
-        told.append(f"{name} {' and '.join(parts) or 'takes no class for another'}")
-    return f"{', '.join(told)}."
+        sentence.append(f"{name} {' and '.join(parts) or 'takes no class for another'}")
+    return f"{', '.join(sentence)}."
 
 
 def _match_en(match: LayerMatch) -> str:
@@ -125,14 +125,14 @@ def _difference_ko(match: LayerMatch) -> str:
         f"{percent(one.facts.accuracy_low, 'ko')}~{percent(one.facts.accuracy_high, 'ko')})"
         for one in (match.a, match.b)
     ]
-    told = f"테스트 정확도는 {shares[0]}, {shares[1]}"
+    sentence = f"테스트 정확도는 {shares[0]}, {shares[1]}"
     if match.weaker is None:
-        return f"{told}이며, 신뢰구간이 겹쳐 어느 쪽이 낫다고 할 수 없습니다."
-    return f"{told}이며, 그 차이는 우연으로 설명되지 않습니다."
+        return f"{sentence}이며, 신뢰구간이 겹쳐 어느 쪽이 낫다고 할 수 없습니다."
+    return f"{sentence}이며, 그 차이는 우연으로 설명되지 않습니다."
 
 
 def _more_ko(match: LayerMatch) -> str:
-    told = []
+    sentence = []
     for one in (match.a, match.b):
         worst, name = one.facts.confusion, quoted(one.name)
         wrong = (
@@ -141,8 +141,8 @@ def _more_ko(match: LayerMatch) -> str:
             else "클래스를 서로 혼동하지 않습니다"
         )
         size = f"(매개변수 {one.parameters:,}개)" if one.parameters is not None else ""
-        told.append(f"{name} 모델{size}은 {wrong}.")
-    return " ".join(told)
+        sentence.append(f"{name} 모델{size}은 {wrong}.")
+    return " ".join(sentence)
 
 
 def _match_ko(match: LayerMatch) -> str:
@@ -177,5 +177,5 @@ def _advice_ko(match: LayerMatch) -> str:
         else "",
         "look": "가장 확신이 낮은 이미지 살펴보기",
     }
-    told = ", ".join(phrases[one] for one in advice(weaker, other))
-    return f"{quoted(weaker.name)} 모델에는 다음을 시도할 만합니다: {told}."
+    sentence = ", ".join(phrases[one] for one in advice(weaker, other))
+    return f"{quoted(weaker.name)} 모델에는 다음을 시도할 만합니다: {sentence}."

@@ -49,7 +49,7 @@ def facts_of(evaluation: Evaluation, worst: Confusion | None, layers: Sequence[L
 
 
 def harmless(name: str) -> str:
-    """Return a name without control, format and quotation characters, on one line, and no longer than is told."""
+    """Return a name without control, format and quotation characters, on one line, and no longer than asked for."""
     kept = "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in name.translate(_QUOTES))
     words = " ".join(kept.split()) or "?"
     return words if len(words) <= NAME_LENGTH else words[: NAME_LENGTH - 1].rstrip() + "…"

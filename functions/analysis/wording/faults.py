@@ -1,7 +1,7 @@
 """What a text by a language model has to be before it is shown: short, plain, in its language, without other numbers.
 
 A numeral is allowed if it is one of the facts' numbers, or such a number rounded to as many digits as it has: as it is,
-or, of a share, in per cent. What is quoted and is a name of the facts does not count. Whether a number is told of the
+or, of a share, in per cent. What is quoted and is a name of the facts does not count. Whether a number is said of the
 right thing is beyond this; that it was not made up is not. A text that tells nothing of what it was to tell, or a name
 that is a sentence as if it were its own, obeys a name instead of us.
 """
@@ -15,10 +15,10 @@ from typing import Any, Final, Literal
 
 from layerscope.schemas.products import Language
 
-Fault = Literal["empty", "too-long", "markup", "wrong-language", "made-up-number", "beside-the-point", "name-as-text"]
+Fault = Literal["empty", "too-long", "markup", "wrong-language", "made-up-number", "off-the-point", "name-as-text"]
 
 NOTHING: Final = 1e-7
-"""What a share may differ from 0 or 1 by and still be told as such: less than one image in any test part."""
+"""What a share may differ from 0 or 1 by and still be written as such: less than one image in any test part."""
 SHORTEST: Final = 20
 LONGEST: Final[Mapping[Language, int]] = {"en": 900, "ko": 600}
 WORDS_OF_A_SENTENCE: Final = 3
@@ -37,7 +37,7 @@ _IN_WORDS = re.compile(
 
 
 def fault(
-    text: str, language: Language, facts: Mapping[str, Any], names: Collection[str], told: Collection[float]
+    text: str, language: Language, facts: Mapping[str, Any], names: Collection[str], required: Collection[float]
 ) -> Fault | None:
     """Return what is wrong with a text about these facts; None: it may be shown.
 
@@ -46,7 +46,7 @@ def fault(
         language: the one that it was asked for in.
         facts: JSON data; every number of the text is one of its numbers.
         names: what may stand between quotation marks.
-        told: those of the numbers that it has to tell.
+        required: the numbers that it has to state.
     """
     if len(text.strip()) < SHORTEST:
         return "empty"
@@ -57,17 +57,17 @@ def fault(
         return "markup"
     if not _is_in(plain, language):
         return "wrong-language"
-    return _fault_of_content(plain, list(numbers_in(facts)), names, told)
+    return _fault_of_content(plain, list(numbers_in(facts)), names, required)
 
 
 def _fault_of_content(
-    plain: str, numbers: list[float], names: Collection[str], told: Collection[float]
+    plain: str, numbers: list[float], names: Collection[str], required: Collection[float]
 ) -> Fault | None:
     if not _numbers_are_from(plain, numbers):
         return "made-up-number"
     found = list(_NUMBER.finditer(plain))
-    if not all(any(_is_known(one, plain, [number]) for one in found) for number in told):
-        return "beside-the-point"
+    if not all(any(_is_known(one, plain, [number]) for one in found) for number in required):
+        return "off-the-point"
     sentences = [one for one in names if len(one.split()) >= WORDS_OF_A_SENTENCE]
     return "name-as-text" if any(one.strip("…").lower() in plain.lower() for one in sentences) else None
 
@@ -112,8 +112,8 @@ def _is_known(match: re.Match[str], plain: str, known: list[float]) -> bool:
     form = _FORM.fullmatch(digits)
     end = match.start("digits") + len(digits)
     before, after = plain[match.start() - 1 : match.start()], plain[end : end + 1]
-    beside = {one for one in (before, after) if one.isascii() and one.isalpha()}
-    if form is None or beside or _SCALED.match(plain, match.end()):
+    adjacent = {one for one in (before, after) if one.isascii() and one.isalpha()}
+    if form is None or adjacent or _SCALED.match(plain, match.end()):
         return False
     value = float(digits.replace(",", "")) * (-1 if match["sign"] in ("-", "−") else 1)
     decimals = len(form["decimals"] or "")
@@ -125,10 +125,10 @@ def _is_known(match: re.Match[str], plain: str, known: list[float]) -> bool:
     )
 
 
-def _rounds_to(known: float, told: float, decimals: int, whole: int) -> bool:
-    """Tell whether `told` is a number rounded; what is not quite nothing, or all, is not to be told as if it were."""
+def _rounds_to(known: float, written: float, decimals: int, whole: int) -> bool:
+    """Return whether `written` is a number rounded; what is not quite nothing, or all, is not to be written as if it were."""
     if isinstance(known, int):
-        return known == told
-    if told in (0, whole, -whole) and whole >= abs(known):
-        return abs(known - told) <= NOTHING * whole
-    return abs(known - told) <= float(0.5 * 10**-decimals + 1e-9 * max(1.0, abs(known)))
+        return known == written
+    if written in (0, whole, -whole) and whole >= abs(known):
+        return abs(known - written) <= NOTHING * whole
+    return abs(known - written) <= float(0.5 * 10**-decimals + 1e-9 * max(1.0, abs(known)))

@@ -31,13 +31,13 @@ _texts = Counter("layerscope_texts", "Texts about models, by who wrote them or w
 class Brief:
     """What is to be written: the task, its facts as JSON data, the names in them, and the template's texts.
 
-    `told` are the numbers that no text about these facts leaves out.
+    `required` are the numbers that no text about these facts leaves out.
     """
 
     task: str
     facts: Mapping[str, Any]
     names: Collection[str]
-    told: Collection[float]
+    required: Collection[float]
     templates: Mapping[Language, str]
 
 
@@ -67,7 +67,7 @@ async def _offered(brief: Brief, languages: Sequence[Language], model: LanguageM
 def _chosen(brief: Brief, language: Language, offered: str | None, model: LanguageModel | None) -> Written:
     wrong = None
     if offered is not None and model is not None:
-        wrong = fault(offered.strip(), language, brief.facts, brief.names, brief.told)
+        wrong = fault(offered.strip(), language, brief.facts, brief.names, brief.required)
         if wrong is None:
             _texts.labels("language model").inc()
             return Written(offered.strip(), language, model.name)

@@ -68,7 +68,7 @@ def names(layers: Sequence[OnnxLayer], loose: Sequence[Loose]) -> tuple[list[str
 
 
 def modules(layers: Mapping[str, OnnxLayer], tensors: Sequence[str]) -> list[Module]:
-    """Return the module tree with these layers and room for these tensors, parents before children."""
+    """Return the module tree with these layers and places for these tensors, parents before children."""
     root: dict[str, Any] = {}
     for name in [*layers, *(tensor.rpartition(".")[0] for tensor in tensors)]:
         place = root

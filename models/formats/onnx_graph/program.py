@@ -85,7 +85,7 @@ class Program:
 
 
 def read_program(path: Path) -> Program:
-    """Read an ONNX file as plain data, within limits; files beside it are never opened.
+    """Read an ONNX file as plain data, within limits; files next to it are never opened.
 
     Raises:
         Refused: `too-large`, `not-onnx`, `too-many-nodes`, `too-deep`, `unknown-version`, `external-data`, `bad-tensor`,

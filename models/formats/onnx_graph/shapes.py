@@ -63,7 +63,7 @@ def _exact(given: tuple[int, ...], wanted: list[int]) -> tuple[int, ...]:
 
 
 def _opened(shapes: tuple[tuple[int, ...], ...], wanted: list[int], batch: int) -> list[int] | None:
-    """Return the shape asked for with -1 where the images are told apart, or None if there is no such place.
+    """Return the shape asked for with -1 where the images are kept apart, or None if there is no such place.
 
     In the order of the values, that place overlaps with the images' place in the given shape. Among several, the first
     that is just the batch is taken, else the last one, but rather not the last dimension, which holds features.

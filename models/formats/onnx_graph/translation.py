@@ -52,7 +52,7 @@ class Translation:
         self._input = Dynamic(Ref(0), probes_of(program))
         self._places: dict[Any, int] = {}
         self._counts: dict[str, int] = {}
-        self._kept: list[Any] = []  # arrays are told apart by where they lie, so none may make room for another
+        self._kept: list[Any] = []  # arrays are identified by where they lie, so none may be freed
         self.values: dict[str, Value] = {program.input: self._input}
         for name, array in program.tensors.items():
             self.values[name] = Static((array,) * self.probes, name)

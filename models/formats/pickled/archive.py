@@ -160,8 +160,8 @@ def _directory(data: memoryview) -> tuple[int, int, int]:
     sound = (disk, first_disk, comment, here) == (0, 0, 0, count)
     if where >= _END64.size and bytes(data[where - 20 : where - 16]) == b"PK\6\7":  # torch writes it always
         where -= _END64.size
-        told = _END64.unpack_from(data, where)
-        sound &= told == (b"PK\6\6", 44, 0, 0, count, count, size, start, b"PK\6\7", 0, where, 1)
+        declared = _END64.unpack_from(data, where)
+        sound &= declared == (b"PK\6\6", 44, 0, 0, count, count, size, start, b"PK\6\7", 0, where, 1)
     if not sound or start + size != where:
         raise unreadable("broken-archive", "The directory of the archive is not where its end says.")
     if count > MAX_RECORDS:
@@ -184,14 +184,14 @@ def _entries(data: memoryview, start: int, end: int, count: int) -> Iterator[Ent
         raise unreadable("broken-archive", "The directory of the archive is longer than it says.")
 
 
-def _entry(data: memoryview, raw_name: bytes, header: int, told: tuple[int, int, int, int]) -> Entry:
+def _entry(data: memoryview, raw_name: bytes, header: int, declared: tuple[int, int, int, int]) -> Entry:
     """Return the record at `header`, which must say of itself what the directory says."""
-    flags, method, packed, size = told
+    flags, method, packed, size = declared
     begin, name = header + _LOCAL.size, raw_name.decode(errors="backslashreplace")
     if begin > len(data):
         raise unreadable("broken-archive", f"The record {quoted(name)} lies beyond the end of the archive.")
     signature, *local, name_length, extra_length = _LOCAL.unpack_from(data, header)
-    same = local == list(told) or (flags & _SIZES_FOLLOW and local[:2] == [flags, method])
+    same = local == list(declared) or (flags & _SIZES_FOLLOW and local[:2] == [flags, method])
     if signature != b"PK\3\4" or not same or bytes(data[begin : begin + name_length]) != raw_name:
         raise unreadable("broken-archive", f"The two headers of the record {quoted(name)} differ.")
     begin += name_length + extra_length

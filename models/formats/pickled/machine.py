@@ -166,7 +166,7 @@ def fill_set(target: set[Value], items: Iterable[Value], budget: ReadBudget) -> 
 def _check_key(key: Value, budget: ReadBudget) -> None:
     budget.count()
     budget.spend(_ENTRY)
-    # A tuple of tuples of tuples is hashed anew each time, which may take for ever.
+    # A tuple of tuples of tuples is hashed again each time, which may take for ever.
     parts = key if isinstance(key, tuple) else (key,)
     if len(parts) > MAX_KEY_TUPLE or not all(isinstance(part, _KEYS) for part in parts):
         raise unreadable("bad-pickle", f"The pickle has {quoted(key)} as a key.")

@@ -46,7 +46,7 @@ class ReadBudget:
         """Take `size` bytes of memory; raises Refused: `too-large`."""
         self._memory -= size
         if self._memory < 0:
-            raise unreadable("too-large", f"What the pickle holds beside tensors needs more than {MAX_MEMORY} bytes.")
+            raise unreadable("too-large", f"What the pickle holds besides tensors needs more than {MAX_MEMORY} bytes.")
 
 
 class Opcodes:

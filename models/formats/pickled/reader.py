@@ -26,7 +26,7 @@ class Saved:
 
 
 def read_pickled(path: Path) -> Saved:
-    """Read a file of torch.save, in bounded CPU time, and in bounded memory beside the mapped file.
+    """Read a file of torch.save, in bounded CPU time, and in bounded memory besides the mapped file.
 
     Raises:
         Refused: `torchscript`, `exported-program`, `tar-era`, `not-torch`; and as of `Archive` and `legacy.read_stream`.

@@ -256,7 +256,7 @@ class Interpreter:
         return call
 
     def _counted(self, value: Value, depth: int = 0) -> Value:
-        """Return a value, and count what the lists in it hold, anew at each use: [a, a] of [b, b] and so on grows fast."""
+        """Return a value, and count what the lists in it hold, again at each use: [a, a] of [b, b] and so on grows fast."""
         if depth > MAX_NESTING:
             raise Refused("too-deep", f"The trace has lists that are nested more than {MAX_NESTING} deep.", HINT)
         for item in value:

@@ -159,7 +159,7 @@ def _plain(value: Value, depth: int = 0) -> Any:
 def check_attributes(where: str, record: BuiltObject, made: nn.Module, checked: frozenset[str]) -> list[str]:
     """Check that attributes of a pickled module do not change what it computes, and return those that are left out.
 
-    `made` is the module made anew, `checked` are the attributes that it was made from.
+    `made` is the rebuilt module, `checked` are the attributes that it was made from.
 
     Raises:
         Refused: `has-hooks`, `patched-forward`, `changed-layer`.

@@ -2,7 +2,7 @@
 
     pickled --> records --> sequential --> layer_states, torchvision_blocks --> (tracing) --> the safe form
 
-The classes that a file names are only looked up; every module is made anew: a layer by its constructor, from checked
+The classes that a file names are only looked up; every module is rebuilt: a layer by its constructor, from checked
 arguments, a block of torchvision's out of children that were made so.
 """
 
@@ -48,7 +48,7 @@ _MAX_SHOWN: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole pickled model made anew: the module, one phrase for people on what it is, and what was left out."""
+    """A whole pickled model, rebuilt: the module, one phrase for people on what it is, and what was left out."""
 
     module: nn.Module
     architecture: str

@@ -160,7 +160,7 @@ def test_of_two_files_of_a_kind_the_newer_counts_wherever_it_is_listed(made: Ser
     made.store.put(keys.MODELS, keys.upload(zeta), b"weights")
     alone, among = uploads.current(made.store, zeta), uploads.by_identity(made.store.list(keys.MODELS))[0][zeta]
     assert alone is not None and alone.record_key == among.record_key
-    assert alone.beside["history"].size == 2
+    assert alone.sidecar_objects["history"].size == 2
 
 
 @pytest.mark.parametrize(("ending", "kind"), SIDECARS.items())

@@ -181,7 +181,7 @@ def test_no_computation_outlives_its_function(tmp_path: Path) -> None:
     script = tmp_path / "function.py"
     script.write_text(
         "import asyncio, os, sys, threading, time\n"
-        "from functions.worker import Worker\n"
+        "from layerscope.functions.runtime.worker import Worker\n"
         "from tests.functions.test_worker import pid, sleep\n"
         "async def main():\n"
         "    worker = Worker(60, 2048)\n"

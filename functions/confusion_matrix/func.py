@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from layerscope.functions.analysis.classification import confusion_counts
 from layerscope.functions.analysis.outputs import predicted_classes
 from layerscope.functions.confusion_matrix.heatmap import draw
-from layerscope.functions.confusion_matrix.matrix import confusion_counts, most_confused, row_rates
+from layerscope.functions.confusion_matrix.matrix import most_confused, row_rates
 from layerscope.functions.runtime.handler import ProductFunction
 from layerscope.schemas.products import ConfusionMatrix, Predictions
 from layerscope.stores.datasets import Dataset

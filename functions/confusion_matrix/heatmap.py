@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from layerscope.functions.analysis.classification import Counts
 from layerscope.functions.analysis.images import (
     ABSENT,
     INK,
@@ -23,7 +24,7 @@ from layerscope.functions.analysis.images import (
     write,
     write_upwards,
 )
-from layerscope.functions.confusion_matrix.matrix import Counts, condensed, row_rates
+from layerscope.functions.confusion_matrix.matrix import condensed, row_rates
 
 FULL = 30  # classes that are drawn; of more, the most confused ones
 _LABEL = 240  # pixels that the longest class name may take

@@ -1,21 +1,14 @@
-"""The confusion matrix and what is read off it; rows are true classes, columns predicted ones."""
+"""What is read off a confusion matrix; rows are true classes, columns predicted ones."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from layerscope.functions.analysis.classification import Counts
 from layerscope.schemas.products import Confusion
 
-Counts = NDArray[np.int64]
 Rates = NDArray[np.float64]
-
-
-def confusion_counts(labels: Counts, predicted: Counts, classes: int) -> Counts:
-    """Return how many images (C, C) of each class were predicted as each; images predicted as -1 are left out."""
-    told = predicted >= 0
-    cells = labels[told] * classes + predicted[told]
-    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
 def row_rates(counts: Counts) -> Rates:

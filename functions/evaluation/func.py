@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from layerscope.functions.analysis.classification import balanced_accuracy, log_loss
 from layerscope.functions.evaluation.calibration import calibration
-from layerscope.functions.evaluation.scores import class_figures, score_images, wilson_interval
+from layerscope.functions.evaluation.scores import brier_score, class_figures, score_images, wilson_interval
 from layerscope.functions.runtime.handler import ProductFunction
 from layerscope.schemas.products import Evaluation, Predictions
 from layerscope.stores.datasets import Dataset
@@ -17,7 +16,11 @@ TOP = 5
 
 
 def compute(predictions: Predictions, dataset: Dataset) -> Evaluation:
-    """Hold the outputs against the labels of the test part; images whose outputs are not finite count as wrong."""
+    """Hold the outputs against the labels of the test part; images whose outputs are not finite count as wrong.
+
+    `loss` is ours: scikit-learn's clips probabilities at 2.2e-16, which lets an image add 36.04 at most. For the logits
+    (100, 0) and the second class it gives 36.04, and the cross-entropy is 100.
+    """
     labels = dataset.part("test").labels
     names = dataset.description.classes
     scores = score_images(predictions.outputs, labels, predictions.output_kind)
@@ -25,31 +28,25 @@ def compute(predictions: Predictions, dataset: Dataset) -> Evaluation:
     images, correct = len(labels), int(right.sum())
     low, high = wilson_interval(correct, images)
     classes = class_figures(scores.predicted, labels, names)
-    there = [one for one in classes if one.support]
     finite = predictions.non_finite == 0
-    floor = math.log(SMALLEST_LIKELIHOOD)
+    likelihood = np.exp(scores.log_likelihood).clip(SMALLEST_LIKELIHOOD, 1)
     return Evaluation(
         images=images,
         correct=correct,
         accuracy=correct / images,
         accuracy_low=low,
         accuracy_high=high,
-        balanced_accuracy=_mean([one.recall for one in there]),
+        balanced_accuracy=balanced_accuracy(labels, scores.predicted),
         loss=max(0.0, -float(scores.log_likelihood.mean())) if finite else None,
-        nll=max(0.0, -float(scores.log_likelihood.clip(min=floor).mean())) if finite else None,
-        brier=float(scores.brier.mean()) if finite else None,
+        nll=log_loss(likelihood) if finite else None,
+        brier=brier_score(predictions.outputs, labels, predictions.output_kind) if finite else None,
         top5_accuracy=float((scores.rank < TOP).mean()) if len(names) > TOP else None,
-        macro_f1=_mean([one.f1 for one in there]),
+        macro_f1=float(np.mean([one.f1 for one in classes if one.support])),
         non_finite=predictions.non_finite,
         output_kind=predictions.output_kind,
         classes=classes,
         calibration=calibration(scores.confidence, right, Evaluation.declared.seed) if finite else None,
     )
-
-
-def _mean(figures: list[float | None]) -> float:
-    """Return the mean of figures that are known to be there."""
-    return float(np.mean([figure for figure in figures if figure is not None]))
 
 
 def new() -> ProductFunction:

@@ -1,4 +1,4 @@
-"""Evaluation: every figure against scikit-learn, torch or a plain loop in float64."""
+"""Evaluation: every figure against torch, SciPy or a plain loop in float64, and none against scikit-learn."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn import metrics
 
 from layerscope.functions.analysis.outputs import finite_rows, output_kind
 from layerscope.functions.evaluation import func
 from layerscope.functions.evaluation.calibration import simulated_errors
-from layerscope.functions.evaluation.scores import wilson_interval
+from layerscope.functions.evaluation.scores import CELLS, wilson_interval
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.products import Evaluation, Predictions
 from layerscope.stores.datasets import Dataset, PartArrays
@@ -61,48 +60,66 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return torch.softmax(torch.tensor(logits).double(), 1).numpy()
 
 
-def test_losses_and_brier_score_are_torch_s_and_scikit_learn_s() -> None:
+def test_losses_and_brier_score_are_those_of_torch_and_of_plain_float64() -> None:
     logits, labels = case(800, 10)
     found, p = evaluate(logits, labels), softmax(logits)
     cross_entropy = torch.nn.functional.cross_entropy(torch.tensor(logits).double(), torch.tensor(labels))
-    assert found.loss == pytest.approx(float(cross_entropy), abs=1e-6)
-    assert found.nll == pytest.approx(metrics.log_loss(labels, p, labels=range(10)), abs=1e-6)
-    brier = metrics.brier_score_loss(labels, p, labels=range(10), scale_by_half=False)
-    assert found.brier == pytest.approx(brier, abs=1e-6)
+    assert found.loss == pytest.approx(float(cross_entropy), rel=1e-12)
+    assert found.nll == pytest.approx(float(cross_entropy), rel=1e-12)
+    assert found.brier == pytest.approx(np.square(p - np.eye(10)[labels]).sum(axis=1).mean(), rel=1e-12)
+
+
+def ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def figures_by_hand(labels: np.ndarray, predicted: np.ndarray, classes: int) -> list[tuple[object, ...]]:
+    """Return support, predictions, precision, recall and F1 of each class, from the definitions."""
+    pairs, figures = list(zip(labels.tolist(), predicted.tolist(), strict=True)), []
+    for k in range(classes):
+        hits = sum(true == said == k for true, said in pairs)
+        support, claimed = sum(true == k for true, _ in pairs), sum(said == k for _, said in pairs)
+        scores = ratio(hits, claimed), ratio(hits, support), ratio(2 * hits, support + claimed)
+        figures.append((support, claimed, *scores))
+    return figures
 
 
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
-@given(images=st.integers(1, 200), classes=st.integers(2, 12), seed=st.integers(0, 10_000), skill=st.floats(0, 8))
-def test_class_figures_and_accuracies_are_scikit_learn_s(images: int, classes: int, seed: int, skill: float) -> None:
+@given(images=st.integers(1, 200), classes=st.integers(2, 24), seed=st.integers(0, 10_000), skill=st.floats(0, 8))
+def test_class_figures_and_accuracies_are_those_of_a_plain_loop(
+    images: int, classes: int, seed: int, skill: float
+) -> None:
     logits, labels = case(images, classes, seed, skill)
     found, predicted = evaluate(logits, labels), logits.argmax(1)
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(
-        labels, predicted, labels=range(classes), zero_division=np.nan
-    )
-    for k, one in enumerate(found.classes):
-        assert (one.name, one.support, one.predicted) == (f"c{k}", support[k], int((predicted == k).sum()))
-        for ours, theirs in ((one.precision, precision[k]), (one.recall, recall[k]), (one.f1, f1[k])):
-            assert (ours is None) == bool(np.isnan(theirs))
-            assert ours is None or ours == pytest.approx(theirs, abs=1e-6)
-    present = np.unique(labels)
-    assert found.correct == int((predicted == labels).sum())
-    assert found.accuracy == pytest.approx(metrics.accuracy_score(labels, predicted), abs=1e-6)
-    recalls = metrics.recall_score(labels, predicted, labels=present, average="macro")
-    assert found.balanced_accuracy == pytest.approx(recalls, abs=1e-6)
-    macro_f1 = metrics.f1_score(labels, predicted, labels=present, average="macro", zero_division=0)
-    assert found.macro_f1 == pytest.approx(macro_f1, abs=1e-6)
+    expected = figures_by_hand(labels, predicted, classes)
+    assert [one.name for one in found.classes] == [f"c{k}" for k in range(classes)]
+    assert [(one.support, one.predicted, one.precision, one.recall, one.f1) for one in found.classes] == expected
+    there = [figures for figures in expected if figures[0]]
+    assert found.correct == sum(a == b for a, b in zip(labels, predicted, strict=True))
+    assert found.accuracy == found.correct / images
+    assert found.balanced_accuracy == pytest.approx(math.fsum(one[3] for one in there) / len(there), rel=1e-12)
+    assert found.macro_f1 == pytest.approx(math.fsum(one[4] for one in there) / len(there), rel=1e-12)
     if classes > 5:
-        top5 = metrics.top_k_accuracy_score(labels, logits, k=5, labels=range(classes))
-        assert found.top5_accuracy == pytest.approx(top5, abs=1e-6)
+        first_five = [sorted(range(classes), key=lambda k: (-row[k], k))[:5] for row in logits]
+        hits = [label in five for label, five in zip(labels, first_five, strict=True)]
+        assert found.top5_accuracy == sum(hits) / images
     else:
         assert found.top5_accuracy is None
 
 
-def test_balanced_accuracy_is_scikit_learn_s() -> None:
-    logits, labels = case(500, 4, seed=2)
-    balanced = metrics.balanced_accuracy_score(labels, logits.argmax(1))
-    assert evaluate(logits, labels).balanced_accuracy == pytest.approx(balanced, abs=1e-6)
+def test_a_part_of_few_images_a_class_is_evaluated() -> None:
+    logits, labels = case(30, 40, seed=3)  # more classes than half the images
+    assert len(np.unique(labels)) > 15
+    found = evaluate(logits, labels)
+    expected = figures_by_hand(labels, logits.argmax(1), 40)
+    assert [(one.support, one.predicted, one.precision, one.recall, one.f1) for one in found.classes] == expected
+    assert found.brier == pytest.approx(np.square(softmax(logits) - np.eye(40)[labels]).sum(1).mean(), rel=1e-12)
+
+
+def test_of_equal_outputs_the_first_leads() -> None:
+    found = evaluate(np.zeros((8, 8), np.float32), np.arange(8))
+    assert (found.accuracy, found.top5_accuracy) == (1 / 8, 5 / 8)
 
 
 @pytest.mark.parametrize(("correct", "images"), [(0, 1), (1, 1), (0, 50), (49, 50), (50, 50), (9_771, 10_000)])
@@ -232,19 +249,43 @@ def test_a_class_without_images_has_null_recall_and_is_left_out_of_the_means() -
 def test_a_dataset_of_one_class_is_evaluated() -> None:
     found = evaluate(np.array([[2.0], [-1.0]], np.float32), np.array([0, 0]))
     assert (found.accuracy, found.loss, found.macro_f1, found.top5_accuracy) == (1.0, 0.0, 1.0, None)
+    assert (found.balanced_accuracy, found.brier, found.nll) == (1.0, 0.0, pytest.approx(0, abs=1e-15))
     assert found.calibration is not None
     assert found.calibration.ece == 0.0
+
+
+def test_a_model_that_only_puts_out_nan_for_one_class_gets_zero() -> None:
+    found = evaluate(np.full((3, 1), np.nan, np.float32), np.zeros(3, np.int64))
+    assert (found.accuracy, found.balanced_accuracy, found.macro_f1, found.brier) == (0, 0, 0, None)
+
+
+def test_outputs_of_more_classes_than_there_are_raise() -> None:
+    logits, labels = case(20, 4)
+    with pytest.raises(ValueError, match=r"longer|shorter"):
+        func.compute(predictions=predictions(logits), dataset=dataset(np.minimum(labels, 2), 3))
+
+
+def test_probabilities_that_float32_left_above_1_count_as_1() -> None:
+    above = np.nextafter(np.float32(1), np.float32(2))
+    found = evaluate(np.array([[above, 0], [0, above]], np.float32), np.array([0, 1]))
+    assert (found.output_kind, found.loss) == ("probabilities", 0.0)
+    assert (found.brier, found.nll) == (pytest.approx(0, abs=1e-15), pytest.approx(0, abs=1e-15))
 
 
 def test_a_confident_mistake_is_bounded_in_nll_and_not_in_loss() -> None:
     found = evaluate(np.array([[100.0, 0.0]], np.float32), np.array([1]))
     assert found.loss == pytest.approx(100)
-    assert found.nll == pytest.approx(-math.log(1e-12))
+    assert found.nll == pytest.approx(-math.log(1e-12), rel=1e-12)
+    assert found.brier == 2.0
 
 
-def test_many_images_are_scored_in_parts_with_the_same_result() -> None:
-    logits, labels = case(9_000, 3)
+def test_many_images_are_scored_in_portions_with_the_same_result() -> None:
+    logits, labels = case(2 * CELLS // 1_000 + 7, 1_000)
     found = evaluate(logits, labels)
-    cross_entropy = torch.nn.functional.cross_entropy(torch.tensor(logits).double(), torch.tensor(labels))
-    assert found.loss == pytest.approx(float(cross_entropy), abs=1e-6)
-    assert found.images == 9_000
+    p = torch.softmax(torch.tensor(logits).double(), 1)
+    true = p[torch.arange(len(labels)), torch.tensor(labels)]
+    assert found.loss == pytest.approx(-float(true.log().mean()), rel=1e-12)
+    assert found.nll == pytest.approx(-float(true.log().mean()), rel=1e-12)
+    assert found.brier == pytest.approx(float((p.square().sum(1) - 2 * true + 1).mean()), rel=1e-12)
+    assert found.correct == int((logits.argmax(1) == labels).sum())
+    assert found.images == len(labels)

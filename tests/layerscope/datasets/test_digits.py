@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from layerscope.datasets.digits import CLASSES, SOURCE, digits, enlarge
 from layerscope.schemas.digests import sha256
 from layerscope.stores import datasets
 from layerscope.stores.directory_store import DirectoryStore
-
-sklearn_datasets = pytest.importorskip("sklearn.datasets")
 
 GOLDEN = {
     "train": "d8633de2a4030f67d8731ed64088b7bc1497092342d722969a9e95f60b161ca3",
@@ -39,7 +37,7 @@ def test_every_machine_gives_products_the_same_addresses(tmp_path: Path) -> None
 
 
 def test_the_images_are_those_of_scikit_learn_enlarged_bilinearly() -> None:
-    small = sklearn_datasets.load_digits().images
+    small = load_digits().images
     reference = torch.nn.functional.interpolate(
         torch.from_numpy(small)[:, None], size=(28, 28), mode="bilinear", align_corners=False
     )
@@ -48,7 +46,7 @@ def test_the_images_are_those_of_scikit_learn_enlarged_bilinearly() -> None:
 
 
 def test_every_digit_is_in_one_part_with_its_label() -> None:
-    small, labels = sklearn_datasets.load_digits(return_X_y=True)
+    small, labels = load_digits(return_X_y=True)
     images = enlarge(small.reshape(-1, 8, 8).astype(np.int64))
     wanted = sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
     found = sorted(

@@ -31,4 +31,4 @@ def compute(predictions: Predictions, dataset: Dataset) -> ConfusionMatrix:
 
 def new() -> ProductFunction:
     """Return the function, as `func` expects it."""
-    return ProductFunction(ConfusionMatrix, compute)
+    return ProductFunction(ConfusionMatrix, compute, imports=("sklearn.metrics",))

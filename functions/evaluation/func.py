@@ -51,4 +51,4 @@ def compute(predictions: Predictions, dataset: Dataset) -> Evaluation:
 
 def new() -> ProductFunction:
     """Return the function, as `func` expects it."""
-    return ProductFunction(Evaluation, compute)
+    return ProductFunction(Evaluation, compute, imports=("sklearn.metrics",))

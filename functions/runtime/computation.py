@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,17 +100,17 @@ def perform(computation: Computation) -> Computed:
     return Computed(product, device, time.perf_counter() - start)
 
 
-def warm(runs_models: bool) -> None:
-    """Import what the first computation will need."""
-    if runs_models:
-        from layerscope.models import safe_form  # noqa: F401  torch takes seconds to import
+def warm(modules: Sequence[str]) -> None:
+    """Import what the first computation will need, so that it does not pay the seconds that this takes."""
+    for name in modules:
+        importlib.import_module(name)
     gc.freeze()  # what was imported stays, and need not be looked at again
 
 
 def software() -> dict[str, str]:
     """Return the versions that a result may depend on."""
     installed = {"python": platform.python_version()}
-    for name in ("layerscope", "numpy", "torch", "pillow"):
+    for name in ("layerscope", "numpy", "torch", "pillow", "scikit-learn"):
         try:
             installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

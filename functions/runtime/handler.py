@@ -79,10 +79,14 @@ class WorkingFunction(EventFunction):
 
 
 class ProductFunction(WorkingFunction):
-    """A function that makes one product: `maths` is its `compute`, and everything else is here."""
+    """A function that makes one product: `maths` is its `compute`, and everything else is here.
 
-    def __init__(self, product: type[Product], maths: Callable[..., Product]) -> None:
-        super().__init__(product.declared.name, partial(warm, product.declared.reads_model))
+    `imports` names modules that `maths` imports when it runs, and that take long: the worker starts with them.
+    """
+
+    def __init__(self, product: type[Product], maths: Callable[..., Product], imports: tuple[str, ...] = ()) -> None:
+        torch = ("layerscope.models.safe_form",) if product.declared.reads_model else ()
+        super().__init__(product.declared.name, partial(warm, (*torch, *imports)))
         self.product = product
         self.maths = maths
         self._joined: SingleFlight[CloudEvent] = SingleFlight()

@@ -286,7 +286,10 @@ def test_topics_are_made_as_declared(server: KafkaServer, log: KafkaLog) -> None
 
 @pytest.mark.slow
 def test_without_crc32c_it_says_so_at_the_start() -> None:
-    program = "import sys; sys.modules['crc32c'] = None; from layerscope.events.kafka_log import KafkaLog; KafkaLog('127.0.0.1:1')"
+    program = (
+        "import sys; sys.modules['crc32c'] = None\n"
+        "from layerscope.events.kafka_log import KafkaLog; KafkaLog('127.0.0.1:1')"
+    )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert "needs the package crc32c" in ended.stderr.splitlines()[-1]

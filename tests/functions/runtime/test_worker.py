@@ -182,7 +182,7 @@ def test_no_computation_outlives_its_function(tmp_path: Path) -> None:
     script.write_text(
         "import asyncio, os, sys, threading, time\n"
         "from layerscope.functions.runtime.worker import Worker\n"
-        "from tests.functions.test_worker import pid, sleep\n"
+        "from tests.functions.runtime.test_worker import pid, sleep\n"
         "async def main():\n"
         "    worker = Worker(60, 2048)\n"
         "    print(await worker.run(pid), flush=True)\n"

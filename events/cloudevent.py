@@ -1,4 +1,4 @@
-"""The event itself: what CloudEvents 1.0 asks of one, and the one place that makes ours.
+"""The event itself, an SDK's CloudEvent, and the one place that makes ours.
 
 `compose` turns a fact (`schemas.events`) into an event, a binding (`events.http`, `events.kafka`) carries it, and
 `read` gives the fact back on the other side.
@@ -6,40 +6,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from reprlib import Repr
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+from cloudevents.core.v1.event import CloudEvent as SdkEvent
 from pydantic import ValidationError
 
+from layerscope.events.attributes import CORE, SPECVERSION, Timestamp, examine, shown
 from layerscope.schemas.digests import canonical_json, digest
 from layerscope.schemas.errors import InvalidEvent
 from layerscope.schemas.events import EventData, schema_name
 
-SPECVERSION: Final = "1.0"
 JSON: Final = "application/json"
 FROM_CAUSE: Final = ("lane", "replayid", "traceparent")
-
-_CORE: Final = ("id", "source", "type", "subject", "time", "datacontenttype", "dataschema")
-_REQUIRED: Final = ("id", "source", "type")
-_RESERVED: Final = frozenset({*_CORE, "specversion", "data"})
-
-# What the type String of the specification leaves out: control characters, surrogates, noncharacters.
-_NONCHARACTERS = "".join(chr(plane + last) for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF))
-_DISALLOWED = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}]")
-_EXTENSION_NAME = re.compile(r"[a-z0-9]+")
-_URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
-_URI = re.compile(rf"[A-Za-z][A-Za-z0-9+.\-]*:{_URI_REFERENCE.pattern}")
-_TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+"
-_MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}[ \t]*(?:;.*)?")
-_JSON_TYPE = re.compile(r"[^/;]+/(?:[^;]*\+)?json[ \t]*(?:;.*)?", re.IGNORECASE)
-_RFC3339 = re.compile(r"([0-9-]{10})[Tt]([0-9:]{6})([0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
-
-_shown = Repr()
-_shown.maxstring = 80
 
 DataT = TypeVar("DataT", bound=EventData)
 
@@ -62,72 +42,104 @@ class InvalidEventData(InvalidEvent):
     """The data of an event is not what its type says; a dead letter at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloudEvent:
-    """One CloudEvent; making one raises InvalidCloudEvent, with all faults, when it breaks the specification."""
+class CloudEvent(SdkEvent):
+    """One event: the SDK's, held to the whole specification; its data are bytes, as they travel, and it never changes.
 
-    id: str
-    source: str
-    type: str
-    subject: str = ""  # empty: none, for the specification has no empty subject
-    time: str | None = None
-    datacontenttype: str | None = None
-    dataschema: str | None = None
-    data: bytes | None = None  # as it travels
-    extensions: Mapping[str, str] = field(default_factory=dict)
+    Attributes are text, but for `time`, which is a moment to the SDK and here.
+    """
 
-    def __post_init__(self) -> None:
-        """Look for every fault there is."""
-        object.__setattr__(self, "extensions", dict(self.extensions))
-        if faults := [*_core_faults(self._core()), *_extension_faults(self.extensions)]:
+    _data: bytes | None
+
+    def __init__(self, attributes: Mapping[str, object], data: bytes | None = None) -> None:
+        """Take the attributes that are not None; `specversion` may be left out.
+
+        Raises:
+            InvalidCloudEvent: with all that is wrong.
+        """
+        texts, faults = examine({"specversion": SPECVERSION, **attributes})
+        if faults:
             raise InvalidCloudEvent(faults)
+        checked: dict[str, Any] = dict(texts)
+        if "time" in texts:
+            checked["time"] = Timestamp.read(texts["time"])
+        super().__init__(checked, data)
+        if "time" not in texts:
+            del checked["time"]  # the SDK gives the present to an event that has none
+
+    @property
+    def id(self) -> str:
+        return self.get_id()
+
+    @property
+    def source(self) -> str:
+        return self.get_source()
+
+    @property
+    def type(self) -> str:
+        return self.get_type()
+
+    @property
+    def subject(self) -> str:
+        """The subject, or nothing: the specification has no empty one."""
+        return self.get_subject() or ""
+
+    @property
+    def time(self) -> datetime | None:
+        return self.get_time()
+
+    @property
+    def dataschema(self) -> str | None:
+        return self.get_dataschema()
+
+    @property
+    def datacontenttype(self) -> str | None:
+        return self.get_datacontenttype()
+
+    @property
+    def data(self) -> bytes | None:
+        return self._data
+
+    @property
+    def extensions(self) -> dict[str, str]:
+        return {name: value for name, value in self._attributes.items() if name not in CORE}
+
+    def get_attributes(self) -> dict[str, Any]:
+        """Return the attributes as the SDK's bindings read them; a copy, for an event never changes."""
+        return dict(self._attributes)
 
     def attributes(self) -> dict[str, str]:
-        """Return every attribute that is set, `specversion` first, `datacontenttype` among them."""
-        return {"specversion": SPECVERSION, **self._core(), **self.extensions}
+        """Return every attribute that is set, as text."""
+        return {name: str(value) for name, value in self._attributes.items()}
 
-    def _core(self) -> dict[str, str]:
-        values = {name: getattr(self, name) for name in _CORE}
-        return {name: value for name, value in values.items() if value is not None and (value or name != "subject")}
+    def with_attributes(self, /, **changes: str | None) -> CloudEvent:
+        """Return the event with these attributes instead, or, where None, without them."""
+        return CloudEvent({**self._attributes, **changes}, self._data)
+
+    def with_data(self, data: bytes | None) -> CloudEvent:
+        """Return the event with other data, or none."""
+        return CloudEvent(self._attributes, data)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CloudEvent):
+            return NotImplemented
+        return (self.attributes(), self._data) == (other.attributes(), other._data)
+
+    def __hash__(self) -> int:
+        return hash((self.source, self.id))
+
+    def __repr__(self) -> str:
+        return f"CloudEvent({self.attributes()}, {self._data!r})"
 
 
-def from_attributes(attributes: Mapping[str, str], data: bytes | None, faults: Iterable[str] = ()) -> CloudEvent:
-    """Make an event from what a binding found, `specversion` among it.
+def from_attributes(attributes: Mapping[str, object], data: bytes | None, faults: Sequence[str]) -> CloudEvent:
+    """Make an event from what was received, `specversion` among it.
 
     Raises:
-        InvalidCloudEvent: with the binding's own `faults` and all others.
+        InvalidCloudEvent: with the `faults` that the binding found and all others.
     """
-    core = {name: attributes[name] for name in _CORE if name in attributes}
-    extensions = {name: value for name, value in attributes.items() if name not in core and name != "specversion"}
-    found = [*faults, *_version_faults(attributes.get("specversion"))]
-    if found:
-        raise InvalidCloudEvent([*found, *_core_faults(core), *_extension_faults(extensions)])
-    missing = dict.fromkeys(_REQUIRED, "")
-    return CloudEvent(**{**missing, **core}, data=data, extensions=extensions)
-
-
-def binary_attributes(headers: Iterable[tuple[str, str]], prefix: str, faults: list[str]) -> dict[str, str]:
-    """Collect the attributes that lie in the headers of a binary message, names already in lower case.
-
-    What is wrong is added to `faults`; other headers are passed over.
-    """
-    attributes: dict[str, str] = {}
-    for header, value in headers:
-        name = "datacontenttype" if header == "content-type" else header.removeprefix(prefix)
-        if name == header or (name == "datacontenttype" and not value):
-            continue
-        if name == "datacontenttype" and header != "content-type":
-            faults.append(f"{header} is not allowed: the type of the data is the content-type")
-        elif name in attributes:
-            faults.append(f"{_shown.repr(name)} is given twice")
-        else:
-            attributes[name] = value
-    return attributes
-
-
-def is_json(media_type: str | None) -> bool:
-    """Tell whether data of this media type is JSON."""
-    return media_type is not None and _JSON_TYPE.fullmatch(media_type) is not None
+    if faults:
+        raise InvalidCloudEvent([*faults, *examine(attributes)[1]])
+    return CloudEvent({"specversion": None, **attributes}, data)
 
 
 def compose(
@@ -147,7 +159,14 @@ def compose(
     """
     fact = data.model_dump(mode="json")
     identifier = digest({"type": data.type, "source": source, "subject": subject, "data": fact})
-    attached = {
+    attributes: dict[str, str | None] = {
+        "id": identifier,
+        "source": source,
+        "type": data.type,
+        "subject": subject,
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "datacontenttype": JSON,
+        "dataschema": schema_id(type(data)),
         "partitionkey": partition_key(subject),
         "correlationid": identifier if cause is None else cause.extensions.get("correlationid", cause.id),
         "causationid": None if cause is None else cause.id,
@@ -156,18 +175,9 @@ def compose(
         **{name: None if cause is None else cause.extensions.get(name) for name in FROM_CAUSE},
     }
     if traceparent is not None:
-        attached["traceparent"] = traceparent
-    return CloudEvent(
-        id=identifier,
-        source=source,
-        type=data.type,
-        subject=subject,
-        time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        datacontenttype=JSON,
-        dataschema=schema_id(type(data)),
-        data=canonical_json(fact),
-        extensions={**{name: value for name, value in attached.items() if value is not None}, **extensions},
-    )
+        attributes["traceparent"] = traceparent
+    said = {name: value for name, value in attributes.items() if value is not None}
+    return CloudEvent({**said, **extensions}, canonical_json(fact))
 
 
 def read(event: CloudEvent, cls: type[DataT]) -> DataT:
@@ -177,7 +187,7 @@ def read(event: CloudEvent, cls: type[DataT]) -> DataT:
         InvalidEventData: it is of another type, or its data is not of this one.
     """
     if event.type != cls.type:
-        raise InvalidEventData(f"the event is a {_shown.repr(event.type)}, not a {cls.type}")
+        raise InvalidEventData(f"the event is a {shown(event.type)}, not a {cls.type}")
     if event.data is None:
         raise InvalidEventData(f"the {cls.type} has no data")
     try:
@@ -204,49 +214,3 @@ def first_fault(error: ValidationError) -> str:
     where = ".".join(str(step) for step in fault["loc"])
     line = f"{where}: {fault['msg']}" if where else fault["msg"]
     return " ".join(line[:300].split())
-
-
-def _version_faults(version: str | None) -> Iterator[str]:
-    if version is None:
-        yield "specversion is missing"
-    elif version != SPECVERSION:
-        yield f"specversion is {_shown.repr(version)}, not '{SPECVERSION}'"
-
-
-def _core_faults(core: Mapping[str, str]) -> Iterator[str]:
-    for name in _REQUIRED:
-        if not core.get(name):
-            yield f"{name} is missing"
-    for name, value in core.items():
-        if _DISALLOWED.search(value):
-            yield f"{name} has a character that no attribute may have"
-        elif name in _FORMS and (value or name not in _REQUIRED) and not _FORMS[name][1](value):
-            yield f"{name} is {_shown.repr(value)}, not {_FORMS[name][0]}"
-
-
-def _extension_faults(extensions: Mapping[str, str]) -> Iterator[str]:
-    for name, value in extensions.items():
-        if name in _RESERVED or not _EXTENSION_NAME.fullmatch(name):
-            yield f"{_shown.repr(name)} is no name of an extension: lower-case letters and digits only"
-        if _DISALLOWED.search(value):
-            yield f"{_shown.repr(name)} has a character that no attribute may have"
-
-
-def _is_time(text: str) -> bool:
-    parts = _RFC3339.fullmatch(text)
-    if parts is None:
-        return False
-    date, minutes, seconds, zone = parts.groups()
-    try:
-        datetime.fromisoformat(f"{date}T{minutes}{'59' if seconds == '60' else seconds}{zone.upper()}")
-    except ValueError:
-        return False
-    return True
-
-
-_FORMS: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = {
-    "source": ("a URI-reference", _URI_REFERENCE.fullmatch),
-    "dataschema": ("a URI", _URI.fullmatch),
-    "datacontenttype": ("a media type", _MEDIA_TYPE.fullmatch),
-    "time": ("an RFC 3339 time", _is_time),
-}

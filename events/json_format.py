@@ -1,4 +1,8 @@
-"""CloudEvents JSON format: a whole event as one JSON object, the body of the structured mode of every binding."""
+"""CloudEvents JSON format: a whole event as one JSON object, the body of the structured mode of every binding.
+
+The SDK reads it. What it would accept or misread against the specification is checked before, and put right after;
+`tests/events/test_sdk.py` has the list. Nothing here writes the format: our events travel in binary mode.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,14 @@ import binascii
 import json
 from typing import Any, Final
 
+from cloudevents.core.formats.json import JSONFormat
 from pydantic_core import from_json
 
-from layerscope.events.cloudevent import JSON, CloudEvent, InvalidCloudEvent, from_attributes, is_json
+from layerscope.events.attributes import is_json
+from layerscope.events.cloudevent import JSON, CloudEvent, InvalidCloudEvent, from_attributes
 
-MEDIA_TYPE: Final = "application/cloudevents+json"
+FORMAT: Final = JSONFormat()
+MEDIA_TYPE: Final = FORMAT.get_content_type()
 ANY_FORMAT: Final = "application/cloudevents"
 BATCH: Final = "application/cloudevents-batch"
 
@@ -35,65 +42,70 @@ def read_structured(content_type: str, body: bytes) -> CloudEvent:
     return from_object(body)
 
 
-def to_object(event: CloudEvent) -> bytes:
-    """Return the event as a JSON object: JSON data as the member `data`, any other as `data_base64`."""
-    members: dict[str, Any] = dict(event.attributes())
-    if event.data is not None:
-        members |= _data_member(event)
-    return _encoded(members)
-
-
 def from_object(body: bytes) -> CloudEvent:
     """Read an event from a JSON object; a null attribute counts as absent, whole numbers and booleans become text.
 
     Raises:
         InvalidCloudEvent: with all that is wrong with it.
     """
+    members = _members(body)
+    faults = _data_faults(members)
+    has_data = "data" in members
+    # Not for the SDK to read: it refuses a leap second, and reads the events of an older version by other rules.
+    apart = {name: members.pop(name, None) for name in ("specversion", "time")}
+
+    def made(attributes: dict[str, Any], value: Any) -> CloudEvent:
+        attributes |= apart
+        if has_data:
+            # The specification reads data without a type as JSON, and wants that said where the event travels on.
+            if attributes.get("datacontenttype") is None:
+                attributes["datacontenttype"] = JSON
+            value = _data(value, str(attributes["datacontenttype"]), faults)
+        return from_attributes(attributes, value, faults)
+
+    event = FORMAT.read(made, json.dumps(members))
+    assert isinstance(event, CloudEvent)
+    return event
+
+
+def _members(body: bytes) -> dict[str, Any]:
     try:
         members = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidCloudEvent([f"the body is not JSON: {error}"]) from error
     if not isinstance(members, dict):
         raise InvalidCloudEvent(["the body is not a JSON object"])
-    faults: list[str] = []
-    has_data = "data" in members
-    plain, encoded = members.pop("data", None), members.pop("data_base64", None)
-    attributes = {name: _text(name, value, faults) for name, value in members.items() if value is not None}
-    if has_data and encoded is not None:
-        faults.append("data and data_base64 are both there")
-    elif has_data:
-        # The specification reads data without a type as JSON, and wants that said where the event travels on.
-        media_type = attributes.setdefault("datacontenttype", JSON)
-        return from_attributes(attributes, _plain_data(plain, media_type, faults), faults)
-    return from_attributes(attributes, _decoded(encoded, faults), faults)
+    return members
 
 
-def _data_member(event: CloudEvent) -> dict[str, Any]:
-    data = event.data or b""
-    if is_json(event.datacontenttype):
-        try:
-            value = from_json(data, allow_inf_nan=False)
-            _encoded(value)
-        except ValueError:  # not JSON after all, or a number beyond the doubles
-            pass
-        else:
-            return {"data": value}
-    return {"data_base64": base64.b64encode(data).decode()}
+def _data_faults(members: dict[str, Any]) -> list[str]:
+    """Return what is wrong with data in base64, and take it out if it is."""
+    encoded = members.get("data_base64")
+    if encoded is None:
+        return []
+    if "data" in members:
+        fault = "data and data_base64 are both there"
+    elif not _is_base64(encoded):
+        fault = "data_base64 is not base64"
+    else:
+        return []
+    del members["data_base64"]
+    return [fault]
 
 
-def _text(name: str, value: Any, faults: list[str]) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | str):
-        return str(value)
-    faults.append(f"{name[:80]!r} is not text, a whole number or a boolean")
-    return ""
+def _is_base64(value: Any) -> bool:
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        return False
+    return True
 
 
-def _plain_data(value: Any, media_type: str, faults: list[str]) -> bytes | None:
+def _data(value: Any, media_type: str, faults: list[str]) -> bytes | None:
+    """Return the member `data` as it travels outside of JSON."""
     if is_json(media_type):
         try:
-            return _encoded(value)
+            return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         except ValueError:
             faults.append("data has a number beyond the doubles")
     elif isinstance(value, str):
@@ -101,17 +113,3 @@ def _plain_data(value: Any, media_type: str, faults: list[str]) -> bytes | None:
     elif value is not None:
         faults.append("data is not text, though its type is not JSON")
     return None
-
-
-def _decoded(value: Any, faults: list[str]) -> bytes | None:
-    if value is None:
-        return None
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, TypeError, ValueError):
-        faults.append("data_base64 is not base64")
-    return None
-
-
-def _encoded(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

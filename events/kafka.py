@@ -1,7 +1,8 @@
 """CloudEvents Kafka binding: an event as key, headers and value of a record.
 
-The content type decides the mode, whatever other headers there are; the key is made from `partitionkey` and adds
-nothing to the event that is read.
+The SDK writes and reads the headers. Ours are the value, as the SDK has no record without one, the key, which it takes
+for an attribute of the event, and the mode: the content type decides it, whatever other headers there are.
+`tests/events/test_sdk.py` has the list.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent, binary_attributes, from_attributes
-from layerscope.events.json_format import is_structured, read_structured
+from cloudevents.core.bindings import kafka as sdk
 
-PREFIX: Final = "ce_"
-CONTENT_TYPE: Final = "content-type"
+from layerscope.events.binary_mode import CONTENT_TYPE, event_headers, event_maker
+from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent
+from layerscope.events.json_format import FORMAT, is_structured, read_structured
+
+PREFIX: Final = sdk.CE_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,9 @@ class Record:
 
 def to_record(event: CloudEvent) -> KafkaMessage:
     """Return the message that carries the event in binary mode."""
-    attributes = event.attributes()
-    content_type = attributes.pop("datacontenttype", None)
-    headers = [(f"{PREFIX}{name}", value.encode()) for name, value in attributes.items()]
-    if content_type is not None:
-        headers.append((CONTENT_TYPE, content_type.encode()))
-    key = event.extensions.get("partitionkey")
-    return KafkaMessage(key=None if key is None else key.encode(), value=event.data, headers=tuple(headers))
+    message = sdk.to_binary(event, FORMAT)
+    key = message.key.encode() if isinstance(message.key, str) else message.key
+    return KafkaMessage(key=key, value=event.data, headers=tuple(message.headers.items()))
 
 
 def from_record(record: KafkaMessage | Record) -> CloudEvent | None:
@@ -57,21 +56,29 @@ def from_record(record: KafkaMessage | Record) -> CloudEvent | None:
     """
     faults: list[str] = []
     named = [(name.lower(), value) for name, value in record.headers]
-    content_type = next((_text(name, value, faults) for name, value in named if name == CONTENT_TYPE), "")
-    if is_structured(content_type):
+    content_type = next((_text(name, value, faults) for name, value in named if name == CONTENT_TYPE), b"")
+    if is_structured(content_type.decode()):
         if record.value is None:
             raise InvalidCloudEvent(["the record has no value, where a whole event should be"])
-        return read_structured(content_type, record.value)
-    if not any(name.startswith(PREFIX) for name, _ in named):
-        return None
+        return read_structured(content_type.decode(), record.value)
     texts = [(name, _text(name, value, faults)) for name, value in named if name.startswith(PREFIX)]
-    attributes = binary_attributes([*texts, (CONTENT_TYPE, content_type)], PREFIX, faults)
-    return from_attributes(attributes, record.value, faults)
+    if not texts:
+        return None
+    attributes = event_headers(texts, PREFIX, faults)
+    time = attributes.pop(f"{PREFIX}time", None)
+    made = event_maker(None if time is None else time.decode(), record.value, faults)
+    if content_type:
+        attributes[CONTENT_TYPE] = content_type
+    event = sdk.from_binary(sdk.KafkaMessage(attributes, None, b""), FORMAT, made)
+    assert isinstance(event, CloudEvent)
+    return event
 
 
-def _text(name: str, value: bytes, faults: list[str]) -> str:
+def _text(name: str, value: bytes, faults: list[str]) -> bytes:
+    """Return the value of a header, which is UTF-8, or else a fault and nothing."""
     try:
-        return value.decode()
+        value.decode()
     except UnicodeDecodeError:
         faults.append(f"{name[:80]!r} is not UTF-8")
-        return ""
+        return b""
+    return value

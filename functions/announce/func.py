@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from layerscope.events import http
-from layerscope.events.cloudevent import CloudEvent, compose
+from layerscope.events.cloudevent import JSON, CloudEvent, compose
 from layerscope.events.notification import read_notification
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.services import publish
@@ -29,7 +29,7 @@ class Announce(EventFunction):
         if http.has_event(headers):
             return super().read(headers, body)
         digest = hashlib.sha256(body).hexdigest()
-        return CloudEvent(id=digest, source="/webhook", type=WEBHOOK, datacontenttype="application/json", data=body)
+        return CloudEvent({"id": digest, "source": "/webhook", "type": WEBHOOK, "datacontenttype": JSON}, body)
 
     async def respond(self, event: CloudEvent) -> None:
         """Announce what the notification says, in its order.

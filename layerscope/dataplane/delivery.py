@@ -18,12 +18,13 @@ import base64
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from layerscope.dataplane.offered_events import clean
 from layerscope.dataplane.resources import Subscription
 from layerscope.dataplane.subscribers import Subscriber, SubscriberAnswer
+from layerscope.events.attributes import CORE
 from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent
 from layerscope.events.http import from_request, to_binary
 from layerscope.events.log import MessageRefused
@@ -33,10 +34,7 @@ logger = logging.getLogger(__name__)
 USER_AGENT: Final = "layerscope-dataplane"
 ERROR_DATA_BYTES: Final = 1024
 # Names that an answer's kne- header must not take.
-_TAKEN: Final = frozenset(
-    {"id", "source", "type", "subject", "time", "specversion", "datacontenttype", "dataschema", "data"}
-    | {"knativeerrordest", "knativeerrorcode", "knativeerrordata"}
-)
+_TAKEN: Final = CORE | {"data", "knativeerrordest", "knativeerrorcode", "knativeerrordata"}
 
 Publish = Callable[[str, CloudEvent], Awaitable[None]]
 Pause = Callable[[float], Awaitable[None]]
@@ -105,7 +103,7 @@ class Delivery:
     async def _bury(self, topic: str, letter: CloudEvent) -> bool:
         # Where the event just fitted, its reason may not fit beside it, but does without its data; and a record that
         # has neither key nor value, which other producers may write, is given a key.
-        without = replace(letter, data=None, extensions={"partitionkey": letter.id, **letter.extensions})
+        without = letter.with_data(None).with_attributes(**{"partitionkey": letter.id, **letter.extensions})
         for candidate in (letter, without):
             try:
                 await self._publish(topic, candidate)
@@ -143,7 +141,7 @@ class Delivery:
         if reply is None:
             return None
         if reply.data is None and "partitionkey" not in reply.extensions:
-            reply = replace(reply, data=b"")  # a record without a key needs a value
+            reply = reply.with_data(b"")  # a record without a key needs a value
         try:
             await self._publish(topic, reply)
         except MessageRefused as error:
@@ -168,12 +166,12 @@ def reply_in(answer: SubscriberAnswer) -> CloudEvent | None:
 def dead_letter(event: CloudEvent, destination: str, answer: SubscriberAnswer | None) -> CloudEvent:
     """Return the event with where it was to go, and the last answer: its status, `kne-` headers and first bytes."""
     if answer is None:
-        return replace(event, extensions={**event.extensions, "knativeerrordest": destination})
+        return event.with_attributes(knativeerrordest=destination)
     told = _told(answer)
     told |= {"knativeerrordest": destination, "knativeerrorcode": str(answer.status)}
     if answer.body:
         told["knativeerrordata"] = base64.b64encode(answer.body[:ERROR_DATA_BYTES]).decode("ascii")
-    return replace(event, extensions={**event.extensions, **told})
+    return event.with_attributes(**told)
 
 
 def _told(answer: SubscriberAnswer) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -36,8 +35,7 @@ def _read(record: Record) -> CloudEvent | None:
 
 
 def _positioned(event: CloudEvent, record: Record) -> CloudEvent:
-    position = {"knativekafkapartition": str(record.partition), "knativekafkaoffset": str(record.offset)}
-    return replace(event, extensions={**event.extensions, **position})
+    return event.with_attributes(knativekafkapartition=str(record.partition), knativekafkaoffset=str(record.offset))
 
 
 def traceparent_of(record: Record) -> str | None:
@@ -52,18 +50,17 @@ def _wrap(record: Record, subscription: Subscription) -> CloudEvent:
     if record.key is not None:
         extensions["key"] = extensions["partitionkey"] = clean(record.key.decode("utf-8", "replace"))
     content_types = [clean(text).lower() for name, text in headers.items() if name.lower() == "content-type"]
-    event = CloudEvent(
-        id=f"partition:{record.partition}/offset:{record.offset}",
-        source=f"/apis/v1/namespaces/{subscription.namespace}/kafkasources/{subscription.name}#{record.topic}",
-        type=WRAPPED_TYPE,
-        subject=f"partition:{record.partition}#{record.offset}",
-        time=_time(record.timestamp_ms),
-        data=record.value,
-        extensions=extensions,
-    )
+    attributes = {
+        "id": f"partition:{record.partition}/offset:{record.offset}",
+        "source": f"/apis/v1/namespaces/{subscription.namespace}/kafkasources/{subscription.name}#{record.topic}",
+        "type": WRAPPED_TYPE,
+        "subject": f"partition:{record.partition}#{record.offset}",
+        "time": _time(record.timestamp_ms),
+    }
+    event = CloudEvent({**attributes, **extensions}, record.value)
     if content_types:
         with suppress(InvalidCloudEvent):  # what is no media type is left out, the record is not
-            return replace(event, datacontenttype=content_types[-1])
+            return event.with_attributes(datacontenttype=content_types[-1])
     return event
 
 

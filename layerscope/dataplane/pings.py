@@ -57,11 +57,11 @@ class Pinger:
         return True
 
     def _event(self) -> CloudEvent:
-        return CloudEvent(
-            id=str(uuid.uuid4()),
-            source=f"/apis/v1/namespaces/{self.ping.namespace}/pingsources/{self.ping.name}",
-            type=TYPE,
-            time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            datacontenttype=self.ping.media_type,
-            data=self.ping.data,
-        )
+        attributes = {
+            "id": str(uuid.uuid4()),
+            "source": f"/apis/v1/namespaces/{self.ping.namespace}/pingsources/{self.ping.name}",
+            "type": TYPE,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "datacontenttype": self.ping.media_type,
+        }
+        return CloudEvent(attributes, self.ping.data)

@@ -39,13 +39,15 @@ JSON_VALUES = st.recursive(
 def events(draw: st.DrawFn, data: st.SearchStrategy[bytes | None] | None = None) -> CloudEvent:
     """Draw a valid event; its data are any bytes, or none, unless `data` says otherwise."""
     return CloudEvent(
-        id=draw(ATTRIBUTE_TEXT),
-        source=draw(URI_REFERENCES),
-        type=draw(ATTRIBUTE_TEXT),
-        subject=draw(st.just("") | ATTRIBUTE_TEXT),
-        time=draw(st.none() | TIMES),
-        datacontenttype=draw(st.none() | MEDIA_TYPES),
-        dataschema=draw(st.none() | URIS),
-        data=draw(st.none() | st.binary(max_size=40) if data is None else data),
-        extensions=draw(st.dictionaries(EXTENSION_NAMES, ATTRIBUTE_TEXT, max_size=4)),
+        {
+            "id": draw(ATTRIBUTE_TEXT),
+            "source": draw(URI_REFERENCES),
+            "type": draw(ATTRIBUTE_TEXT),
+            "subject": draw(st.just("") | ATTRIBUTE_TEXT),
+            "time": draw(st.none() | TIMES),
+            "datacontenttype": draw(st.none() | MEDIA_TYPES),
+            "dataschema": draw(st.none() | URIS),
+            **draw(st.dictionaries(EXTENSION_NAMES, ATTRIBUTE_TEXT, max_size=4)),
+        },
+        draw(st.none() | st.binary(max_size=40) if data is None else data),
     )

@@ -1,4 +1,4 @@
-"""The HTTP binding, beside the independent one of the CloudEvents SDK where that one is right."""
+"""The HTTP binding and the JSON format: what travels, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent
 from layerscope.events.http import from_request, has_event, to_binary
-from layerscope.events.json_format import from_object, to_object
+from layerscope.events.json_format import from_object
 from tests.events.strategies import ATTRIBUTE_TEXT, EXTENSION_NAMES, JSON_VALUES, events
 
 STRUCTURED = "application/cloudevents+json"
@@ -56,24 +56,26 @@ def test_an_event_survives_the_trip(event: CloudEvent) -> None:
 
 @given(ATTRIBUTE_TEXT)
 def test_what_travels_in_a_header_is_printable_ascii_without_spaces_and_quotes(text: str) -> None:
-    headers, _ = to_binary(CloudEvent(id=text, source="/s", type="t"))
+    headers, _ = to_binary(CloudEvent({"id": text, "source": "/s", "type": "t"}))
     assert all(0x21 <= ord(character) <= 0x7E and character != '"' for character in headers["ce-id"])
 
 
 def test_a_header_is_encoded_as_in_the_example_of_the_specification() -> None:
-    headers, _ = to_binary(CloudEvent(id="Euro \u20ac \U0001f600", source="/s", type="t"))
+    headers, _ = to_binary(CloudEvent({"id": "Euro \u20ac \U0001f600", "source": "/s", "type": "t"}))
     assert headers["ce-id"] == "Euro%20%E2%82%AC%20%F0%9F%98%80"
 
 
 def test_data_travel_as_they_are_beside_their_type() -> None:
-    event = CloudEvent(id="1", source="/s", type="t", datacontenttype="text/plain", data=b"\x00\xff")
+    event = CloudEvent({"id": "1", "source": "/s", "type": "t", "datacontenttype": "text/plain"}, b"\x00\xff")
     headers, body = to_binary(event)
     assert (headers["content-type"], body) == ("text/plain", b"\x00\xff")
     assert "ce-datacontenttype" not in headers
 
 
 def test_an_event_without_data_has_no_body_and_an_empty_body_is_no_data() -> None:
-    headers, body = to_binary(CloudEvent(id="1", source="/s", type="t", datacontenttype="application/json"))
+    headers, body = to_binary(
+        CloudEvent({"id": "1", "source": "/s", "type": "t", "datacontenttype": "application/json"})
+    )
     assert body == b""
     assert from_request(raw(headers), body).data is None
 
@@ -112,7 +114,7 @@ def test_raw_utf8_in_a_header_is_tolerated() -> None:
 def test_header_names_have_no_case_and_others_are_passed_over() -> None:
     headers = {"CE-SpecVersion": "1.0", "Ce-Id": "1", "CE-SOURCE": "/s", "ce-type": "t", "Content-Type": "text/plain"}
     event = from_request(raw({**headers, "Host": "h", "Prefer": "reply", "x-ce-id": "2"}), b"data")
-    assert event == CloudEvent(id="1", source="/s", type="t", datacontenttype="text/plain", data=b"data")
+    assert event == CloudEvent({"id": "1", "source": "/s", "type": "t", "datacontenttype": "text/plain"}, b"data")
 
 
 @pytest.mark.parametrize("body", [b"{", b"NaN", b"\xff", b"{} {}", b"[" * 100_000])
@@ -177,28 +179,14 @@ def test_headers_alone_tell_that_an_event_is_meant(headers: dict[str, str]) -> N
 @pytest.mark.slow
 @given(events())
 def test_an_event_survives_the_trip_as_one_object(event: CloudEvent) -> None:
-    again = from_object(to_object(event))
-    if event.data is not None and event.datacontenttype == "application/json" and again.data != event.data:
-        assert json.loads(again.data or b"") == json.loads(event.data)  # JSON travels as JSON, spaces apart
-    else:
-        assert again == event
-
-
-@pytest.mark.slow
-@given(events(data=JSON_VALUES.map(json_bytes)))
-def test_json_data_are_a_member_and_all_others_are_base64(event: CloudEvent) -> None:
-    members = json.loads(to_object(event))
-    is_member = event.datacontenttype in ("application/json", "application/json; charset=utf-8")
-    assert ("data" in members, "data_base64" in members) == (is_member, not is_member)
-    if is_member:
-        assert members["data"] == json.loads(event.data or b"")
+    assert from_object(JSONFormat().write(event)) == event
 
 
 @pytest.mark.parametrize("content_type", [STRUCTURED, f"{STRUCTURED}; charset=UTF-8", "Application/CloudEvents+Json"])
 def test_the_content_type_alone_makes_it_structured(content_type: str) -> None:
     headers = [(b"ce-id", b"other"), (b"ce-specversion", b"9"), (b"content-type", content_type.encode())]
     body = b'{"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}'
-    assert from_request(headers, body) == CloudEvent(id="1", source="/s", type="t")
+    assert from_request(headers, body) == CloudEvent({"id": "1", "source": "/s", "type": "t"})
 
 
 @pytest.mark.parametrize(
@@ -223,7 +211,7 @@ def test_data_are_read_by_member_and_type(members: dict[str, Any], data: bytes |
 
 def test_attributes_are_text_numbers_and_booleans_become_it_and_null_is_absent() -> None:
     event = structured(subject=None, time=None, whole=-7, yes=True, no=False, none=None)
-    assert event == CloudEvent(id="1", source="/s", type="t", extensions={"whole": "-7", "yes": "true", "no": "false"})
+    assert event == CloudEvent({"id": "1", "source": "/s", "type": "t", "whole": "-7", "yes": "true", "no": "false"})
 
 
 @pytest.mark.parametrize(
@@ -294,12 +282,12 @@ def test_whatever_comes_is_an_event_or_refused(headers: list[tuple[bytes, bytes]
         assert from_request(raw(to_binary(event)[0]), event.data or b"").id == event.id
 
 
-# The SDK
+# Those who have the SDK and nothing else
 
 
 @pytest.mark.slow
 @given(events(data=JSON_VALUES.map(json_bytes)))
-def test_the_sdk_reads_what_we_write(event: CloudEvent) -> None:
+def test_the_sdk_alone_reads_what_we_write(event: CloudEvent) -> None:
     headers, body = to_binary(event)
     headers.pop("ce-time", None)  # it takes no leap second and no digit behind the sixth
     read = sdk.from_binary(sdk.HTTPMessage(headers=headers, body=body), JSONFormat(), SdkEvent)
@@ -315,7 +303,7 @@ def test_the_sdk_reads_what_we_write(event: CloudEvent) -> None:
     ),  # it leaves a bare string unquoted
     st.booleans(),
 )
-def test_we_read_what_the_sdk_writes(extensions: dict[str, str], data: Any, as_object: bool) -> None:
+def test_we_read_what_the_sdk_alone_writes(extensions: dict[str, str], data: Any, as_object: bool) -> None:
     attributes = {"id": "1", "source": "/s", "type": "t", "datacontenttype": "application/json", **extensions}
     theirs = SdkEvent(attributes=attributes, data=data)
     message = (sdk.to_structured if as_object else sdk.to_binary)(theirs, JSONFormat())

@@ -206,7 +206,9 @@ def test_the_timer_asks_on_a_lane_of_its_own_and_says_what_for(system: System) -
     system.index()
     replay = Replay()
     replay.attach(system.services)
-    ping = CloudEvent(id="1", source="/apis/v1/namespaces/layerscope/pingsources/missing", type=PING, subject="missing")
+    ping = CloudEvent(
+        {"id": "1", "source": "/apis/v1/namespaces/layerscope/pingsources/missing", "type": PING, "subject": "missing"}
+    )
     asyncio.run(replay.respond(ping))
     events = system.published()
     assert sorted(one.type.removeprefix("io.layerscope.") for one in events) == [
@@ -245,7 +247,7 @@ def dead_letter(
     noted = {"knativeerrordest": f"http://{service}.layerscope.svc.cluster.local/"}
     noted |= {"knativeerrorcode": code} if code else {}
     noted |= {"knativeerrordata": base64.b64encode(reason.encode()).decode()}
-    return dataclasses.replace(event, extensions={**event.extensions, **noted})
+    return event.with_attributes(**noted)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +341,7 @@ def test_an_upload_that_could_not_be_read_is_shown_as_failed(system: System) -> 
     noted = {"knativeerrordest": "http://admit.layerscope.svc.cluster.local/", "knativeerrorcode": "500"}
     replay = Replay()
     replay.attach(system.services)
-    asyncio.run(replay.respond(dataclasses.replace(event, extensions={**event.extensions, **noted})))
+    asyncio.run(replay.respond(event.with_attributes(**noted)))
     standing = catalogue.standing(system.store, IDENTITY)
     assert standing is not None
     assert standing.state == "failed"

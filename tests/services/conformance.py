@@ -161,7 +161,7 @@ def source(name: str, topic: str, delivery: DeliveryPolicy) -> Subscription:
 
 def event(identifier: str, kind: str = "io.layerscope.test.v1", **extensions: str) -> CloudEvent:
     """Return an event of this type."""
-    return replace(an_event(identifier, **extensions), type=kind)
+    return an_event(identifier, **extensions).with_attributes(type=kind)
 
 
 @contextlib.asynccontextmanager

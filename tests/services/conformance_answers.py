@@ -41,8 +41,8 @@ MORE: Final = {
 ANSWERS: Final = {**TABLE, **MORE}
 FILTERED: Final = {
     "x": event("x", "a.written", product="x"),
-    "y": replace(event("y", "a.written", product="y"), subject="other/net/1"),
-    "bare": replace(event("bare", "b.refused"), subject="", datacontenttype=None),
+    "y": event("y", "a.written", product="y").with_attributes(subject="other/net/1"),
+    "bare": event("bare", "b.refused").with_attributes(subject=None, datacontenttype=None),
     "replayed": event("replayed", "a.written", product="x", lane="replay"),
 }
 WRITTEN: Final = {"exact": {"type": "a.written"}}
@@ -142,7 +142,7 @@ async def records(stage: Stage) -> Seen:
     """Records of every kind, as a Trigger offers them."""
     await stage.topics(records=1)
     sent = event("sent", traceparent=TRACE, note='a "quoted" ☃ %41')
-    sent = replace(sent, time="2026-07-31T12:00:00.120000000Z", subject="d/Ü m/1")
+    sent = sent.with_attributes(time="2026-07-31T12:00:00.120000000Z", subject="d/Ü m/1")
     binary = (("ce_id", b"named"), *CE)
     messages = [
         replace(to_record(sent), key=b"models/secret-key"),
@@ -155,7 +155,7 @@ async def records(stage: Stage) -> Seen:
         KafkaMessage(b"k", b"x", (("ce_id", b"traced"), *CE, ("traceparent", TRACE.encode()))),
         KafkaMessage(b"k", b"x", (("ce_id", b"untraced"), *CE)),
         to_record(event("again")),
-        to_record(replace(event("buried", lane="replay"), data=b'{"keep":1}')),
+        to_record(event("buried", lane="replay").with_data(b'{"keep":1}')),
     ]
     subscriber = Scripted(by_id={"again": (Reply(503), Reply(204)), "buried": (Reply(503), Reply(422, TEXT, b"why"))})
     subscription = trigger("records", "records", policy("records"))
@@ -208,7 +208,7 @@ async def sinks(stage: Stage) -> Seen:
     async with subscriber.listening() as url, running(stage.log, dict.fromkeys(names, url), *triggers) as plane:
         await stage.together()
         big = bytes(range(33, 127)).replace(b'"', b"").replace(b"\\", b"") * 40
-        await stage.publish("sinks", *(replace(event(n, n), data=b'"' + big + b'"') for n in names))
+        await stage.publish("sinks", *(event(n, n).with_data(b'"' + big + b'"') for n in names))
         await stage.publish("sinks", event("beside", "no-sink"))
         await until(lambda: subscriber.asked.total() >= 5)
         await asyncio.sleep(1.0)

@@ -77,10 +77,10 @@ def event_for(name: str, stack: RealStack) -> CloudEvent:
     assert upload is not None
     if name == "announce":
         return CloudEvent(
-            id="1", source="/tests", type="test", datacontenttype="application/json", data=b'{"Records": []}'
+            {"id": "1", "source": "/tests", "type": "test", "datacontenttype": "application/json"}, b'{"Records": []}'
         )
     if name == "replay":
-        return CloudEvent(id="1", source="/tests", type=PING)
+        return CloudEvent({"id": "1", "source": "/tests", "type": PING})
     if name == "admit":
         data = ModelUploaded(bucket="models", key=upload.key, etag=upload.etag)
     elif name == "index":

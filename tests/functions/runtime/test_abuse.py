@@ -373,7 +373,9 @@ def made(tmp_path: Path) -> Services:
 
 def about(kind: str, data: bytes = b"{}", subject: str = "tiny/net/1") -> tuple[dict[str, str], bytes]:
     return binding.to_binary(
-        CloudEvent(id="1", source="/t", type=kind, subject=subject, datacontenttype="application/json", data=data)
+        CloudEvent(
+            {"id": "1", "source": "/t", "type": kind, "subject": subject, "datacontenttype": "application/json"}, data
+        )
     )
 
 

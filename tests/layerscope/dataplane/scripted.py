@@ -180,13 +180,16 @@ def new_log() -> MemoryLog:
 
 def an_event(identifier: str = "1", **extensions: str) -> CloudEvent:
     return CloudEvent(
-        id=identifier,
-        source="/tests",
-        type="io.layerscope.test.v1",
-        subject="d/m/1",
-        datacontenttype="application/json",
-        data=b'{"a":1}',
-        extensions={"partitionkey": "d/m", **extensions},
+        {
+            "id": identifier,
+            "source": "/tests",
+            "type": "io.layerscope.test.v1",
+            "subject": "d/m/1",
+            "datacontenttype": "application/json",
+            "partitionkey": "d/m",
+            **extensions,
+        },
+        b'{"a":1}',
     )
 
 
@@ -256,7 +259,7 @@ KEYS = keys_of_partitions()
 DESTINATION = "http://s.demo.svc.cluster.local/"
 
 
-ANSWER = replace(an_event("answer"), type="io.layerscope.answer.v1")
+ANSWER = an_event("answer").with_attributes(type="io.layerscope.answer.v1")
 
 
 BINARY = tuple(to_binary(ANSWER)[0].items())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from dataclasses import replace
 
 import pytest
 
@@ -137,9 +136,9 @@ BIG = 999_000
 @pytest.mark.parametrize("kind", ["reply", "dead letter"])
 def test_what_is_too_large_for_the_log_ends_as_a_dead_letter(kind: str) -> None:
     log, subscription = new_log(), trigger()
-    event = an_event() if kind == "reply" else replace(an_event(), data=b'"' + b"x" * BIG + b'"')
+    event = an_event() if kind == "reply" else an_event().with_data(b'"' + b"x" * BIG + b'"')
     publish(log, event)
-    large = replace(ANSWER, data=b'"' + b"x" * 2_000_000 + b'"')
+    large = ANSWER.with_data(b'"' + b"x" * 2_000_000 + b'"')
     answer = Reply(200, BINARY, large.data or b"") if kind == "reply" else Reply(422, TEXT, b"y" * 1024)
     asyncio.run(deliver(Scripted((answer,)), subscription, log))
     (letter,) = contents(log, LETTERS)

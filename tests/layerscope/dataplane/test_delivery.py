@@ -11,11 +11,11 @@ import time
 from dataclasses import replace
 
 import pytest
+from cloudevents.core.formats.json import JSONFormat
 
 from layerscope.dataplane.plane import DataPlane
 from layerscope.dataplane.resources import DeliveryPolicy
 from layerscope.dataplane.subscribers import client_at
-from layerscope.events.json_format import to_object
 from tests.layerscope.contracts.answers import STRUCTURED, TABLE, Case
 from tests.layerscope.dataplane.scripted import (
     ANSWER,
@@ -100,7 +100,7 @@ def test_without_a_dead_letter_sink_an_event_is_given_up(status: int, calls: int
 
 
 def test_reply_is_a_binary_record_keyed_by_partitionkey_and_carries_the_data() -> None:
-    subscriber, log = Scripted((Reply(200, STRUCTURED, to_object(ANSWER)),)), new_log()
+    subscriber, log = Scripted((Reply(200, STRUCTURED, JSONFormat().write(ANSWER)),)), new_log()
     subscriber.by_id["answer"] = (Reply(204),)
     publish(log, an_event())
     asyncio.run(deliver(subscriber, trigger(), log))

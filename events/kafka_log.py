@@ -30,6 +30,7 @@ from layerscope.events.kafka_client import (
 )
 from layerscope.events.kafka_member import Member
 from layerscope.events.kafka_tail import Tail
+from layerscope.events.kafka_topics import make_topics
 from layerscope.events.log import BACKLOG_RECORDS, Consumer, LogUnavailable, MessageRefused, Revoked, Start, check
 from layerscope.events.topics import TOPICS, Topic
 
@@ -53,7 +54,7 @@ class KafkaLog:
         self._lock = threading.Lock()
         self._members: list[Member] = []
         self._tails: dict[str, Tail] = {}
-        self._closed = False
+        self._closed = threading.Event()
 
     def publish(self, topic: str, message: KafkaMessage) -> None:
         """Append the message; if the broker dies meanwhile it may be there twice, or in spite of the error."""
@@ -71,7 +72,7 @@ class KafkaLog:
     def consumer(self, topic: str, group: str, *, start: Start, revoked: Revoked | None = None) -> Consumer:
         """Join a group on a thread of its own, which goes on trying while the brokers are away."""
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise LogUnavailable("the log is closed")
             self._members = [one for one in self._members if one.alive]
             tail = self._tails.setdefault(topic, Tail(self._consumer, topic))
@@ -103,27 +104,14 @@ class KafkaLog:
             return self._read(spans, limit) if spans else []
 
     def ensure_topics(self, topics: Iterable[Topic] = TOPICS) -> None:
-        """Make the topics that are not there, and wait until they can be used."""
-        wanted = {
-            topic.name: {
-                "num_partitions": topic.partitions,
-                "replication_factor": self._replication_factor,
-                "configs": {"retention.ms": str(-1 if topic.retention_ms is None else topic.retention_ms)},
-            }
-            for topic in topics
-        }
+        """Make the topics that are not there, and wait until they can be used: for minutes, where brokers just start."""
         with self._answering("the topics cannot be made"):
-            admin = self._admin.get()
-            for made in admin.create_topics(wanted, raise_errors=False)["topics"]:
-                fault = faults.for_code(made["error_code"])
-                if fault not in (faults.NoError, faults.TopicAlreadyExistsError):
-                    raise fault(f"{made['name']}: {made['error_message']}")
-            admin.wait_for_topics(list(wanted), timeout_ms=milliseconds(ANSWER_SECONDS))
+            make_topics(self._admin.get(), topics, self._replication_factor, wait=self._closed.wait)
 
     def close(self) -> None:
         """Close every consumer, and the connections."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
         readers: list[Member | Tail] = [*self._members, *self._tails.values()]
         for reader in readers:
             reader.stop()
@@ -140,7 +128,7 @@ class KafkaLog:
 
     @contextmanager
     def _answering(self, otherwise: str) -> Iterator[None]:
-        if self._closed:
+        if self._closed.is_set():
             raise LogUnavailable("the log is closed")
         try:
             yield

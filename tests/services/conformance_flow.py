@@ -30,7 +30,7 @@ from tests.services.conformance import PATIENCE_SECONDS, Seen, Stage, event, lis
 ROOT: Final = Path(__file__).parents[2]
 SLOW: Final = Reply(204, seconds=60.0)
 PROGRAM: Final = (
-    "import sys; from pathlib import Path; from layerscope.dataplane_app import main; main(Path(sys.argv[1]))"
+    "import sys; from pathlib import Path; from layerscope.dataplane.application import main; main(Path(sys.argv[1]))"
 )
 
 

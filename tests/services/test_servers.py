@@ -378,7 +378,7 @@ def test_two_installers_at_once_fetch_kafka_once(tmp_path: Path) -> None:
         "XDG_CACHE_HOME": str(tmp_path),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
-    command = (sys.executable, "-c", "from layerscope import servers; servers.install(print)")
+    command = (sys.executable, "-c", "from layerscope.stack import servers; servers.install(print)")
     installers = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)

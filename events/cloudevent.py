@@ -153,9 +153,9 @@ def compose(
 ) -> CloudEvent:
     """Make the event that says `data`: the same fact from the same source has the same id, whenever it is said.
 
-    Extensions: `partitionkey` (the model), `correlationid` (of the whole chain, which the first event begins),
-    `causationid`, `product` and `sequence` where the data has them, and `lane`, `replayid` and `traceparent` of the
-    cause; `extensions` come last.
+    Extensions: `partitionkey` (the subject, so versions of one model go side by side), `correlationid` (of the whole
+    chain, which the first event begins), `causationid`, `product` and `sequence` where the data has them, and `lane`,
+    `replayid` and `traceparent` of the cause; `extensions` come last.
     """
     fact = data.model_dump(mode="json")
     identifier = digest({"type": data.type, "source": source, "subject": subject, "data": fact})
@@ -167,7 +167,7 @@ def compose(
         "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "datacontenttype": JSON,
         "dataschema": schema_id(type(data)),
-        "partitionkey": partition_key(subject),
+        "partitionkey": subject,
         "correlationid": identifier if cause is None else cause.extensions.get("correlationid", cause.id),
         "causationid": None if cause is None else cause.id,
         "product": getattr(data, "product", None),
@@ -199,13 +199,6 @@ def read(event: CloudEvent, cls: type[DataT]) -> DataT:
 def schema_id(cls: type[EventData]) -> str:
     """Return the name of the JSON Schema of an event's data, which lies at this path in `schemas/json/`."""
     return f"urn:layerscope:schemas:events/{schema_name(cls)}.json"
-
-
-def partition_key(subject: str) -> str:
-    """Return what keeps the events of one model in order: `<dataset>/<model>`, or the subject if it names none."""
-    dataset, _, rest = subject.partition("/")
-    model, _, version = rest.partition("/")
-    return f"{dataset}/{model}" if version else subject
 
 
 def first_fault(error: ValidationError) -> str:

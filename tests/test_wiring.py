@@ -28,7 +28,8 @@ from layerscope.schemas.events import (
     ProductRequested,
     ProductWritten,
 )
-from layerscope.schemas.products import Product, declared_products
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.product import Product
 from layerscope.systems import MANIFESTS
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.schemas.products import Confusion
+from layerscope.schemas.products.confusion_matrix import Confusion
 
 Counts = NDArray[np.int64]
 Rates = NDArray[np.float64]

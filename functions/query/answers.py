@@ -14,7 +14,8 @@ from layerscope.schemas.errors import LayerscopeError, Unavailable
 from layerscope.schemas.files import DATA
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import File, Manifest
-from layerscope.schemas.products import Layer, product_named
+from layerscope.schemas.products import product_named
+from layerscope.schemas.products.layer_vectors import Layer
 from layerscope.schemas.queries import (
     ErrorAnswer,
     FileLink,

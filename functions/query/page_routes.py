@@ -18,7 +18,7 @@ from layerscope.functions.query.page.model_page import TEXTS, model_page
 from layerscope.functions.query.page.rendering import assets, render
 from layerscope.functions.runtime.http_server import Scope
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products import Metric
+from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import ErrorAnswer, FileLink, SimilarAnswer
 from layerscope.stores.object_store import ObjectStore
 

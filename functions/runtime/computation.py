@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.schemas.datasets import DatasetDescription
-from layerscope.schemas.products import Product
+from layerscope.schemas.products.product import Product
 from layerscope.stores import datasets
 
 

@@ -20,7 +20,8 @@ from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Refusal, RefusedKey
-from layerscope.schemas.products import LayerVectors, declared_products
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.queries import ErrorAnswer
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.index_rows import CatalogueRow
@@ -300,7 +301,7 @@ def test_the_openapi_document_tells_how_errors_look(given_services: Services) ->
 @pytest.mark.slow
 def test_it_starts_without_torch_milvus_or_redis() -> None:
     code = (
-        "import sys; from functions.query.func import new; new()\n"
+        "import sys; from layerscope.functions.query.func import new; new()\n"
         "print(sorted({'torch', 'pymilvus', 'milvus_lite', 'grpc', 'redis'} & set(sys.modules)))"
     )
     told = subprocess.run(

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from layerscope.schemas.products import Metric
+from layerscope.schemas.products.layer_vectors import Metric
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _MEDIA_TYPES: Final = {

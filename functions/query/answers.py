@@ -143,7 +143,7 @@ def file(store: ObjectStore, identity: Identity, name: str, file_name: str) -> F
         unknown("file", f"{name} of {identity.subject} has no file {file_name!r}.", "the product's `files` lists them")
 
 
-def content(store: ObjectStore, file: File) -> bytes:
+def content(store: ObjectStore, file: File | FileLink) -> bytes:
     """Return a file's bytes.
 
     Raises:

@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 PARALLEL := --numprocesses auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-fast check format schemas requirements clean
+.PHONY: help demo up down test test-fast check format schemas product requirements clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,10 @@ format: $(VENV)/ready  ## put the code into its form
 schemas: $(VENV)/ready  ## write the JSON Schemas anew
 	$(BIN)/python -m layerscope.schemas
 	$(BIN)/python -m layerscope.contracts
+
+product: $(VENV)/ready  ## write what a product needs, or what one lacks: make product NAME=class_margins
+	$(BIN)/python -m layerscope.product_skeleton '$(NAME)'
+	$(BIN)/python -m layerscope.schemas
 
 requirements: $(VENV)/ready  ## pin every dependency anew
 	$(UV) pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 --all-extras \

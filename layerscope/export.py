@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import Final
 
 import httpx
 
 from layerscope import client
 from layerscope.functions.query import answers
-from layerscope.functions.query.page.model_page import similar_paths
-from layerscope.functions.query.page_routes import inlined
+from layerscope.functions.query.page.model_data import ModelData
+from layerscope.functions.query.page.model_page import model_page, similar_paths
+from layerscope.functions.query.page.sections import page_sections
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.queries import FileLink, SimilarAnswer
 from layerscope.stores.object_store import ObjectStore
@@ -32,14 +34,12 @@ async def page(store: ObjectStore, query: httpx.AsyncClient, identity: Identity)
         QueryFailed: it answers with an error.
     """
     told = answers.everything(store, identity)
-    product_of = {file.sha256: name for name, product in told.products.items() for file in product.files}
 
     def embedded(file: FileLink) -> str:
-        content = answers.content(store, answers.file(store, identity, product_of[file.sha256], file.name))
-        return f"data:{file.type};base64,{base64.b64encode(content).decode()}"
+        return f"data:{file.type};base64,{base64.b64encode(answers.content(store, file)).decode()}"
 
     similar = {
         path: SimilarAnswer.model_validate(await client.get(query, path, k=SIMILAR_LAYERS))
         for path in similar_paths(told)
     }
-    return inlined(store, told, embedded, similar)
+    return model_page(ModelData(told, embedded, partial(answers.content, store), similar), page_sections())

@@ -14,7 +14,7 @@ from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.digests import digest
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Inputs
-from layerscope.schemas.products import Product
+from layerscope.schemas.products.product import Product
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from layerscope.schemas.manifests import Headline, OfModel, Refusal
-from layerscope.schemas.products import Language, Layer, Metric
+from layerscope.schemas.products.description import Language
+from layerscope.schemas.products.layer_vectors import Layer, Metric
 
 ProductState = Literal["complete", "computing", "refused", "failed"]
 

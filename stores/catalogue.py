@@ -13,7 +13,8 @@ from layerscope.schemas.addresses import Facts, address_of, manifest_key
 from layerscope.schemas.digests import digest
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Failure, Manifest, Refusal, UploadRecord
-from layerscope.schemas.products import Product, declared_products
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.product import Product
 from layerscope.schemas.queries import ProductState
 from layerscope.stores import product_store, uploads
 from layerscope.stores.index_rows import CatalogueRow

@@ -15,7 +15,7 @@ from layerscope.schemas.digests import canonical_json, sha256
 from layerscope.schemas.errors import NotFound, Refused
 from layerscope.schemas.files import DATA, DATA_TYPE, NPY
 from layerscope.schemas.manifests import Failure, File, Manifest, Refusal
-from layerscope.schemas.products import Product
+from layerscope.schemas.products.product import Product
 from layerscope.stores.object_store import ObjectStore
 
 

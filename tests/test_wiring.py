@@ -1,4 +1,7 @@
-"""A product or function is whole only if every place that must know of it does; each test here names what is missing."""
+"""A product or function is whole only if every place that must know of it does; each test here names what is missing.
+
+What is a matter of files is in `wiring.py`, and is tested with things taken away from a copy.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import importlib
 import inspect
 import re
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +20,6 @@ from layerscope.dataplane import resources
 from layerscope.dataplane.resources import Subscription, System
 from layerscope.events.cloudevent import compose
 from layerscope.events.topics import ANNOUNCE_GROUP, DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, trigger_group
-from layerscope.functions.__main__ import names
 from layerscope.functions.replay.backlog import wakes
 from layerscope.functions.replay.func import PING
 from layerscope.functions.runtime.handler import EventFunction, ProductFunction
@@ -28,12 +32,16 @@ from layerscope.schemas.events import (
     ProductRequested,
     ProductWritten,
 )
-from layerscope.schemas.products import Product, declared_products
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.product import Declaration
 from layerscope.systems import MANIFESTS
+from tests import wiring
+from tests.wiring import PRODUCTS
 
 ROOT = Path(__file__).parents[1]
-PRODUCTS = [one.declared.name for one in declared_products()]
-WITHOUT_TRIGGER = {"announce", "query", "replay"}  # fed by a KafkaSource, by people, and by two sources
+NAMES = wiring.functions(ROOT)
+WITHOUT_TRIGGER = ("announce", "query", "replay")  # fed by a KafkaSource, by people, and by two sources
+TRIGGERED = [name for name in NAMES if name not in WITHOUT_TRIGGER]
 SERVING_SECONDS = 600.0
 
 
@@ -42,68 +50,87 @@ def system() -> System:
     return resources.load(MANIFESTS)
 
 
-def test_every_product_has_its_function() -> None:
-    assert set(PRODUCTS) <= set(names())
+@pytest.mark.parametrize("lacking", wiring.CHECKS)
+def test_nothing_is_missing(lacking: Callable[[Path], Iterator[str]]) -> None:
+    assert list(lacking(ROOT)) == []
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_folder_is_a_function_that_func_can_build(name: str) -> None:
-    folder = ROOT / "functions" / name
-    described = yaml.safe_load((folder / "func.yaml").read_text())
-    assert (described["name"], described["runtime"], described["invoke"]) == (name.replace("_", "-"), "python", "http")
-    project = tomllib.loads((folder / "pyproject.toml").read_text())
-    assert project["project"]["name"] == "function"
-    assert re.match(r"layerscope(\[compute\])? @ \{root:uri\}/\.\./\.\.$", project["project"]["dependencies"][0])
-    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"] == {"func.py": "function/__init__.py"}
-    made = importlib.import_module(f"layerscope.functions.{name}.func").new()
-    for method in ("handle", "start", "stop", "alive", "ready"):
-        assert callable(getattr(made, method))
-    assert importlib.import_module(f"layerscope.functions.{name}").__doc__
+def made(name: str) -> Any:
+    return importlib.import_module(f"layerscope.functions.{name}.func").new()
 
 
-@pytest.mark.parametrize("product", declared_products(), ids=PRODUCTS)
-def test_compute_takes_what_the_schema_declares(product: type[Product]) -> None:
-    declared = product.declared
-    made = importlib.import_module(f"layerscope.functions.{declared.name}.func").new()
-    assert isinstance(made, ProductFunction)
-    assert made.product is product
-    expected = {one.declared.name for one in declared.inputs}
-    expected |= {"dataset"} if declared.parts else set()
-    expected |= {"model", "device"} if declared.reads_model else set()
-    expected |= {"shape"} if declared.takes_shape else set()
-    expected |= {"sidecars"} if declared.sidecars else set()
-    assert set(inspect.signature(made.maths).parameters) == expected
+def test_every_folder_is_a_function_that_func_can_build() -> None:
+    for name in NAMES:
+        folder = ROOT / "functions" / name
+        described = yaml.safe_load((folder / "func.yaml").read_text())
+        kind = (described["name"], described["runtime"], described["invoke"])
+        assert kind == (name.replace("_", "-"), "python", "http")
+        project = tomllib.loads((folder / "pyproject.toml").read_text())
+        assert project["project"]["name"] == "function"
+        assert re.match(r"layerscope(\[compute\])? @ \{root:uri\}/\.\./\.\.$", project["project"]["dependencies"][0])
+        included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+        assert included == {"func.py": "function/__init__.py"}, name
+        assert importlib.import_module(f"layerscope.functions.{name}").__doc__, name
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_function_has_its_services(name: str, system: System) -> None:
-    service = system.services[name.replace("_", "-")]
-    assert service.function == name
-    if name in PRODUCTS:
-        (product,) = (one for one in declared_products() if one.declared.name == name)
-        assert (service.gpus == 1) == product.declared.on_gpu
-        assert service.limit_seconds is not None
+def test_every_function_answers_as_one_and_query_over_http() -> None:
+    for name in NAMES:
+        assert name == "query" or isinstance(made(name), EventFunction), name
+        for method in ("handle", "start", "stop", "alive", "ready"):
+            assert callable(getattr(made(name), method)), name
+
+
+def test_a_function_has_torch_where_its_product_reads_the_model() -> None:
+    for product in declared_products():
+        text = (ROOT / "functions" / product.declared.name / "pyproject.toml").read_text()
+        assert ("layerscope[compute]" in text) == product.declared.reads_model, product.declared.name
+
+
+def arguments(declared: Declaration) -> list[str]:
+    """Return what `compute` of a product takes."""
+    kinds = [
+        (declared.parts, ["dataset"]),
+        (declared.reads_model, ["model", "device"]),
+        (declared.takes_shape, ["shape"]),
+        (declared.sidecars, ["sidecars"]),
+    ]
+    return [one.declared.name for one in declared.inputs] + [name for given, names in kinds if given for name in names]
+
+
+def test_compute_takes_what_the_schema_declares() -> None:
+    for product in declared_products():
+        name = product.declared.name
+        function = made(name)
+        assert isinstance(function, ProductFunction), name
+        assert function.product is product, name
+        assert sorted(inspect.signature(function.maths).parameters) == sorted(arguments(product.declared)), name
+
+
+def test_every_function_has_its_services(system: System) -> None:
+    for name in NAMES:
+        assert system.services[name.replace("_", "-")].function == name
+    for product in declared_products():
+        service = system.services[product.declared.name.replace("_", "-")]
+        assert (service.gpus == 1) == product.declared.on_gpu, product.declared.name
+        assert service.limit_seconds is not None, product.declared.name
 
 
 def triggers_of(name: str, system: System) -> list[Subscription]:
-    lanes = [""] if name == "index" else ["", "-replay"]
-    wanted = [name.replace("_", "-") + lane for lane in lanes]
+    wanted = [name.replace("_", "-") + lane for lane in lanes(name)]
     return [one for one in system.triggers if one.name in wanted]
 
 
-@pytest.mark.parametrize("name", sorted(set(names()) - WITHOUT_TRIGGER))
-def test_every_function_has_a_live_and_a_replay_trigger(name: str, system: System) -> None:
-    triggers = triggers_of(name, system)
-    assert len(triggers) == (1 if name == "index" else 2)
-    for trigger in triggers:
-        assert trigger.group == trigger_group(trigger.namespace, trigger.name)
-        assert trigger.delivery.dead_letter_topic == DEAD_LETTERS
-        assert trigger.delivery.retry > 0
+def lanes(name: str) -> tuple[str, ...]:
+    return ("",) if name == "index" else ("", "-replay")
 
 
-def test_no_trigger_is_left_over(system: System) -> None:
-    known = {one.name for name in names() for one in triggers_of(name, system)}
-    assert {one.name for one in system.triggers} == known
+def test_every_function_has_a_trigger_a_lane_and_no_trigger_is_left_over(system: System) -> None:
+    expected = [name.replace("_", "-") + lane for name in TRIGGERED for lane in lanes(name)]
+    assert sorted(one.name for one in system.triggers) == sorted(expected)
+    for trigger in system.triggers:
+        assert trigger.group == trigger_group(trigger.namespace, trigger.name), trigger.name
+        assert trigger.delivery.dead_letter_topic == DEAD_LETTERS, trigger.name
+        assert trigger.delivery.retry > 0, trigger.name
 
 
 WHO = {"dataset": "d", "model": "m", "version": "1"}
@@ -119,24 +146,20 @@ TOLD: list[EventData] = [
 ]
 
 
-@pytest.mark.parametrize("name", sorted(set(names()) - WITHOUT_TRIGGER - {"index"}))
-@pytest.mark.parametrize("data", TOLD, ids=lambda one: f"{one.type}-{getattr(one, 'product', '')}")
-def test_triggers_let_through_what_the_code_says_wakes_the_function(name: str, data: EventData, system: System) -> None:
-    for lane in ("", "replay"):
+def test_triggers_let_through_what_the_code_says_wakes_the_function(system: System) -> None:
+    for data, lane in [(data, lane) for data in TOLD for lane in ("", "replay")]:
         event = compose(data, source="/tests", subject="d/m/1", **({"lane": lane} if lane else {}))
-        passed = [one.name for one in triggers_of(name, system) if one.filter.matches(event.attributes())]
-        expected = [name.replace("_", "-") + ("-replay" if lane else "")] if wakes(name, event) else []
-        assert passed == expected
+        for name in [one for one in TRIGGERED if one != "index"]:
+            passed = [one.name for one in triggers_of(name, system) if one.filter.matches(event.attributes())]
+            expected = [name.replace("_", "-") + ("-replay" if lane else "")] if wakes(name, event) else []
+            assert passed == expected, (name, data, lane)
 
 
-@pytest.mark.parametrize("name", ["announce", "dead-letters"])
-def test_sources_feed_what_the_code_expects(name: str, system: System) -> None:
-    (source,) = (one for one in system.sources if one.name == name)
-    if name == "announce":
-        assert (source.topic, source.group, source.service) == (S3_RAW, ANNOUNCE_GROUP, "announce")
-        assert source.delivery.dead_letter_topic == DEAD_LETTERS
-    else:
-        assert (source.topic, source.service) == (DEAD_LETTERS, "replay")
+def test_sources_feed_what_the_code_expects(system: System) -> None:
+    announce, dead_letters = sorted(system.sources, key=lambda one: one.name)
+    assert (announce.topic, announce.group, announce.service) == (S3_RAW, ANNOUNCE_GROUP, "announce")
+    assert announce.delivery.dead_letter_topic == DEAD_LETTERS
+    assert (dead_letters.topic, dead_letters.service) == (DEAD_LETTERS, "replay")
 
 
 def test_the_timer_wakes_replay_every_minute(system: System) -> None:
@@ -163,14 +186,6 @@ def test_a_trigger_waits_longer_than_the_calls_it_can_have_in_flight_take(system
         assert trigger.delivery.timeout_seconds <= service.timeout_seconds <= SERVING_SECONDS, trigger.name
 
 
-def test_the_readme_lists_every_setting_function_and_product() -> None:
-    readme = (ROOT / "README.md").read_text()
-    settings = {name.upper() for name in Settings.model_fields}
-    assert settings - set(re.findall(r"`([A-Z0-9_]+)`", readme)) == set()
-    assert set(names()) - set(re.findall(r"`([a-z_]+)`", readme)) == set()
-
-
-def test_every_function_answers_as_one() -> None:
-    for name in names():
-        made = importlib.import_module(f"layerscope.functions.{name}.func").new()
-        assert name == "query" or isinstance(made, EventFunction)
+def test_the_readme_lists_every_setting() -> None:
+    listed = re.findall(r"`([A-Z0-9_]+)`", (ROOT / "README.md").read_text())
+    assert [name for name in Settings.model_fields if name.upper() not in listed] == []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from layerscope.functions.analysis.images import sprite_sheet
 from layerscope.functions.runtime.handler import ProductFunction
-from layerscope.schemas.products import ActivationMaximization
+from layerscope.schemas.products.activation_maximization import ActivationMaximization
 from layerscope.stores.datasets import Dataset
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from layerscope.functions.activation_maximization.cuts import LastConvolution
 from layerscope.functions.activation_maximization.measurements import Measurements
 from layerscope.functions.activation_maximization.objectives import Objective
 from layerscope.functions.analysis.outputs import log_probabilities
-from layerscope.schemas.products import ChannelLayer, ClassPicture, OptimisedPicture, Place, SheetImage
+from layerscope.schemas.products.activation_maximization import ChannelLayer, ClassPicture, OptimisedPicture
+from layerscope.schemas.products.sprites import Place, SheetImage
 from layerscope.stores.datasets import Dataset
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from layerscope.schemas.products import Place
+from layerscope.schemas.products.sprites import Place
 
 Colour = tuple[int, int, int]
 

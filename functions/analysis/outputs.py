@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.schemas.products import OutputKind
+from layerscope.schemas.products.predictions import OutputKind
 
 Outputs = NDArray[np.floating]
 Floats = NDArray[np.float64]

@@ -9,7 +9,8 @@ from layerscope.functions.analysis.outputs import predicted_classes
 from layerscope.functions.confusion_matrix.heatmap import draw
 from layerscope.functions.confusion_matrix.matrix import most_confused, row_rates
 from layerscope.functions.runtime.handler import ProductFunction
-from layerscope.schemas.products import ConfusionMatrix, Predictions
+from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.datasets import Dataset
 
 WORST = 20

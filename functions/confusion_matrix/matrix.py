@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerscope.functions.analysis.classification import Counts
-from layerscope.schemas.products import Confusion
+from layerscope.schemas.products.confusion_matrix import Confusion
 
 Rates = NDArray[np.float64]
 

@@ -18,14 +18,10 @@ from layerscope.functions.description.template import TEMPLATES
 from layerscope.functions.runtime.computation import Computed
 from layerscope.functions.runtime.handler import ProductFunction
 from layerscope.functions.runtime.services import Services
-from layerscope.schemas.products import (
-    ConfusionMatrix,
-    Description,
-    DescriptionText,
-    Evaluation,
-    Language,
-    LayerVectors,
-)
+from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
+from layerscope.schemas.products.description import Description, DescriptionText, Language
+from layerscope.schemas.products.evaluation import Evaluation
+from layerscope.schemas.products.layer_vectors import LayerVectors
 
 P = ParamSpec("P")
 T = TypeVar("T")

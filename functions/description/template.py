@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from layerscope.functions.analysis.wording.numerals import count, percent, quoted, similarity
-from layerscope.schemas.products import DescriptionFacts, Language
+from layerscope.schemas.products.description import DescriptionFacts, Language
 
 
 def english(facts: DescriptionFacts) -> str:

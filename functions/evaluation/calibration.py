@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.schemas.products import Calibration, ReliabilityBin
+from layerscope.schemas.products.evaluation import Calibration, ReliabilityBin
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -8,7 +8,8 @@ from layerscope.functions.analysis.classification import balanced_accuracy, log_
 from layerscope.functions.evaluation.calibration import calibration
 from layerscope.functions.evaluation.scores import brier_score, class_figures, score_images, wilson_interval
 from layerscope.functions.runtime.handler import ProductFunction
-from layerscope.schemas.products import Evaluation, Predictions
+from layerscope.schemas.products.evaluation import Evaluation
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.datasets import Dataset
 
 SMALLEST_LIKELIHOOD = 1e-12

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from layerscope.functions.analysis import classification
 from layerscope.functions.analysis.outputs import Outputs, finite_rows, log_probabilities, predicted_classes
-from layerscope.schemas.products import ClassFigures, OutputKind
+from layerscope.schemas.products.evaluation import ClassFigures
+from layerscope.schemas.products.predictions import OutputKind
 
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]

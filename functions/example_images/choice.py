@@ -9,7 +9,8 @@ import numpy as np
 
 from layerscope.functions.analysis.outputs import Outputs
 from layerscope.functions.example_images.judgements import Indices, Judged, medoid
-from layerscope.schemas.products import ConfusedPair, ExampleCell, OutputKind
+from layerscope.schemas.products.example_images import ConfusedPair, ExampleCell
+from layerscope.schemas.products.predictions import OutputKind
 
 
 @dataclass(frozen=True, slots=True)

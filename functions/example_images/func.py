@@ -6,7 +6,8 @@ from layerscope.functions.analysis.images import sprite_sheet
 from layerscope.functions.example_images.choice import capacity, cells_of, filled, most_confused
 from layerscope.functions.example_images.judgements import judge
 from layerscope.functions.runtime.handler import ProductFunction
-from layerscope.schemas.products import ExampleImage, ExampleImages, Predictions
+from layerscope.schemas.products.example_images import ExampleImage, ExampleImages
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.datasets import Dataset
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerscope.functions.analysis.outputs import Floats, Outputs, finite_rows, log_probabilities, predicted_classes
-from layerscope.schemas.products import OutputKind
+from layerscope.schemas.products.predictions import OutputKind
 
 Indices = NDArray[np.int64]
 

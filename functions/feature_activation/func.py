@@ -10,7 +10,8 @@ import numpy as np
 
 from layerscope.functions.runtime.handler import ProductFunction
 from layerscope.schemas.errors import Refused
-from layerscope.schemas.products import FeatureActivation, SheetImage
+from layerscope.schemas.products.feature_activation import FeatureActivation
+from layerscope.schemas.products.sprites import SheetImage
 from layerscope.stores.datasets import Dataset
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from layerscope.functions.feature_activation.shapes import Shaped
 from layerscope.functions.feature_activation.stream import Best, Ranked
-from layerscope.schemas.products import ActivationMap, ChannelExamples, Convolution, Place, Strongest
+from layerscope.schemas.products.feature_activation import ActivationMap, ChannelExamples, Convolution, Strongest
+from layerscope.schemas.products.sprites import Place
 
 Flags = NDArray[np.bool_]
 

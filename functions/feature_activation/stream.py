@@ -18,7 +18,7 @@ from layerscope.functions.feature_activation.maps import Maps, reduced
 from layerscope.functions.feature_activation.ranking import Ranking, finite
 from layerscope.functions.feature_activation.sites import NONNEGATIVE, Site, plain_name
 from layerscope.models.safe_form import SafeModel
-from layerscope.schemas.products import FeatureActivation
+from layerscope.schemas.products.feature_activation import FeatureActivation
 
 Indices = NDArray[np.int32]
 Scores = NDArray[np.float32]

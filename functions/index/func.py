@@ -12,7 +12,7 @@ from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import IndexUpdated
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products import LayerVectors
+from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.stores import catalogue, product_store
 from layerscope.stores.catalogue import Standing
 from layerscope.stores.index_rows import CatalogueRow, LayerRow

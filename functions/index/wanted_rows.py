@@ -8,7 +8,7 @@ from typing import get_args
 
 from layerscope.schemas.addresses import Facts, address_of
 from layerscope.schemas.manifests import Manifest
-from layerscope.schemas.products import Layer, LayerVectors, Metric
+from layerscope.schemas.products.layer_vectors import Layer, LayerVectors, Metric
 from layerscope.stores.catalogue import Standing, uid, vectors_from
 from layerscope.stores.index_rows import CatalogueRow, LayerRow, Vector, collection_name
 

@@ -9,7 +9,7 @@ from layerscope.functions.layer_vectors.vectors import FEWEST_IMAGES, label_gram
 from layerscope.functions.runtime.handler import ProductFunction
 from layerscope.schemas.datasets import MOST_PROBE_IMAGES
 from layerscope.schemas.errors import Refused
-from layerscope.schemas.products import Layer, LayerVectors
+from layerscope.schemas.products.layer_vectors import Layer, LayerVectors
 from layerscope.stores.datasets import Dataset
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerscope.functions.layer_vectors.vectors import Gram, Vector, packed, upper_triangle, without
-from layerscope.schemas.products import Layer, LayerState
+from layerscope.schemas.products.layer_vectors import Layer, LayerState
 
 Rows = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from layerscope.functions.analysis.outputs import finite_rows, output_kind
 from layerscope.functions.runtime.handler import ProductFunction
-from layerscope.schemas.products import Predictions
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.datasets import Dataset
 
 if TYPE_CHECKING:

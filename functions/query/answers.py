@@ -14,7 +14,8 @@ from layerscope.schemas.errors import LayerscopeError, Unavailable
 from layerscope.schemas.files import DATA
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import File, Manifest
-from layerscope.schemas.products import Layer, product_named
+from layerscope.schemas.products import product_named
+from layerscope.schemas.products.layer_vectors import Layer
 from layerscope.schemas.queries import (
     ErrorAnswer,
     FileLink,
@@ -142,7 +143,7 @@ def file(store: ObjectStore, identity: Identity, name: str, file_name: str) -> F
         unknown("file", f"{name} of {identity.subject} has no file {file_name!r}.", "the product's `files` lists them")
 
 
-def content(store: ObjectStore, file: File) -> bytes:
+def content(store: ObjectStore, file: File | FileLink) -> bytes:
     """Return a file's bytes.
 
     Raises:

@@ -12,7 +12,7 @@ from layerscope.functions.query import answers
 from layerscope.functions.query.answers import AskedInVain
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
-from layerscope.schemas.products import Layer, Metric
+from layerscope.schemas.products.layer_vectors import Layer, Metric
 from layerscope.schemas.queries import CompareAnswer
 from layerscope.stores.catalogue import Outcome
 from layerscope.stores.object_store import ObjectStore

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,15 +12,17 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from layerscope.functions.query import answers
-from layerscope.functions.query.answers import AskedInVain, ModelView
+from layerscope.functions.query.answers import AskedInVain
 from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.page.compare_page import compare_page
-from layerscope.functions.query.page.model_page import TEXTS, model_page
+from layerscope.functions.query.page.model_data import ModelData
+from layerscope.functions.query.page.model_page import model_page
 from layerscope.functions.query.page.rendering import assets, render
+from layerscope.functions.query.page.sections import page_sections
 from layerscope.functions.runtime.asgi import Scope
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products import Metric
-from layerscope.schemas.queries import ErrorAnswer, FileLink, SimilarAnswer
+from layerscope.schemas.products.layer_vectors import Metric
+from layerscope.schemas.queries import ErrorAnswer
 from layerscope.stores.object_store import ObjectStore
 
 
@@ -57,7 +60,8 @@ async def model(store: ObjectStore, identity: Identity) -> HTMLResponse:
     def made() -> HTMLResponse:
         told = answers.everything(store, identity)
         links = [file.url for product in told.products.values() for file in product.files]
-        content = model_page(told, texts(store, told), lambda file: file.url)
+        data = ModelData(told, lambda file: file.url, partial(answers.content, store))
+        content = model_page(data, page_sections())
         return HTMLResponse(content, headers=headers(links))
 
     return await asyncio.to_thread(made)
@@ -77,18 +81,6 @@ async def compared(store: ObjectStore, a: Identity, b: Identity, metric: Metric)
     return await asyncio.to_thread(made)
 
 
-def texts(store: ObjectStore, told: ModelView) -> Mapping[str, str]:
-    """Read the products' files that a page shows as they are."""
-    return {name: found for name, product, file in TEXTS if (found := _text(store, told, product, file)) is not None}
-
-
-def _text(store: ObjectStore, told: ModelView, product: str, name: str) -> str | None:
-    for file in told.products[product].files if product in told.products else ():
-        if file.name == name:
-            return answers.content(store, answers.file(store, told.identity, product, name)).decode()
-    return None
-
-
 def routes(error: Callable[[], AskedInVain]) -> APIRouter:
     """Return what only pages need: the way in, and the assets."""
     made = APIRouter(include_in_schema=False)
@@ -106,10 +98,3 @@ def routes(error: Callable[[], AskedInVain]) -> APIRouter:
         return Response(found.text, media_type=found.media_type, headers=keep)
 
     return made
-
-
-def inlined(
-    store: ObjectStore, told: ModelView, encode: Callable[[FileLink], str], similar: Mapping[str, SimilarAnswer]
-) -> str:
-    """Return the page of a model version as one file, pictures and similar layers and all."""
-    return model_page(told, texts(store, told), encode, similar)

@@ -16,7 +16,10 @@ from layerscope.functions.query import answers
 from layerscope.functions.query.answers import AskedInVain, unknown
 from layerscope.functions.query.comparison import compare
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products import Confusion, Evaluation, Language, Metric
+from layerscope.schemas.products.confusion_matrix import Confusion
+from layerscope.schemas.products.description import Language
+from layerscope.schemas.products.evaluation import Evaluation
+from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import DescriptionAnswer, LayerList
 from layerscope.stores.object_store import ObjectStore
 

@@ -25,7 +25,8 @@ from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.files import SVG
 from layerscope.schemas.identity import NAME_PATTERN, Identity
-from layerscope.schemas.products import Language, Metric
+from layerscope.schemas.products.description import Language
+from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import (
     CompareAnswer,
     DescriptionAnswer,

@@ -11,7 +11,7 @@ from layerscope.schemas import keys
 from layerscope.schemas.errors import NotFound
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import RefusedKey
-from layerscope.schemas.products import Layer, LayerVectors, Metric
+from layerscope.schemas.products.layer_vectors import Layer, LayerVectors, Metric
 from layerscope.schemas.queries import (
     Hit,
     ModelLine,

@@ -11,7 +11,8 @@ from layerscope.events.notification import InvalidNotification, read_notificatio
 from layerscope.events.topics import ANNOUNCE_GROUP, EVENTS, S3_RAW, trigger_group
 from layerscope.schemas.events import REPLAY_LANE, ModelAdmitted, ModelUploaded, ProductRequested, ProductWritten
 from layerscope.schemas.identity import subject_of_key
-from layerscope.schemas.products import Product, product_named
+from layerscope.schemas.products import product_named
+from layerscope.schemas.products.product import Product
 
 
 def queued(log: EventLog, function: str, namespace: str) -> set[str]:

@@ -15,7 +15,8 @@ from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.events import EventData, ModelUploaded, ProductRequested
 from layerscope.schemas.identity import Identity, subject_of_key
 from layerscope.schemas.manifests import UploadRecord
-from layerscope.schemas.products import Product, declared_products
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.product import Product
 from layerscope.stores import catalogue, datasets, product_store
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.uploads import Upload, by_identity, facts_with, record

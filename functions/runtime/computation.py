@@ -16,7 +16,7 @@ from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Ignored, Refused
-from layerscope.schemas.products import Product
+from layerscope.schemas.products.product import Product
 from layerscope.stores import datasets, product_store, uploads
 from layerscope.stores.object_store import ObjectStore
 

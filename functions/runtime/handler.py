@@ -26,7 +26,7 @@ from layerscope.schemas.errors import Ignored, Refused
 from layerscope.schemas.events import EventData, ProductRefused, ProductWritten
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
-from layerscope.schemas.products import Product
+from layerscope.schemas.products.product import Product
 from layerscope.stores import product_store, uploads
 from layerscope.stores.product_store import Making
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from layerscope.functions.runtime.handler import ProductFunction
 from layerscope.schemas.errors import Refused
-from layerscope.schemas.products import Summary
+from layerscope.schemas.products.summary import Summary
 
 if TYPE_CHECKING:
     from layerscope.models.safe_form import SafeModel

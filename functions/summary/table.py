@@ -13,7 +13,7 @@ from layerscope.functions.summary.arguments import readable
 from layerscope.functions.summary.shapes import Shape
 from layerscope.models.safe_form import SafeModel
 from layerscope.models.safe_form.graph_nodes import Node, Ref
-from layerscope.schemas.products import SummaryLayer
+from layerscope.schemas.products.summary import SummaryLayer
 
 _CALLS: Final = frozenset({"function", "method", "attribute"})
 

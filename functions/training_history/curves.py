@@ -13,7 +13,7 @@ from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from layerscope.schemas.history import FIGURES, Figure
-from layerscope.schemas.products import TrainingEpoch
+from layerscope.schemas.products.training_history import TrainingEpoch
 
 WIDTH: Final = 400
 PANEL: Final = 190

@@ -12,7 +12,7 @@ from layerscope.functions.training_history import checkpoint, epochs, log_tables
 from layerscope.functions.training_history.curves import curves
 from layerscope.functions.training_history.epochs import Series
 from layerscope.schemas.history import History
-from layerscope.schemas.products import HistorySource, TrainingEpoch, TrainingHistory, TrainingPoint
+from layerscope.schemas.products.training_history import HistorySource, TrainingEpoch, TrainingHistory, TrainingPoint
 
 
 def _read_history(content: bytes) -> Series:

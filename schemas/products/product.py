@@ -7,7 +7,7 @@ that stands on this one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -61,28 +61,6 @@ class Product(BaseModel):
     def headline(self) -> Headline:
         """Return the few figures that stand in the manifest and in lists."""
         return {}
-
-
-def declared_products() -> tuple[type[Product], ...]:
-    """Return every product, inputs before what stands on them."""
-    return tuple(Product.__subclasses__())
-
-
-def product_named(name: str) -> type[Product]:
-    """Return the product of this name.
-
-    Raises:
-        KeyError: there is none.
-    """
-    for product in declared_products():
-        if product.declared.name == name:
-            return product
-    raise KeyError(name)
-
-
-def standing_on(product: type[Product]) -> Iterator[type[Product]]:
-    """Yield the products that have `product` among their inputs."""
-    return (other for other in declared_products() if product in other.declared.inputs)
 
 
 class ProductPart(BaseModel):

@@ -16,7 +16,7 @@ from layerscope.functions.activation_maximization.objectives import scores_of
 from layerscope.functions.activation_maximization.prior import prior_of
 from layerscope.functions.analysis.inference import Classifier, Images, fit
 from layerscope.models.safe_form import SafeModel
-from layerscope.schemas.products import ActivationMaximization
+from layerscope.schemas.products.activation_maximization import ActivationMaximization
 from layerscope.stores.datasets import Dataset
 from tests.benchmarks.digits_networks import (
     averaged,

@@ -21,7 +21,9 @@ from layerscope.functions.feature_activation.stream import batch_size
 from layerscope.functions.layer_vectors import func as layer_vectors
 from layerscope.functions.predictions import func as predictions
 from layerscope.models.safe_form import SafeModel
-from layerscope.schemas.products import ActivationMaximization, Predictions, declared_products
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.activation_maximization import ActivationMaximization
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.datasets import Dataset
 from tests.benchmarks.digits_networks import digits_dataset, safe
 

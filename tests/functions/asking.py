@@ -18,7 +18,7 @@ from layerscope.functions.runtime.services import Services
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.events import ProductRequested
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products import LayerVectors
+from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.queries import ErrorAnswer
 from layerscope.stores.cache import Cache, MemoryCache
 from layerscope.stores.index_rows import CatalogueRow, RowMatch, Vector

@@ -16,7 +16,10 @@ from layerscope.schemas.digests import sha256
 from layerscope.schemas.errors import Refused
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Failure, Manifest, Refusal, UploadRecord
-from layerscope.schemas.products import Evaluation, Layer, LayerVectors, Product, declared_products
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.evaluation import Evaluation
+from layerscope.schemas.products.layer_vectors import Layer, LayerVectors
+from layerscope.schemas.products.product import Product
 from layerscope.stores import datasets, product_store, uploads
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.datasets import PartArrays

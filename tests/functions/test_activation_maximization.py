@@ -22,7 +22,8 @@ from layerscope.functions.analysis.inference import fit, normalised
 from layerscope.models import safe_form
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Refused
-from layerscope.schemas.products import ActivationMaximization, Place
+from layerscope.schemas.products.activation_maximization import ActivationMaximization
+from layerscope.schemas.products.sprites import Place
 from layerscope.stores.datasets import Dataset, PartArrays
 
 MEAN, STD = 0.4, 0.3

@@ -28,7 +28,7 @@ from layerscope.schemas.errors import WorkFailed
 from layerscope.schemas.events import ModelAdmitted, ModelUploaded, ProductRequested
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import UploadRecord
-from layerscope.schemas.products import TrainingHistory
+from layerscope.schemas.products.training_history import TrainingHistory
 from layerscope.stores import datasets, product_store, uploads
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.datasets import PartArrays

@@ -15,7 +15,8 @@ from layerscope.functions.confusion_matrix import func
 from layerscope.functions.confusion_matrix.heatmap import FULL, draw
 from layerscope.functions.confusion_matrix.matrix import condensed, most_confused
 from layerscope.schemas.datasets import DatasetDescription
-from layerscope.schemas.products import ConfusionMatrix, Predictions
+from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.datasets import Dataset, PartArrays
 
 

@@ -24,18 +24,10 @@ from layerscope.functions.description.func import LANGUAGES, compute, new
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.events import ProductRequested
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products import (
-    Calibration,
-    Confusion,
-    ConfusionMatrix,
-    Description,
-    DescriptionFacts,
-    Evaluation,
-    Language,
-    Layer,
-    LayerVectors,
-    ReliabilityBin,
-)
+from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMatrix
+from layerscope.schemas.products.description import Description, DescriptionFacts, Language
+from layerscope.schemas.products.evaluation import Calibration, Evaluation, ReliabilityBin
+from layerscope.schemas.products.layer_vectors import Layer, LayerVectors
 from layerscope.stores import product_store
 from tests.functions import asking
 from tests.functions.analysis.language_model_server import Endpoint, error, prompt, serving, texts

@@ -16,7 +16,8 @@ from layerscope.functions.evaluation import func
 from layerscope.functions.evaluation.calibration import simulated_errors
 from layerscope.functions.evaluation.scores import CELLS, wilson_interval
 from layerscope.schemas.datasets import DatasetDescription
-from layerscope.schemas.products import Evaluation, Predictions
+from layerscope.schemas.products.evaluation import Evaluation
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.datasets import Dataset, PartArrays
 
 BINS = 15

@@ -16,7 +16,8 @@ from layerscope.functions.confusion_matrix import func as confusion_matrix
 from layerscope.functions.evaluation import func as evaluation
 from layerscope.functions.example_images import func
 from layerscope.schemas.datasets import DatasetDescription
-from layerscope.schemas.products import ExampleImages, Predictions
+from layerscope.schemas.products.example_images import ExampleImages
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.datasets import Dataset, PartArrays
 
 

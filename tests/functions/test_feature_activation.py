@@ -24,7 +24,7 @@ from layerscope.functions.feature_activation.stream import Ranked, rank
 from layerscope.models import safe_form
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Refused
-from layerscope.schemas.products import Convolution, FeatureActivation
+from layerscope.schemas.products.feature_activation import Convolution, FeatureActivation
 from layerscope.stores.datasets import Dataset, PartArrays
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,9 @@ from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.events import EventData, IndexUpdated, ModelRemoved, ProductRequested
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Refusal
-from layerscope.schemas.products import LayerVectors, Predictions, declared_products
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.index_rows import CatalogueRow, collection_name
 from layerscope.stores.vector_store import MilvusStore, VectorStore

@@ -17,7 +17,7 @@ from layerscope.functions.layer_vectors.responses import responses
 from layerscope.functions.layer_vectors.vectors import Gram, label_gram, packed, without
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Refused
-from layerscope.schemas.products import Layer, LayerVectors
+from layerscope.schemas.products.layer_vectors import Layer, LayerVectors
 from layerscope.stores.datasets import Dataset, PartArrays
 
 

@@ -14,15 +14,11 @@ from layerscope.functions.query.page.rendering import assets, enlarged, figure, 
 from layerscope.functions.query.page_routes import headers
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.manifests import Refusal
-from layerscope.schemas.products import (
-    Calibration,
-    ClassFigures,
-    ConfusionMatrix,
-    Evaluation,
-    LayerVectors,
-    Summary,
-    TrainingHistory,
-)
+from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
+from layerscope.schemas.products.evaluation import Calibration, ClassFigures, Evaluation
+from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.summary import Summary
+from layerscope.schemas.products.training_history import TrainingHistory
 from tests.functions.asking import LAYER, OTHERS, WHO, Down, index, run, settle, started, with_cache
 from tests.functions.bucket import Bucket, add_dataset, evaluation, ok_layers, services
 

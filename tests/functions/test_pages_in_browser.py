@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,10 +21,16 @@ from playwright.sync_api import Browser, BrowserContext, Dialog, Page, expect
 from torch import nn
 
 from layerscope.export import page as exported
+from layerscope.functions.query import answers
+from layerscope.functions.query.page.model_data import ModelData
+from layerscope.functions.query.page.model_page import model_page
+from layerscope.functions.query.page.sections import general, product_text
+from layerscope.functions.query.page_routes import headers
 from layerscope.functions.runtime.services import Services, embedded
 from layerscope.functions.runtime.worker import Worker
 from layerscope.packer import pack
 from layerscope.schemas.identity import Identity
+from layerscope.schemas.products import declared_products
 from layerscope.stores import datasets
 from layerscope.stores.datasets import PartArrays
 from layerscope.training_log import sidecar
@@ -260,6 +267,35 @@ def test_a_refused_upload_says_why_and_what_to_do(seen: Seen, address: str) -> N
     seen.page.goto(f"{address}/models/{REFUSED}")
     expect(seen.page.get_by_text("This is text, not a model.")).to_be_visible()
     expect(seen.page.get_by_text("What to do:")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_product_without_a_template_has_its_headline_pictures_and_files_on_the_page(
+    browser: Browser, address: str, services: Services, scheme: str
+) -> None:
+    def made() -> str:
+        view = answers.everything(services.store, Identity.parse(WHOLE))
+        data = ModelData(view, lambda file: file.url, partial(answers.content, services.store))
+        return model_page(data, [general(product) for product in declared_products()])
+
+    with ThreadPoolExecutor(1) as threads:
+        html = threads.submit(made).result()
+    context = browser.new_context(viewport={"width": 400, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+    seen = Seen(context)
+    where = f"{address}/models/{WHOLE}"
+    sent = {**headers(), "content-type": "text/html"}
+    seen.page.route(where, lambda route: route.fulfill(body=html, headers=sent))
+    seen.page.goto(where)
+    seen.page.wait_for_load_state("networkidle")
+    texts = [product_text(product) for product in declared_products()]
+    files = [f"{text.title}: {file}" for text in texts for file, _ in text.pictures]
+    widths = seen.page.locator("img").evaluate_all("all => all.map(one => [one.alt, one.naturalWidth > 0])")
+    assert widths == [[file, True] for file in files]
+    assert seen.page.get_by_role("heading", name="Layer vectors").is_visible()
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert violations(seen.page, RULES[scheme]) == []
+    assert seen.faults == []
+    context.close()
 
 
 def test_an_exported_page_needs_nothing_but_its_file(

@@ -20,7 +20,8 @@ from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Refusal, RefusedKey
-from layerscope.schemas.products import LayerVectors, declared_products
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.queries import ErrorAnswer
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.index_rows import CatalogueRow

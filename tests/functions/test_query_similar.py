@@ -16,7 +16,7 @@ import pytest
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Refusal
-from layerscope.schemas.products import LayerVectors
+from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.stores.vector_store import MilvusStore, VectorStore
 from tests.functions.asking import (
     LAYER,

@@ -27,7 +27,8 @@ from layerscope.schemas.errors import Ignored, Refused, Unavailable
 from layerscope.schemas.events import ModelAdmitted, ModelUploaded, ProductFailed, ProductRequested
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Refusal, RefusedKey, UploadRecord
-from layerscope.schemas.products import Predictions, declared_products
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores import catalogue, datasets, product_store, uploads
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.directory_store import DirectoryStore

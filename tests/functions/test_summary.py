@@ -25,7 +25,7 @@ from layerscope.functions.summary.source import source
 from layerscope.models import safe_form
 from layerscope.models.safe_form import SafeModel
 from layerscope.models.safe_form.graph_spec import from_json
-from layerscope.schemas.products import Summary
+from layerscope.schemas.products.summary import Summary
 from layerscope.stores.product_store import decode, encode
 from tests.functions.networks import NETWORKS, SIZES, Residual, SharedLayer, Tied, images, randomise
 

@@ -21,7 +21,7 @@ from layerscope.functions.training_history import columns, tfevents
 from layerscope.functions.training_history.func import compute
 from layerscope.schemas.errors import Refused
 from layerscope.schemas.history import FIGURES, History
-from layerscope.schemas.products import TrainingHistory
+from layerscope.schemas.products.training_history import TrainingHistory
 from layerscope.training_log import sidecar
 
 TRAIN_LOSS = [1.5, 0.75, 0.5, 0.25]

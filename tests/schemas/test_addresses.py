@@ -11,14 +11,12 @@ from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts, address_of, inputs_of, manifest_key
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products import (
-    ConfusionMatrix,
-    Evaluation,
-    LayerVectors,
-    Predictions,
-    Product,
-    declared_products,
-)
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
+from layerscope.schemas.products.evaluation import Evaluation
+from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.predictions import Predictions
+from layerscope.schemas.products.product import Product
 
 DESCRIPTION = DatasetDescription.model_validate(
     {

@@ -17,7 +17,9 @@ from layerscope.cli import app
 from layerscope.datasets.digits import digits
 from layerscope.demo.networks import Network, train
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products import Evaluation, LayerVectors, Product
+from layerscope.schemas.products.evaluation import Evaluation
+from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.product import Product
 from layerscope.stores import datasets, product_store, uploads
 from tests.models.formats import kinds
 from tests.models.formats.kinds import ACCEPTED, REFUSED, Upload

@@ -13,7 +13,7 @@ from layerscope.functions.analysis.wording.language_model import LanguageModel
 from layerscope.functions.analysis.wording.match import ComparedModel, LayerMatch
 from layerscope.functions.analysis.wording.writer import Brief, Written
 from layerscope.functions.analysis.wording.writer import write as written
-from layerscope.schemas.products import Language
+from layerscope.schemas.products.description import Language
 
 TASK: Final = (
     "You compare two image classifiers, a and b, that were found by similar layers, in three to five sentences: how the "

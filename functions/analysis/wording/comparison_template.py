@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from layerscope.functions.analysis.wording.match import ComparedModel, LayerMatch
 from layerscope.functions.analysis.wording.numerals import percent, quoted, similarity
-from layerscope.schemas.products import Language
+from layerscope.schemas.products.description import Language
 
 Advice = Literal["unwell", "layer", "capacity", "confusion", "calibrate", "look"]
 

@@ -5,16 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from layerscope.schemas.products import (
-    Calibration,
-    Confidence,
-    Confusion,
-    DescribedConfusion,
-    Description,
-    DescriptionFacts,
-    Evaluation,
-    Layer,
-)
+from layerscope.schemas.products.confusion_matrix import Confusion
+from layerscope.schemas.products.description import Confidence, DescribedConfusion, Description, DescriptionFacts
+from layerscope.schemas.products.evaluation import Calibration, Evaluation
+from layerscope.schemas.products.layer_vectors import Layer
 
 NAME_LENGTH: int = Description.declared.parameters["name_length"]
 _QUOTES = str.maketrans("‘’“”«»„‚`", "'''''''''")

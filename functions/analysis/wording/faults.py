@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, Literal
 
-from layerscope.schemas.products import Language
+from layerscope.schemas.products.description import Language
 
 Fault = Literal["empty", "too-long", "markup", "wrong-language", "made-up-number", "off-the-point", "name-as-text"]
 

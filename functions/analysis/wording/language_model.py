@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model
 
 from layerscope.functions.runtime.settings import LanguageModelSettings
 from layerscope.schemas.errors import LayerscopeError
-from layerscope.schemas.products import Language
+from layerscope.schemas.products.description import Language
 
 MOST_TOKENS: Final = 900
 MOST_BYTES: Final = 64 * 1024

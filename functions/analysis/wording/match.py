@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from layerscope.functions.analysis.wording.facts import harmless
-from layerscope.schemas.products import DescriptionFacts, Layer, Metric
+from layerscope.schemas.products.description import DescriptionFacts
+from layerscope.schemas.products.layer_vectors import Layer, Metric
 
 
 @dataclass(frozen=True, slots=True)

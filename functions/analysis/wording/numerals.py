@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from layerscope.schemas.products import Language
+from layerscope.schemas.products.description import Language
 
 _PERCENT: Final[dict[Language, str]] = {"en": " %", "ko": "%"}
 

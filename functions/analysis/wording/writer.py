@@ -11,7 +11,7 @@ from prometheus_client import Counter
 
 from layerscope.functions.analysis.wording.faults import fault
 from layerscope.functions.analysis.wording.language_model import LanguageModel, NoAnswer
-from layerscope.schemas.products import Language
+from layerscope.schemas.products.description import Language
 
 TEMPLATE: Final = "template"
 

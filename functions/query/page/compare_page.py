@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from layerscope.functions.query.answers import ModelView
-from layerscope.functions.query.page.rendering import count, figure, percent, render
+from layerscope.functions.query.page.rendering import count, figure, percent, render, value
+from layerscope.functions.query.page.sections import titled, without_template
 from layerscope.schemas.queries import CompareAnswer
 
 Data = Mapping[str, Any]
@@ -36,7 +37,7 @@ def compare_page(a: ModelView, b: ModelView, told: CompareAnswer | None, why_not
         "compare.html",
         a=a.identity,
         b=b.identity,
-        rows=[(name, show(first), show(second)) for name, show in ROWS],
+        rows=[*((name, show(first), show(second)) for name, show in ROWS), *_headlines(a, b)],
         verdict=_verdict(a, b),
         classes=_classes(a, b),
         told=told,
@@ -81,6 +82,16 @@ ROWS: Final[tuple[tuple[str, Callable[[Data], str]], ...]] = (
     ("Parameters", _figure("summary", "parameters", count)),
     ("Multiply-adds an image", _figure("summary", "multiply_adds", count)),
 )
+
+
+def _headlines(a: ModelView, b: ModelView) -> Iterator[tuple[str, str, str]]:
+    """Yield the headline figures of each product that has no template of its own, as rows."""
+    for product in without_template():
+        name = product.declared.name
+        first, second = (one.answer.products[name].headline if name in one.products else {} for one in (a, b))
+        for figure_ in dict.fromkeys([*first, *second]):
+            label = f"{titled(name)}: {figure_.replace('_', ' ')}"
+            yield label, value(first.get(figure_)), value(second.get(figure_))
 
 
 def _verdict(a: ModelView, b: ModelView) -> str | None:

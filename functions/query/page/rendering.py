@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound
 
-from layerscope.schemas.products import Metric
+from layerscope.schemas.products.layer_vectors import Metric
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _MEDIA_TYPES: Final = {
@@ -62,6 +63,15 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(assets=assets(), **{"inline": False, **values})
 
 
+@cache
+def module(template: str) -> Any | None:
+    """Return what a template defines, as a module: its macros and the names that it sets; None: there is no such one."""
+    try:
+        return _environment().get_template(template).module
+    except TemplateNotFound:
+        return None
+
+
 def percent(share: float | None) -> str:
     """Write a share of 1: "94.4 %", which no line break parts; a dash where there is none."""
     return "–" if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
@@ -84,6 +94,15 @@ def count(number: int | None) -> str:
     return "–" if number is None else f"{number:,}"
 
 
+def value(figure_: float | int | str | bool | None) -> str:
+    """Write a headline figure of any kind."""
+    if isinstance(figure_, bool):
+        return "yes" if figure_ else "no"
+    if isinstance(figure_, str):
+        return figure_
+    return count(figure_) if isinstance(figure_, int) else figure(figure_)
+
+
 def heat(share: float | None) -> str:
     """Return the style class of a share of 1 in a matrix."""
     return f"h{min(_HEATS, max(0, round(_HEATS * share)))}" if share is not None else ""
@@ -95,6 +114,12 @@ def size(bytes_: int) -> str:
         if bytes_ >= factor:
             return f"{bytes_ / factor:.3g} {unit}"
     return f"{bytes_} bytes"
+
+
+def by(rows: Iterable[Mapping[str, Any]] | None, *fields: str) -> dict[Any, Mapping[str, Any]]:
+    """Return rows by the value of a field, or by those of several."""
+    keys = itemgetter(*fields)
+    return {keys(row): row for row in rows or ()}
 
 
 def metric(name: Metric) -> str:
@@ -134,6 +159,8 @@ def _environment() -> Environment:
         "count": count,
         "heat": heat,
         "bytes": size,
+        "by": by,
+        "value": value,
         "metric": metric,
         "enlarged": enlarged,
         "moment": moment,

@@ -39,7 +39,7 @@ import sys
 import numpy as np
 from layerscope.functions.{name}.func import new
 from layerscope.schemas.datasets import DatasetDescription
-from layerscope.schemas.products import Predictions
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.datasets import Dataset, PartArrays
 
 function = new()

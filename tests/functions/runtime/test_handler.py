@@ -24,7 +24,9 @@ from layerscope.schemas.errors import Busy, Ignored, Refused, Unavailable, WorkF
 from layerscope.schemas.events import ModelAdmitted, ProductRefused, ProductRequested, ProductWritten
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import UploadRecord
-from layerscope.schemas.products import ConfusionMatrix, LayerVectors, Predictions
+from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
+from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores import datasets, product_store, uploads
 from layerscope.stores.datasets import Dataset
 from layerscope.stores.product_store import Making

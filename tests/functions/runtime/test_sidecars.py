@@ -26,7 +26,10 @@ from layerscope.schemas.errors import Ignored, Refused
 from layerscope.schemas.events import ProductRefused, ProductRequested, ProductWritten
 from layerscope.schemas.identity import SIDECARS, Identity, identify
 from layerscope.schemas.manifests import Manifest, UploadRecord
-from layerscope.schemas.products import Predictions, Summary, TrainingHistory, declared_products
+from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.predictions import Predictions
+from layerscope.schemas.products.summary import Summary
+from layerscope.schemas.products.training_history import TrainingHistory
 from layerscope.stores import product_store, uploads
 from layerscope.stores.product_store import Making
 from tests.functions import asking

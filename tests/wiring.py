@@ -1,0 +1,118 @@
+"""What a checkout lacks: each missing thing in a sentence, with the command that mends it. `test_wiring.py` asks."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import yaml
+
+from layerscope.schemas.products import declared_products
+
+PRODUCTS = [one.declared.name for one in declared_products()]
+PARTS = ("__init__.py", "func.py", "func.yaml", "pyproject.toml")
+BASE = Path("knative/base")
+TEMPLATES = Path("functions/query/page/templates/products")
+
+
+def functions(root: Path) -> list[str]:
+    """Return the names of all functions: the folders that hold a func.py."""
+    return sorted(path.parent.name for path in root.glob("functions/*/func.py"))
+
+
+def lacking_folders(root: Path) -> Iterator[str]:
+    for name in PRODUCTS:
+        for part in PARTS:
+            if not (root / "functions" / name / part).exists():
+                yield f"the product {name} has no functions/{name}/{part}: {mending(name)}"
+
+
+def lacking_schemas(root: Path) -> Iterator[str]:
+    for name in functions(root):
+        if name not in PRODUCTS and "ProductFunction(" in (root / "functions" / name / "func.py").read_text():
+            yield (
+                f"functions/{name} makes a product that no class in schemas/products declares: "
+                f"`make product NAME={name}` writes one"
+            )
+
+
+def lacking_tests(root: Path) -> Iterator[str]:
+    for name in functions(root):
+        path = root / f"tests/functions/test_{name}.py"
+        if not path.exists():
+            yield f"nothing tests functions/{name}: {mending(name, f'write tests/functions/test_{name}.py')}"
+        elif not any(f"{one}.".startswith(f"layerscope.functions.{name}.") for one in imported(path)):
+            yield f"tests/functions/test_{name}.py imports nothing of functions/{name}: test what it computes there"
+        elif not re.search(r"^(async )?def test_", path.read_text(), re.MULTILINE):
+            yield f"tests/functions/test_{name}.py has no test: compare what functions/{name} computes with a reference"
+
+
+def lacking_readme_rows(root: Path) -> Iterator[str]:
+    rows = re.findall(r"^\| `(\w+)` \|", (root / "README.md").read_text(), re.MULTILINE)
+    for name in functions(root):
+        if name not in rows:
+            yield f"README.md has no row for {name}: {mending(name, 'add it to the table of functions')}"
+
+
+def lacking_json_schemas(root: Path) -> Iterator[str]:
+    present = sorted(path.stem for path in (root / "schemas/json/products").glob("*.json"))
+    yield from (f"there is no JSON Schema of {one}: `make schemas` writes it" for one in PRODUCTS if one not in present)
+    for name in present:
+        if name not in PRODUCTS:
+            yield f"schemas/json/products/{name}.json is of no product: `make schemas` removes it"
+
+
+def lacking_manifests(root: Path) -> Iterator[str]:
+    for name in functions(root):
+        if not (root / BASE / f"functions/{name}.yaml").exists():
+            yield f"there is no {BASE}/functions/{name}.yaml: {mending(name, 'write it')}"
+
+
+def faults_of_the_kustomization(root: Path) -> Iterator[str]:
+    file = BASE / "kustomization.yaml"
+    listed = Counter(yaml.safe_load((root / file).read_text())["resources"])
+    present = [path.relative_to(root / BASE).as_posix() for path in sorted((root / BASE).rglob("*.yaml"))]
+    present.remove("kustomization.yaml")
+    for name, times in listed.items():
+        if times > 1:
+            yield f"{file} names {name} {times} times, which kustomize refuses: leave one of these lines"
+        if name not in present:
+            yield f"{file} names {name}, which is not there: remove the line"
+    for name in present:
+        if name not in listed:
+            yield f"{file} does not name {name}: {mending(Path(name).stem, 'add it')}"
+
+
+def templates_without_product(root: Path) -> Iterator[str]:
+    for path in sorted((root / TEMPLATES).glob("*")):
+        if path.stem not in PRODUCTS:
+            yield f"{TEMPLATES}/{path.name} is of no product, so no page shows it: call it as the product, or remove it"
+
+
+def mending(name: str, otherwise: str = "write it") -> str:
+    """Return what writes what a product lacks; a function that makes none has no skeleton."""
+    return f"`make product NAME={name}` writes it" if name in PRODUCTS else otherwise
+
+
+def imported(path: Path) -> Iterable[str]:
+    """Return the modules, and what is imported from them, of a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{one.name}" for one in node.names)
+
+
+CHECKS: tuple[Callable[[Path], Iterator[str]], ...] = (
+    lacking_folders,
+    lacking_schemas,
+    lacking_tests,
+    lacking_readme_rows,
+    lacking_json_schemas,
+    lacking_manifests,
+    faults_of_the_kustomization,
+    templates_without_product,
+)

@@ -88,7 +88,7 @@ def topic_id(consumer: Any, topic: str) -> UUID | None:
 def finish_rebalance(consumer: Any) -> None:
     """Make the next poll end a rebalance that the library would leave half done.
 
-    A leader that joins anew because the topic's metadata changed forgets that it does, when the answer comes after the
+    A leader that joins again because the topic's metadata changed forgets that it does, when the answer comes after the
     poll that asked: it sends no heartbeats any more, refuses every commit, and its polls spin.
     """
     coordinator = consumer._coordinator

@@ -104,7 +104,7 @@ class Member(Inbox):
                 try:
                     self._read()
                 except (faults.KafkaError, OSError, UnicodeDecodeError) as error:
-                    logger.warning("%s reads %s anew: %s: %s", self._group, self.topic, type(error).__name__, error)
+                    logger.warning("%s reads %s again: %s: %s", self._group, self.topic, type(error).__name__, error)
                     self._stopping.wait(RETRY_SECONDS)
         finally:
             self.shut(failed=not self._stopping.is_set())
@@ -141,7 +141,7 @@ class Member(Inbox):
         return client.poll(timeout_ms=milliseconds(SLICE_SECONDS))
 
     def _divide(self, client: Any) -> None:
-        """Leave to the tail what it can hand over, and fetch the rest as long as there is room for it."""
+        """Leave to the tail what it can hand over, and fetch the rest as long as it may read ahead."""
         held = self.holding(READ_AHEAD) | self._tail.followed_by(self)
         for partition in self.partitions - held:
             if self._tail.follow(self, partition, partial(self._position, client, partition)):

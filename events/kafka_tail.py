@@ -41,7 +41,7 @@ class Follower(Protocol):
     """Takes what the tail reads; both methods are called with the tail's lock held."""
 
     def take(self, partition: int, records: list[Record]) -> bool:
-        """Take the next records of a partition, all or, where there is no room, none."""
+        """Take the next records of a partition, all or, where they do not fit, none."""
 
     def fetch_from(self, partition: int, offset: int) -> None:
         """Go on alone, with this offset."""
@@ -126,7 +126,7 @@ class Tail:
             try:
                 self._read()
             except (faults.KafkaError, OSError, RuntimeError, UnicodeDecodeError) as error:
-                logger.warning("the end of %s is read anew: %s: %s", self._topic, type(error).__name__, error)
+                logger.warning("the end of %s is read again: %s: %s", self._topic, type(error).__name__, error)
                 self._stopping.wait(RETRY_SECONDS)
 
     def _read(self) -> None:

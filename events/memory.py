@@ -56,7 +56,7 @@ class MemoryLog:
                         member.put([record])
 
     def consumer(self, topic: str, group: str, *, start: Start, revoked: Revoked | None = None) -> Consumer:
-        """Join a group; its partitions are shared out anew."""
+        """Join a group; its partitions are shared out again."""
         with self._lock:
             partitions = self._partitions(topic)
             joined = self._groups.setdefault((topic, group), _Group(topic))

@@ -256,8 +256,8 @@ def similar(
 ) -> None:
     """Show the layers of other models that are most like one layer of this model."""
     path = client.model_path(Identity.parse(name), "layers", layer, "similar")
-    told = asyncio.run(_get(systems.locate(at), path, k=k, metric=metric, min_accuracy=min_accuracy))
-    answer = SimilarAnswer.model_validate(told)
+    found = asyncio.run(_get(systems.locate(at), path, k=k, metric=metric, min_accuracy=min_accuracy))
+    answer = SimilarAnswer.model_validate(found)
     _print(answer, terminal.similar(answer), as_json)
 
 

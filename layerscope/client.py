@@ -87,8 +87,8 @@ async def get(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
     try:
         raise QueryFailed(answer.status_code, ErrorAnswer.model_validate_json(answer.content))
     except ValueError:
-        told = ErrorAnswer(code="unexpected", message=f"{path} answered {answer.status_code}")
-        raise QueryFailed(answer.status_code, told) from None
+        unexpected = ErrorAnswer(code="unexpected", message=f"{path} answered {answer.status_code}")
+        raise QueryFailed(answer.status_code, unexpected) from None
 
 
 def model_path(identity: Identity, *rest: str) -> str:
@@ -138,7 +138,7 @@ async def outcome(client: httpx.AsyncClient, identity: Identity, seconds: float,
     Raises:
         TimeoutError: it still was after `seconds`.
     """
-    deadline, told = time.monotonic() + seconds, set[str]()
+    deadline, printed = time.monotonic() + seconds, set[str]()
     while True:
         try:
             answer = ModelAnswer.model_validate(await get(client, model_path(identity)))
@@ -147,8 +147,8 @@ async def outcome(client: httpx.AsyncClient, identity: Identity, seconds: float,
                 raise
         else:
             for name, product in answer.products.items():
-                if product.state != "computing" and name not in told:
-                    told.add(name)
+                if product.state != "computing" and name not in printed:
+                    printed.add(name)
                     say(f"{name}: {product.state}")
             if answer.state != "computing":
                 return answer

@@ -104,7 +104,7 @@ def _machine() -> list[Finding]:
             "installed" if crc32c else "missing",
             "pip install crc32c: Kafka is 18 times slower without",
         ),
-        Finding("disk", free > FREE_GB, f"{free:.0f} GB free", f"make room: {FREE_GB} GB are needed"),
+        Finding("disk", free > FREE_GB, f"{free:.0f} GB free", f"free some disk: {FREE_GB} GB are needed"),
     ]
 
 
@@ -134,7 +134,7 @@ def _object_store(system: Located) -> list[Finding]:
 
 
 async def _query(system: Located) -> Finding:
-    advice = "`layerscope status` tells which process is down; its log lies in logs/ beside system.json"
+    advice = "`layerscope status` shows which process is down; its log lies in logs/ next to system.json"
     try:
         async with client.querying(system) as query:
             answer = await query.get("/health/readiness")

@@ -29,17 +29,17 @@ async def page(store: ObjectStore, query: httpx.AsyncClient, identity: Identity)
         identity: the model version.
 
     Raises:
-        AskedInVain: there is no such model.
+        Unanswerable: there is no such model.
         NoSystem: `query` does not answer.
         QueryFailed: it answers with an error.
     """
-    told = answers.everything(store, identity)
+    view = answers.everything(store, identity)
 
     def embedded(file: FileLink) -> str:
         return f"data:{file.type};base64,{base64.b64encode(answers.content(store, file)).decode()}"
 
     similar = {
         path: SimilarAnswer.model_validate(await client.get(query, path, k=SIMILAR_LAYERS))
-        for path in similar_paths(told)
+        for path in similar_paths(view)
     }
-    return model_page(ModelData(told, embedded, partial(answers.content, store), similar), page_sections())
+    return model_page(ModelData(view, embedded, partial(answers.content, store), similar), page_sections())

@@ -1,6 +1,6 @@
 """Which system a command is about: a local stack, a directory, or one elsewhere; and how its parts are reached.
 
-A system on this machine is a directory with a `system.json`; the credentials of a stack lie beside it in a private file.
+A system on this machine is a directory with a `system.json`; the credentials of a stack lie next to it in a private file.
 The one that `up` or `demo` made last is remembered for the user.
 """
 

@@ -42,7 +42,7 @@ def main() -> None:
     if "--check" in sys.argv[1:]:
         if differing:
             names = ", ".join(str(path.relative_to(FOLDER)) for path in differing)
-            sys.exit(f"these JSON Schemas are not what the code says: {names}; `make schemas` writes them anew")
+            sys.exit(f"these JSON Schemas are not what the code says: {names}; `make schemas` writes them")
         return
     for path in differing:
         if path not in wanted:

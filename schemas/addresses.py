@@ -28,7 +28,7 @@ class Facts:
 
 
 def inputs_of(product: type[Product], facts: Facts) -> Inputs:
-    """Return what the product is to be made from, beside the model's content."""
+    """Return what the product is to be made from, besides the model's content."""
     declared, dataset = product.declared, facts.dataset
     parts: dict[str, str | None] = {part: dataset.part_digest(part) if dataset else None for part in declared.parts}
     if declared.takes_shape:

@@ -40,7 +40,7 @@ class AboutKey(EventData):
 
 
 class ModelUploaded(AboutKey):
-    """A model, or a file beside one, was put into the bucket."""
+    """A model, or a sidecar of one, was put into the bucket."""
 
     type: ClassVar = "io.layerscope.model.uploaded.v1"
 
@@ -52,7 +52,7 @@ class ModelUploaded(AboutKey):
 
 
 class ModelRemoved(AboutKey):
-    """A model, or a file beside one, was removed from the bucket."""
+    """A model, or a sidecar of one, was removed from the bucket."""
 
     type: ClassVar = "io.layerscope.model.removed.v1"
 

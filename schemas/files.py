@@ -1,4 +1,4 @@
-"""Product fields that are files of their own: arrays, pictures and text, named after the field, beside `data.json`."""
+"""Product fields that are files of their own: arrays, pictures and text, named after the field, next to `data.json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model was trained, as its owner tells it: `models/<dataset>/<model>/<version>.history.json`, beside the model."""
+"""How a model was trained, as its owner tells it: `models/<dataset>/<model>/<version>.history.json` is a sidecar of the model."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ SIDECARS: Final = {
     ".tfevents": "tfevents",
     ".architecture.json": "architecture",
 }
-"""How the key of a file beside a model ends, and the kind of file that it then is."""
+"""How the key of a sidecar ends, and the kind of file that it then is."""
 RULE: Final = (
     "A model's key is DATASET/MODEL/VERSION.EXT or DATASET/model_ID_vVERSION.EXT: names of 1 to 64 letters, digits, "
     "'.', '_' or '-', beginning with a letter or digit; EXT is pth, pt, safetensors or onnx; what was logged in training "
@@ -71,7 +71,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class UploadKey:
-    """What a key in the bucket `models` names: a model file, or (with `sidecar`) a file beside one."""
+    """What a key in the bucket `models` names: a model file, or (with `sidecar`) a sidecar of one."""
 
     identity: Identity
     sidecar: str | None = None

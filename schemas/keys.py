@@ -26,7 +26,7 @@ def upload(identity: Identity, extension: str = ".safetensors") -> str:
 
 
 def sidecar(identity: Identity, ending: str = ".history.json") -> str:
-    """Return the key under which our own client puts a file beside a model."""
+    """Return the key under which our own client puts a sidecar."""
     if ending not in SIDECARS:
         raise ValueError(f"{ending!r} is not one of {', '.join(SIDECARS)}")
     return f"{identity.subject}{ending}"
@@ -43,7 +43,7 @@ def uploads_of(identity: Identity) -> str:
 
 
 def upload_record(identity: Identity, recipe: int, etag: str, sidecars: dict[str, str]) -> str:
-    """Return where it is written what an upload came to, read by `admit` of this recipe beside these sidecars' ETags."""
+    """Return where it is written what an upload came to, read by `admit` of this recipe with these sidecars' ETags."""
     return f"{uploads_of(identity)}r{recipe}-{digest({'etag': etag, 'sidecars': sidecars})}.json"
 
 

@@ -99,7 +99,7 @@ class File(StoredJson):
 
 
 class Inputs(StoredJson):
-    """What a product was made from, beside the model's content: all of it is in the address."""
+    """What a product was made from, besides the model's content: all of it is in the address."""
 
     parts: dict[str, str | None] = Field(
         default_factory=dict, description="dataset part to its digest; null: not there"
@@ -141,7 +141,7 @@ class Manifest(OfModel):
 
 
 class Failure(OfModel):
-    """Attempts at an outcome ended as a dead letter; stands beside the place of the outcome, which outranks it."""
+    """Attempts at an outcome ended as a dead letter; stands next to the place of the outcome, which outranks it."""
 
     function: str
     address: str

@@ -26,7 +26,7 @@ from layerscope.schemas.errors import LayerscopeError, NotFound, Refused
 from layerscope.stores.object_store import ObjectStore
 
 HEADER_BYTES: Final = 4_096
-"""More than an `.npz` of two arrays has beside their data."""
+"""More than an `.npz` of two arrays has besides their data."""
 
 _MEASURED: Final[tuple[PartName, ...]] = ("train", "test", "probe")
 _ADD_AGAIN: Final = "add it again with layerscope datasets add"

@@ -144,7 +144,7 @@ def name_of(key: str) -> Path:
     """Return the relative path under which a key's object lies.
 
     The last segment keeps its dots, or ends in `%` where it has none; folders have no plain dot. So `a` and `a/b` both
-    find room, and nothing is called `..`. What is longer than a file's name may be continues in a folder `...%+`.
+    fit, and nothing is called `..`. What is longer than a file's name may be continues in a folder `...%+`.
     """
     *folders, last = key.split("/")
     *begun, end = _pieces(quote(last, safe=""))

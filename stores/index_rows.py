@@ -42,7 +42,7 @@ class LayerRow:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueRow:
-    """One model version; `vectors` names what its layer rows are made from, `fingerprint` all that is told of it."""
+    """One model version; `vectors` names what its layer rows are made from, `fingerprint` all that is said of it."""
 
     subject: str
     state: ProductState

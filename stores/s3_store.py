@@ -1,7 +1,7 @@
 """The object store of the real system: an S3 server. The only file that knows a client for one.
 
 minio-py does all but putting, for which it cannot send `If-None-Match`; it and we share one pool of connections. A
-server that is down is told within ten seconds, and credentials stay out of messages, URLs and logs.
+server that is down is reported within ten seconds, and credentials stay out of messages, URLs and logs.
 """
 
 from __future__ import annotations

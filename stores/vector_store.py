@@ -268,7 +268,7 @@ def _exact() -> Any:
 
 
 def _schema(collection: str, dimension: int) -> Any:
-    """One vector field and no nulls: all that every server can have, so `has_accuracy` stands beside the number."""
+    """One vector field and no nulls: all that every server can have, so `has_accuracy` stands next to the number."""
     from pymilvus import DataType, MilvusClient
 
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)

@@ -137,7 +137,7 @@ def _draw_axes(canvas: Image.Image, frame: _Frame, names: tuple[str, ...]) -> No
 
 
 def _draw_bar(canvas: Image.Image, frame: _Frame) -> None:
-    """Draw the colours from 0 % at the bottom to 100 % at the top, beside the cells."""
+    """Draw the colours from 0 % at the bottom to 100 % at the top, next to the cells."""
     size, left = frame.size, frame.right + 24
     top, bottom = frame.top, frame.bottom - _GAP
     shares = np.linspace(1, 0, bottom - top)

@@ -55,7 +55,7 @@ class DescriptionFunction(ProductFunction):
         self._model = language_model.from_environment()
 
     async def compute(self, subject: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function in the worker; a description that it returns is then written anew, if that can be."""
+        """Call a function in the worker; a description that it returns is then written by the language model, if there is one."""
         done = await super().compute(subject, call, *args, **kwargs)
         if self._model is None or not isinstance(done, Computed) or not isinstance(done.product, Description):
             return done
@@ -72,8 +72,8 @@ async def written(description: Description, model: LanguageModel) -> Description
     templates = {one.language: one.text for one in description.texts}
     brief = Brief(TASK, data, {one for one in names if one}, (facts.accuracy,), templates)
     texts = await write(brief, LANGUAGES, model)
-    told = (DescriptionText(language=one.language, text=one.text, written_by=one.written_by) for one in texts)
-    return description.model_copy(update={"texts": tuple(told)})
+    taken = (DescriptionText(language=one.language, text=one.text, written_by=one.written_by) for one in texts)
+    return description.model_copy(update={"texts": tuple(taken)})
 
 
 def new() -> DescriptionFunction:

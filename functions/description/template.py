@@ -66,8 +66,8 @@ def _layers_en(facts: DescriptionFacts) -> str:
     ]
     first = " and ".join(count(number, one, many) for number, one, many in dead if number) + unwell
     parts = [first, *(count(number, one, many) for number, one, many in odd if number)]
-    told = ", ".join(part for part in parts if part) or "none is dead and none merely passes the image on"
-    text = f"Of its {count(facts.layers, 'layer', 'layers')}, {told}"
+    parts_in_words = ", ".join(part for part in parts if part) or "none is dead and none merely passes the image on"
+    text = f"Of its {count(facts.layers, 'layer', 'layers')}, {parts_in_words}"
     if facts.clearest_layer is None or facts.clearest_label_cka is None:
         return text
     similar = similarity(facts.clearest_label_cka)
@@ -116,10 +116,10 @@ def _layers_ko(facts: DescriptionFacts) -> str:
     ]
     first = ", ".join(f"{what}이 {number:,}개" for number, what in dead if number) + unwell
     parts = [first, *(f"{what}이 {number:,}개" for number, what in odd if number)]
-    told = ", ".join(part for part in parts if part)
-    text = f"전체 층 {facts.layers:,}개 가운데 {told or '죽은 층이나 이미지를 그대로 넘기는 층은'}"
+    parts_in_words = ", ".join(part for part in parts if part)
+    text = f"전체 층 {facts.layers:,}개 가운데 {parts_in_words or '죽은 층이나 이미지를 그대로 넘기는 층은'}"
     if facts.clearest_layer is None or facts.clearest_label_cka is None:
-        return text + ("입니다" if told else " 없습니다")
+        return text + ("입니다" if parts_in_words else " 없습니다")
     similar = similarity(facts.clearest_label_cka)
     clearest = f"클래스를 가장 뚜렷이 나누는 것은 {quoted(facts.clearest_layer)} 층입니다(레이블과의 유사도 {similar})"
-    return f"{text}{'이며' if told else ' 없으며'}, {clearest}"
+    return f"{text}{'이며' if parts_in_words else ' 없으며'}, {clearest}"

@@ -30,8 +30,8 @@ from layerscope.stores.catalogue import Outcome, Standing
 from layerscope.stores.object_store import ObjectStore
 
 
-class AskedInVain(LayerscopeError):
-    """What was asked for is not there, or cannot be told; `status` is HTTP's."""
+class Unanswerable(LayerscopeError):
+    """What was asked for is not there, or cannot be answered; `status` is HTTP's."""
 
     def __init__(self, status: int, code: str, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ def standing(store: ObjectStore, identity: Identity) -> Standing:
     """Return where a model stands.
 
     Raises:
-        AskedInVain: there is no such upload.
+        Unanswerable: there is no such upload.
     """
     found = catalogue.standing(store, identity)
     if found is None:
@@ -131,7 +131,7 @@ def file(store: ObjectStore, identity: Identity, name: str, file_name: str) -> F
     """Return what the manifest of a product says of one of its files.
 
     Raises:
-        AskedInVain: there is no such file.
+        Unanswerable: there is no such file.
     """
     found = standing(store, identity)
     manifest, _ = _shown(store, found, name, _outcome(found, name))
@@ -159,13 +159,13 @@ def layers(store: ObjectStore, identity: Identity) -> LayerList:
     """Answer for a model's layers.
 
     Raises:
-        AskedInVain: they are not there (yet).
+        Unanswerable: they are not there (yet).
     """
     found = standing(store, identity)
     outcome = found.outcomes.get("layer_vectors", Outcome(found.state))
     if outcome.manifest is None or outcome.manifest.state == "refused":
         reason = why_no_layers(outcome)
-        raise AskedInVain(409, f"layers-{outcome.state}", reason, f"GET /models/{identity.subject} tells more")
+        raise Unanswerable(409, f"layers-{outcome.state}", reason, f"GET /models/{identity.subject} says more")
     images, rows = compared(store, outcome.manifest)
     who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}
     lines = tuple(LayerLine(**row.model_dump(), layer=row.id) for row in rows)
@@ -173,7 +173,7 @@ def layers(store: ObjectStore, identity: Identity) -> LayerList:
 
 
 def why_no_layers(outcome: Outcome) -> str:
-    """Say in a sentence why a model's layers cannot be told."""
+    """Say in a sentence why a model's layers cannot be shown."""
     if outcome.refusal is not None:
         return outcome.refusal.message
     if outcome.failure is not None:
@@ -189,7 +189,7 @@ def compared(store: ObjectStore, manifest: Manifest) -> tuple[int, tuple[Layer, 
 
 def unknown(what: str, message: str, hint: str) -> NoReturn:
     """Say that something is not there."""
-    raise AskedInVain(404, f"no-such-{what}", message, hint)
+    raise Unanswerable(404, f"no-such-{what}", message, hint)
 
 
 def _line(store: ObjectStore, found: Standing, name: str, outcome: Outcome) -> ProductLine:

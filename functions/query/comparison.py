@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerscope.functions.query import answers
-from layerscope.functions.query.answers import AskedInVain
+from layerscope.functions.query.answers import Unanswerable
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.layer_vectors import Layer, Metric
@@ -22,10 +22,10 @@ def compare(store: ObjectStore, a: Identity, b: Identity, metric: Metric) -> Com
     """Return the similarity of each layer of `a` with each of `b`, -1..1; null for a layer that is not indexed.
 
     Raises:
-        AskedInVain: there is no such model, or its layers are not there (yet).
+        Unanswerable: there is no such model, or its layers are not there (yet).
     """
     first, second = _layers(store, a), _layers(store, b)
-    told = CompareAnswer(
+    answer = CompareAnswer(
         a=a.subject,
         b=b.subject,
         metric=metric,
@@ -35,12 +35,12 @@ def compare(store: ObjectStore, a: Identity, b: Identity, metric: Metric) -> Com
     )
     if first.probe != second.probe:
         reason = f"{a.subject} and {b.subject} have no probe images in common: only models on one dataset are compared."
-        return told.model_copy(update={"reason": reason})
+        return answer.model_copy(update={"reason": reason})
     rows, columns = (_vectors(store, one.manifest, metric) for one in (first, second))
     scores = np.clip(rows @ columns.T, -1, 1)
     known = np.outer(rows.any(axis=1), columns.any(axis=1))
     table = np.where(known, scores, np.nan)
-    return told.model_copy(
+    return answer.model_copy(
         update={"scores": tuple(tuple(None if np.isnan(one) else float(one) for one in row) for row in table)}
     )
 
@@ -57,7 +57,7 @@ def _layers(store: ObjectStore, identity: Identity) -> _Compared:
     outcome = found.outcomes.get("layer_vectors", Outcome(found.state))
     if outcome.manifest is None or outcome.manifest.state == "refused":
         reason = f"{identity.subject}: {answers.why_no_layers(outcome)}"
-        raise AskedInVain(409, f"layers-{outcome.state}", reason, f"GET /models/{identity.subject} tells more")
+        raise Unanswerable(409, f"layers-{outcome.state}", reason, f"GET /models/{identity.subject} says more")
     _, layers = answers.compared(store, outcome.manifest)
     return _Compared(outcome.manifest.inputs.parts["probe"] or "", layers, outcome.manifest)
 

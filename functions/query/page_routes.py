@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from layerscope.functions.query import answers
-from layerscope.functions.query.answers import AskedInVain
+from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.page.compare_page import compare_page
 from layerscope.functions.query.page.model_data import ModelData
@@ -58,9 +58,9 @@ async def model(store: ObjectStore, identity: Identity) -> HTMLResponse:
     """Return the page of a model version."""
 
     def made() -> HTMLResponse:
-        told = answers.everything(store, identity)
-        links = [file.url for product in told.products.values() for file in product.files]
-        data = ModelData(told, lambda file: file.url, partial(answers.content, store))
+        view = answers.everything(store, identity)
+        links = [file.url for product in view.products.values() for file in product.files]
+        data = ModelData(view, lambda file: file.url, partial(answers.content, store))
         content = model_page(data, page_sections())
         return HTMLResponse(content, headers=headers(links))
 
@@ -73,15 +73,15 @@ async def compared(store: ObjectStore, a: Identity, b: Identity, metric: Metric)
     def made() -> HTMLResponse:
         both = answers.everything(store, a), answers.everything(store, b)
         try:
-            told, why_not = compare(store, a, b, metric), None
-        except AskedInVain as error:
-            told, why_not = None, error.answer.message
-        return HTMLResponse(compare_page(*both, told, why_not), headers=headers())
+            answer, why_not = compare(store, a, b, metric), None
+        except Unanswerable as error:
+            answer, why_not = None, error.answer.message
+        return HTMLResponse(compare_page(*both, answer, why_not), headers=headers())
 
     return await asyncio.to_thread(made)
 
 
-def routes(error: Callable[[], AskedInVain]) -> APIRouter:
+def routes(error: Callable[[], Unanswerable]) -> APIRouter:
     """Return what only pages need: the way in, and the assets."""
     made = APIRouter(include_in_schema=False)
 

@@ -13,7 +13,7 @@ from layerscope.functions.analysis.wording.facts import facts_of
 from layerscope.functions.analysis.wording.language_model import LanguageModel
 from layerscope.functions.analysis.wording.match import ComparedLayer, ComparedModel, LayerMatch
 from layerscope.functions.query import answers
-from layerscope.functions.query.answers import AskedInVain, unknown
+from layerscope.functions.query.answers import Unanswerable, unknown
 from layerscope.functions.query.comparison import compare
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.confusion_matrix import Confusion
@@ -51,10 +51,10 @@ async def describe(store: ObjectStore, pair: Pair, model: LanguageModel | None) 
     """Tell of two similar layers and their models in a few sentences.
 
     Raises:
-        AskedInVain: a model or layer is not there, or cannot be compared (yet).
+        Unanswerable: a model or layer is not there, or cannot be compared (yet).
     """
     match = await asyncio.to_thread(_match, store, pair)
-    told = await write(match, pair.language, model)
+    words = await write(match, pair.language, model)
     return DescriptionAnswer(
         a=pair.a.subject,
         layer_a=pair.layer_a,
@@ -64,9 +64,9 @@ async def describe(store: ObjectStore, pair: Pair, model: LanguageModel | None) 
         score=match.score,
         z=match.z,
         weaker=match.weaker,
-        language=told.language,
-        text=told.text,
-        written_by=told.written_by,
+        language=words.language,
+        text=words.text,
+        written_by=words.written_by,
     )
 
 
@@ -77,7 +77,7 @@ def _match(store: ObjectStore, pair: Pair) -> LayerMatch:
     score = scores.scores[rows][columns] if scores.scores else None
     if score is None:
         reason = scores.reason or "One of these layers cannot be compared, so there is no score to tell of."
-        raise AskedInVain(409, "not-comparable", reason, "GET /models/…/layers tells the state of each layer")
+        raise Unanswerable(409, "not-comparable", reason, "GET /models/…/layers has the state of each layer")
     images = lists[0].images
     return LayerMatch(
         a=_model(store, pair.a, lists[0], rows),
@@ -117,7 +117,7 @@ def _data(store: ObjectStore, identity: Identity, name: str) -> dict[str, Any]:
     found = answers.product(store, identity, name)
     if found.data is None or found.outdated:
         reason = found.refusal.message if found.refusal else f"Its {name} is {found.state}."
-        raise AskedInVain(
+        raise Unanswerable(
             409, f"{name.replace('_', '-')}-{found.state}", f"{identity.subject}: {reason}", "try again later"
         )
     return found.data

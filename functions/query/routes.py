@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from layerscope.functions.analysis.wording import language_model
 from layerscope.functions.query import answers, page_routes, pair_description, search
 from layerscope.functions.query.answer_cache import Answered
-from layerscope.functions.query.answers import AskedInVain
+from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.page_routes import wants_page
 from layerscope.functions.query.search import Question
@@ -99,13 +99,13 @@ class Answers:
     async def described(self, request: Request, pair: pair_description.Pair) -> Response:
         """Tell of a hit in words, from the cache if it was asked before."""
 
-        async def told() -> DescriptionAnswer:
+        async def described() -> DescriptionAnswer:
             return await pair_description.describe(self.services.store, pair, self._writer)
 
         def lasting(answer: DescriptionAnswer) -> bool:
             return self._writer is None or answer.written_by == self._writer.name  # else: it may be there again soon
 
-        answer = await self.answered.get(request.scope, pair.asked(), DescriptionAnswer, told, lasting=lasting)
+        answer = await self.answered.get(request.scope, pair.asked(), DescriptionAnswer, described, lasting=lasting)
         return Response(answer, media_type="application/json")
 
 
@@ -115,7 +115,7 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     app.include_router(_models(given))
     app.include_router(_searches(given))
     app.include_router(page_routes.routes(_no_such_path))
-    app.add_exception_handler(AskedInVain, _in_vain)
+    app.add_exception_handler(Unanswerable, _in_vain)
     app.add_exception_handler(Unavailable, _unavailable)
     app.add_exception_handler(RequestValidationError, _not_understood)
     app.add_exception_handler(HTTPException, _not_routed)
@@ -220,10 +220,10 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
         answer = await given().similar(request, question)
         if not wants_page(request.scope):
             return answer
-        told = SimilarAnswer.model_validate_json(bytes(answer.body))
+        found = SimilarAnswer.model_validate_json(bytes(answer.body))
         subject = question.identity.subject
         path = f"/models/{subject}/layers/{quote(layer, safe='')}/similar"
-        return page_routes.page("similar.html", told=told, subject=subject, path=path)
+        return page_routes.page("similar.html", answer=found, subject=subject, path=path)
 
     @routes.get(
         "/models/{dataset}/{model}/{version}/layers/{layer}/similar/description", response_model=DescriptionAnswer
@@ -246,7 +246,7 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
             return answer
         asked = urlencode({"metric": metric, "other": other, "other_layer": other_layer})
         path = f"/models/{a.subject}/layers/{quote(layer, safe='')}/similar/description?{asked}"
-        return page_routes.page("hit.html", told=DescriptionAnswer.model_validate_json(bytes(answer.body)), path=path)
+        return page_routes.page("hit.html", answer=DescriptionAnswer.model_validate_json(bytes(answer.body)), path=path)
 
     @routes.get("/compare", response_model=CompareAnswer)
     async def compared(request: Request, a: Subject, b: Subject, metric: Metric = "deconfounded") -> Any:
@@ -273,12 +273,12 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
     return routes
 
 
-def _no_such_path() -> AskedInVain:
-    return AskedInVain(404, "no-such-path", "Not Found.", "GET /openapi.json lists the paths")
+def _no_such_path() -> Unanswerable:
+    return Unanswerable(404, "no-such-path", "Not Found.", "GET /openapi.json lists the paths")
 
 
 async def _in_vain(request: Request, error: Exception) -> Response:
-    assert isinstance(error, AskedInVain)
+    assert isinstance(error, Unanswerable)
     return _problem(request, error.status, error.answer)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from layerscope.functions.query.answers import AskedInVain, compared, standing, unknown, why_no_layers
+from layerscope.functions.query.answers import Unanswerable, compared, standing, unknown, why_no_layers
 from layerscope.schemas import keys
 from layerscope.schemas.errors import NotFound
 from layerscope.schemas.identity import Identity
@@ -51,12 +51,12 @@ def models(
     """Choose of the model versions, `newest_first`, a page from after `cursor` on.
 
     Raises:
-        AskedInVain: the cursor is not one of ours.
+        Unanswerable: the cursor is not one of ours.
     """
     if cursor is not None:
         uploaded, _, subject = cursor.partition("|")
         if not subject:
-            raise AskedInVain(422, "bad-cursor", "The cursor is not the `next` of a page.", "leave it out to begin")
+            raise Unanswerable(422, "bad-cursor", "The cursor is not the `next` of a page.", "leave it out to begin")
         lines = [line for line in lines if _place(line) < (uploaded, subject)]
     chosen = [
         line
@@ -71,15 +71,15 @@ def models(
 def refusals(store: ObjectStore) -> RefusalList:
     """List the uploads whose keys break the rule, and that still exist."""
     _, misnamed = by_identity(store.list(keys.MODELS))
-    told = []
+    listed = []
     for one in misnamed:
         try:
             record = RefusedKey.from_bytes(store.get(keys.PRODUCTS, keys.refused_key(one.key)))
         except NotFound:
             continue  # `admit` has yet to hear of it
         refusal = record.refusal
-        told.append(RefusedUpload(key=record.key, code=refusal.code, message=refusal.message, hint=refusal.hint))
-    return RefusalList(refusals=tuple(told))
+        listed.append(RefusedUpload(key=record.key, code=refusal.code, message=refusal.message, hint=refusal.hint))
+    return RefusalList(refusals=tuple(listed))
 
 
 def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> SimilarAnswer:
@@ -112,7 +112,7 @@ def named(lines: Sequence[CatalogueRow], model: str, version: str) -> Identity:
     """Return the one model version of these names, in whichever dataset it is.
 
     Raises:
-        AskedInVain: there is none, or more than one.
+        Unanswerable: there is none, or more than one.
     """
     found = [line.subject for line in lines if line.subject.endswith(f"/{model}/{version}")]
     if not found:
@@ -120,7 +120,7 @@ def named(lines: Sequence[CatalogueRow], model: str, version: str) -> Identity:
     if len(found) > 1:
         subjects = ", ".join(sorted(found))
         hint = "GET /models/DATASET/MODEL/VERSION/layers/LAYER/similar says which"
-        raise AskedInVain(409, "ambiguous-model", f"Several datasets have it: {subjects}.", hint)
+        raise Unanswerable(409, "ambiguous-model", f"Several datasets have it: {subjects}.", hint)
     return Identity.parse(found[0])
 
 

@@ -92,7 +92,7 @@ class EventFunction(ABC):
         self._services = services
 
     def stop(self) -> None:
-        """Take nothing new; the server has let what was in progress end, as long as it was told to wait."""
+        """Take nothing new; the server has let what was in progress end, as long as it was set to wait."""
         self._draining = True
 
     def alive(self) -> tuple[bool, str]:

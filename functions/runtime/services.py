@@ -61,7 +61,7 @@ class Services:
 def start_worker(limits: Limits, folder: Path, *, uploads: bool = False) -> Worker:
     """Return a worker that has this folder and nothing else of the machine.
 
-    Only one that may use a GPU and reads no `uploads` is not confined: drivers need more than can be told here.
+    Only one that may use a GPU and reads no `uploads` is not confined: drivers need more than can be listed here.
     """
     memory = limits.memory_mb * 2**20
     if not uploads and limits.device != "cpu" and has_gpus():

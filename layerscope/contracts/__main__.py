@@ -49,7 +49,7 @@ def _check(made: dict[str, dict[str, Any]], wanted: dict[str, str]) -> None:
         name for name, text in wanted.items() if not (FOLDER / name).exists() or (FOLDER / name).read_text() != text
     ]
     if differing:
-        sys.exit(f"not what the code says: {', '.join(differing)}; `make schemas` writes them anew")
+        sys.exit(f"not what the code says: {', '.join(differing)}; `make schemas` writes them")
     if broken := breaking({name: json.loads((RELEASED / name).read_text()) for name in NAMES}, made):
         sys.exit("\n".join(["this breaks who built on the last release:", *broken]))
 

@@ -74,9 +74,9 @@ def document(version: str) -> dict[str, Any]:
     }
 
 
-def _channel(topic: str, told: str, types: tuple[type[EventData], ...]) -> dict[str, Any]:
+def _channel(topic: str, description: str, types: tuple[type[EventData], ...]) -> dict[str, Any]:
     messages = {schema_name(one): {"$ref": f"#/components/messages/{schema_name(one)}"} for one in types}
-    return {"address": topic, "description": told, "messages": messages, "bindings": {"kafka": {"topic": topic}}}
+    return {"address": topic, "description": description, "messages": messages, "bindings": {"kafka": {"topic": topic}}}
 
 
 def _message(data: type[EventData]) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def _message(data: type[EventData]) -> dict[str, Any]:
     }
     texts = {header: _TEXT for header in _REQUIRED if header not in fixed}
     event = compose(EXAMPLES[data], source="/functions/example", subject="digits/lenet/3")
-    told = {key: value for key, value in event.attributes().items() if key not in ("time", "datacontenttype")}
-    attributes = {f"ce_{key}": value for key, value in told.items()}
+    shown = {key: value for key, value in event.attributes().items() if key not in ("time", "datacontenttype")}
+    attributes = {f"ce_{key}": value for key, value in shown.items()}
     return {
         "name": data.type,
         "summary": (data.__doc__ or "").strip(),

@@ -1,4 +1,4 @@
-"""An example of each event, as it might be told of a model of digits."""
+"""An example of each event, as it might be about a model of digits."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Delivery:
             self._tally.lost += 1
 
     async def _bury(self, topic: str, letter: CloudEvent) -> bool:
-        # Where the event just fitted, its reason may not fit beside it, but does without its data; and a record that
+        # Where the event just fitted, its reason may not fit with it, but does without its data; and a record that
         # has neither key nor value, which other producers may write, is given a key.
         without = letter.with_data(None).with_attributes(**{"partitionkey": letter.id, **letter.extensions})
         for candidate in (letter, without):
@@ -167,15 +167,15 @@ def dead_letter(event: CloudEvent, destination: str, answer: SubscriberAnswer | 
     """Return the event with where it was to go, and the last answer: its status, `kne-` headers and first bytes."""
     if answer is None:
         return event.with_attributes(knativeerrordest=destination)
-    told = _told(answer)
-    told |= {"knativeerrordest": destination, "knativeerrorcode": str(answer.status)}
+    extensions = _error_extensions(answer)
+    extensions |= {"knativeerrordest": destination, "knativeerrorcode": str(answer.status)}
     if answer.body:
-        told["knativeerrordata"] = base64.b64encode(answer.body[:ERROR_DATA_BYTES]).decode("ascii")
-    return event.with_attributes(**told)
+        extensions["knativeerrordata"] = base64.b64encode(answer.body[:ERROR_DATA_BYTES]).decode("ascii")
+    return event.with_attributes(**extensions)
 
 
-def _told(answer: SubscriberAnswer) -> dict[str, str]:
-    told: dict[str, str] = {}
+def _error_extensions(answer: SubscriberAnswer) -> dict[str, str]:
+    extensions: dict[str, str] = {}
     for raw_name, value in answer.headers:
         header = raw_name.decode("latin-1").lower()
         if not header.startswith("kne-"):
@@ -184,5 +184,5 @@ def _told(answer: SubscriberAnswer) -> dict[str, str]:
         if header != f"kne-{name}":
             logger.error("the header %r would wedge Knative's data plane: letters and digits only after kne-", header)
         if name and name not in _TAKEN:
-            told[name] = clean(value.decode("utf-8", "replace"))
-    return told
+            extensions[name] = clean(value.decode("utf-8", "replace"))
+    return extensions

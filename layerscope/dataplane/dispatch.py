@@ -88,7 +88,7 @@ class Dispatcher:
                         self._consumer = self._join()
                         await self._read(self._consumer, threads, deliveries)
                     except LogUnavailable as error:
-                        logger.error("%s joins its group anew: %s", self.subscription.name, error)
+                        logger.error("%s joins its group again: %s", self.subscription.name, error)
                         await self._leave(threads)
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(self._stopping.wait(), RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""A dataset from folders of pictures: `DIR/test/<class>/*.png`, and `train` and `probe` beside `test` if there are any.
+"""A dataset from folders of pictures: `DIR/test/<class>/*.png`, and `train` and `probe` next to `test` if there are any.
 
 Behind `layerscope datasets add NAME --folder DIR`. Classes are the folders' names in sorted order, as in
 `torchvision.datasets.ImageFolder`, so labels are those that the model was trained with.
@@ -125,7 +125,7 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _unreadable(path: Path, error: Exception) -> Refused:
-    return Refused("unreadable-picture", f"{path} cannot be read: {error}.", "remove the file, or write it anew")
+    return Refused("unreadable-picture", f"{path} cannot be read: {error}.", "remove the file, or write it again")
 
 
 def _sizes(folder: Path) -> Refused:

@@ -100,10 +100,10 @@ def _reader(name: str, reader: str, root: Path, arguments: Mapping[str, Any], do
 
 
 def _missing(name: str, root: Path, reason: str) -> Refused:
-    told = reason.strip().splitlines()[0][:300] if reason.strip() else "no reason is known"
+    line = reason.strip().splitlines()[0][:300] if reason.strip() else "no reason is known"
     return Refused(
         "dataset-not-found",
-        f"{name} is not in {root}, and it cannot be had: {told.rstrip('.')}.",
+        f"{name} is not in {root}, and it cannot be downloaded: {line.rstrip('.')}.",
         f"put torchvision's files there, then: layerscope datasets add {name} --root {root}",
     )
 

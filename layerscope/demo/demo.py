@@ -53,10 +53,10 @@ class Showcase:
                 await system.put(keys.upload(identity), pack(model))
                 self._tell(f"uploaded {keys.upload(identity)}: nothing else is called")
             settling = asyncio.create_task(system.settle())
-            told: set[tuple[str, str]] = set()
+            printed: set[tuple[str, str]] = set()
             while not settling.done():
                 await asyncio.wait([settling], timeout=0.5)
-                await self._tell_products(system, told)
+                await self._print_products(system, printed)
             await settling
             return await self._show(system)
 
@@ -77,12 +77,12 @@ class Showcase:
             self._tell(f"{network.name}/{network.version}: trained {epoch} of {network.epochs} epochs on digits")
         return model, log
 
-    async def _tell_products(self, system: Running, told: set[tuple[str, str]]) -> None:
+    async def _print_products(self, system: Running, printed: set[tuple[str, str]]) -> None:
         """Tell of each product that came since."""
         for identity in self._identities:
             for name, line in (await self._model(system, identity)).products.items():
-                if line.state != "computing" and (identity.subject, name) not in told:
-                    told.add((identity.subject, name))
+                if line.state != "computing" and (identity.subject, name) not in printed:
+                    printed.add((identity.subject, name))
                     self._tell(f"{identity.subject}: {name} {line.state}")
 
     async def _show(self, system: Running) -> bool:
@@ -112,8 +112,8 @@ class Showcase:
         path = client.model_path(identity, "layers")
         rows = []
         for line in LayerList.model_validate(await client.get(system.query, path)).layers:
-            told = await client.get(system.query, client.model_path(identity, "layers", line.layer, "similar"), k=1)
-            answer = SimilarAnswer.model_validate(told)
+            found = await client.get(system.query, client.model_path(identity, "layers", line.layer, "similar"), k=1)
+            answer = SimilarAnswer.model_validate(found)
             if answer.hits:
                 hit = answer.hits[0]
                 rows.append((line.layer, (hit.layer, f"{hit.model}/{hit.version}", f"{hit.score:.2f}")))

@@ -60,7 +60,7 @@ class ActivationMaximization(Product):
     The method is MACO (Fel et al. 2023, arXiv 2306.06805): only the phases of a Fourier spectrum are optimised, its
     magnitudes are the dataset's own. What rises is a class's log odds, or a channel's mean response. Such pictures can
     mislead (Zimmermann et al. 2021, arXiv 2106.12447; Geirhos et al. 2024, arXiv 2306.04719), and dataset images tell
-    people more (Borowski et al. 2021, arXiv 2010.12606): so each has a test image beside it.
+    people more (Borowski et al. 2021, arXiv 2010.12606): so each has a test image next to it.
 
     Parameters: at most `classes` and `channels`, the first ones, have a picture; of large images or models fewer, so
     that pictures have `pixels` together, and forward passes for them `multiply_adds` (one picture at least). Statistics

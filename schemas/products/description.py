@@ -60,7 +60,7 @@ class DescriptionText(ProductPart):
 
 
 class Description(Product):
-    """A model in two or three sentences; who wrote them is always told."""
+    """A model in two or three sentences; who wrote them is always said."""
 
     declared: ClassVar = Declaration(
         "description",

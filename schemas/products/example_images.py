@@ -60,7 +60,9 @@ class ExampleImages(Product):
     cells: tuple[ExampleCell, ...] = Field(
         description="cells with images, as far as the sheet reaches: the diagonal in class order, then most images first"
     )
-    cells_left_out: int = Field(description="cells with images for which the sheet had no room: those with the fewest")
+    cells_left_out: int = Field(
+        description="cells with images for which the sheet was too small: those with the fewest"
+    )
     most_confused: ConfusedPair | None = Field(description="null where no image is wrong")
     most_confident_right: tuple[int, ...]
     least_confident_right: tuple[int, ...]

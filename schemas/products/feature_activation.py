@@ -110,7 +110,7 @@ class FeatureActivation(Product):
     maxima: Array = Field(description="float32 (R, k)")
     maximum_at: Array = Field(description="int32 (R, k): where, row by row in the layer's activation map; -1 likewise")
     examples: tuple[SheetImage, ...] = Field(description="the images on the sheet, by index")
-    examples_cut: int = Field(description="images that `shown` names and the sheet had no room for")
+    examples_cut: int = Field(description="images that `shown` names and the sheet was too small for")
     sheet: Picture = Field(description="the images in their own pixels; enlarge them by whole pixels only")
     maps: Picture = Field(description="activation maps; those wider or higher than 56 are reduced by maxima of blocks")
 

@@ -28,7 +28,7 @@ class TrainingPoint(TrainingEpoch):
 
 
 class TrainingHistory(Product):
-    """How losses and accuracies went while the model was trained, from what was uploaded beside it."""
+    """How losses and accuracies went while the model was trained, from what was uploaded with it."""
 
     declared: ClassVar = Declaration(
         "training_history",

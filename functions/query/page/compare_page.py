@@ -23,13 +23,13 @@ class ClassLine:
     b: float
 
 
-def compare_page(a: ModelView, b: ModelView, told: CompareAnswer | None, why_not: str | None) -> str:
+def compare_page(a: ModelView, b: ModelView, answer: CompareAnswer | None, why_not: str | None) -> str:
     """Return the page of two models.
 
     Args:
         a: what there is to tell of one.
         b: and of the other.
-        told: their layers; None where they cannot be compared (yet).
+        answer: their layers; None where they cannot be compared (yet).
         why_not: the reason, if so.
     """
     first, second = (_data(one) for one in (a, b))
@@ -40,13 +40,13 @@ def compare_page(a: ModelView, b: ModelView, told: CompareAnswer | None, why_not
         rows=[*((name, show(first), show(second)) for name, show in ROWS), *_headlines(a, b)],
         verdict=_verdict(a, b),
         classes=_classes(a, b),
-        told=told,
+        answer=answer,
         why_not=why_not,
     )
 
 
-def _data(told: ModelView) -> Data:
-    return {name: product.data for name, product in told.products.items() if product.data is not None}
+def _data(view: ModelView) -> Data:
+    return {name: product.data for name, product in view.products.items() if product.data is not None}
 
 
 def _figure(product: str, field: str, write: Callable[[Any], str]) -> Callable[[Data], str]:

@@ -34,7 +34,7 @@ def similar_paths(view: ModelView) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Products that cannot be shown; the reasons, with hints, are told first where the first section is among them."""
+    """Products that cannot be shown; the reasons, with hints, come first where the first section is among them."""
 
     names: tuple[str, ...]
     reasons: tuple[tuple[str, str], ...]
@@ -42,10 +42,10 @@ class Absent:
 
 def _absent(lines: Mapping[str, ProductLine], data: Mapping[str, object], first: Section) -> Absent:
     absent = {name: line for name, line in lines.items() if line.state in ("refused", "failed") and name not in data}
-    told = []
+    reasons = []
     for line in absent.values() if first.products[0] in absent else ():
         if line.refusal is not None and line.refusal.code not in ("refused-input", "no-history"):
-            told.append((line.refusal.message, line.refusal.hint))
+            reasons.append((line.refusal.message, line.refusal.hint))
         elif line.reason is not None:
-            told.append((line.reason, ""))
-    return Absent(tuple(absent), tuple(dict.fromkeys(told)))
+            reasons.append((line.reason, ""))
+    return Absent(tuple(absent), tuple(dict.fromkeys(reasons)))

@@ -46,9 +46,9 @@ async function showSimilar(details) {
   details.dataset.asked = "yes";
   const place = details.querySelector(".similar");
   try {
-    const told = await json(details.dataset.similar + "?k=5");
-    if (told.hits.length) place.before(listed(told.hits, place.textContent));
-    else if (told.reason) place.before(told.reason);
+    const answer = await json(details.dataset.similar + "?k=5");
+    if (answer.hits.length) place.before(listed(answer.hits, place.textContent));
+    else if (answer.reason) place.before(answer.reason);
   } catch {
     delete details.dataset.asked;
   }
@@ -73,23 +73,23 @@ function replace(fresh) {
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
 }
 
-function seen(told) {
-  const waiting = Object.entries(told.products).filter(([, one]) => one.state === "computing");
-  return told.state + ":" + waiting.map(([name]) => name).join();
+function seen(answer) {
+  const waiting = Object.entries(answer.products).filter(([, one]) => one.state === "computing");
+  return answer.state + ":" + waiting.map(([name]) => name).join();
 }
 
 async function watch(url, before) {
   try {
-    const told = await json(url);
-    const now = seen(told);
+    const answer = await json(url);
+    const now = seen(answer);
     if (now !== before) {
       const answer = await fetch(url, { headers: { accept: "text/html" } });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       replace(fresh.querySelector("main"));
-      document.getElementById("news").textContent = told.state === "computing" ? "More is there now." : "All is there.";
+      document.getElementById("news").textContent = answer.state === "computing" ? "More is there now." : "All is there.";
     }
     before = now;
-    if (told.state !== "computing") return;
+    if (answer.state !== "computing") return;
   } catch {
     // the next round may find it again
   }

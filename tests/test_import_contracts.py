@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ NEWCOMER = "functions/newcomer/func.py"
 PLANTED = [
     ("imports point one way", "schemas/queries.py", "layerscope.events.topics"),
     ("what is behind the front door does not know it", "stores/cache.py", "layerscope.newcomer"),
+    ("scikit-learn computes in functions", "stores/datasets.py", "sklearn"),
     ("a function never imports another, and what they share knows none", NEWCOMER, "layerscope.functions.query.search"),
     (
         "a function never imports another, and what they share knows none",
@@ -54,6 +56,14 @@ def linted(checkout: Path) -> str:
         check=False,
     )
     return ended.stdout + ended.stderr
+
+
+def test_a_bad_import_is_planted_for_every_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    planted = dict.fromkeys(contract for contract, _, _ in PLANTED)
+    assert sorted(one["name"] for one in contracts) == sorted(planted)
 
 
 @pytest.mark.slow

@@ -6,8 +6,10 @@ UV := $(BIN)/uv
 # Bytecode is kept, whatever the shell says: without it every process compiles torch anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-# A process a core, each with the tests of whole files. What measures, and what runs servers, has the machine for itself.
-PARALLEL := --numprocesses auto --dist loadfile
+# Each process has the tests of whole files, or all those that share a server; see tests/conftest.py.
+PARALLEL := --dist loadgroup --no-loadscope-reorder --numprocesses
+# A process a core, and one more, for the first waits for its servers most of the time.
+PROCESSES = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test test-fast check format schemas product requirements clean
@@ -25,11 +27,11 @@ down: $(VENV)/ready  ## stop it
 	$(BIN)/layerscope down
 
 test: $(VENV)/ready  ## every test, real services included
-	$(BIN)/pytest -q $(PARALLEL) -m "not services and not benchmark"
-	$(BIN)/pytest -q -m "services or benchmark"
+	$(BIN)/pytest -q $(PARALLEL) $(PROCESSES) -m "not benchmark"
+	$(BIN)/pytest -q -m benchmark
 
 test-fast: $(VENV)/ready  ## the tests that need no service, under a minute
-	$(BIN)/pytest -q $(PARALLEL) -m "not services and not slow and not benchmark"
+	$(BIN)/pytest -q $(PARALLEL) auto -m "not services and not slow and not benchmark"
 
 check: $(VENV)/ready  ## lint, types, imports, schemas
 	$(BIN)/ruff format --check .

@@ -89,8 +89,8 @@ def running(directory: Path) -> Iterator[RealStack]:
         assert stopped.returncode == 0, stopped.stderr
 
 
-def eventually(holds: Callable[[], Any], seconds: float = 60, every: float = 0.2) -> Any:
-    """Return the first true answer of `holds`; fail when there is none in time. Connection errors count as no."""
+def eventually(holds: Callable[[], Any], seconds: float = 300, every: float = 0.2) -> Any:
+    """Return the first true answer of `holds`; fail when none comes, even of a busy machine. Connection errors count as no."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -109,7 +109,7 @@ def layerscope(*arguments: str, **environment: str) -> subprocess.CompletedProce
         [sys.executable, "-m", "layerscope.cli", *arguments],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         env={**os.environ, **environment},
         check=False,
     )

@@ -16,16 +16,11 @@ from layerscope.events.kafka_log import KafkaLog
 from layerscope.events.log import MESSAGE_BYTES, POLL_RECORDS, Consumer, EventLog, LogUnavailable, MessageRefused
 from layerscope.events.memory import MemoryLog
 from layerscope.events.topics import TOPICS, Topic
-from tests.events.kafka_server import KafkaServer, running
 from tests.events.library import murmur2 as kafkas_murmur2
 
-PATIENCE_SECONDS = 30.0
+pytestmark = pytest.mark.xdist_group("kafka")
 
-
-@pytest.fixture(scope="module")
-def kafka(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    with running(tmp_path_factory.mktemp("kafka")) as server:
-        yield server
+PATIENCE_SECONDS = 60.0
 
 
 class FollowedLog(KafkaLog):

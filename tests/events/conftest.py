@@ -1,4 +1,4 @@
-"""A Kafka for each module of tests, which they may harm but for a time; a log on it, and a topic of the test's own."""
+"""The Kafka that tests share, unless a module has one of its own to harm; a log on it, and a topic of the test's own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import pytest
 
 from layerscope.events.kafka_log import KafkaLog
 from layerscope.events.topics import Topic
-from tests.events.kafka_server import KafkaServer, running
+from tests.events.kafka_server import KafkaServer
 
 
 @pytest.fixture(scope="module")
-def server(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    with running(tmp_path_factory.mktemp("kafka")) as started:
-        yield started
+def server(kafka: KafkaServer) -> KafkaServer:
+    return kafka
 
 
 @pytest.fixture

@@ -24,10 +24,15 @@ class KafkaServer:
         return None if status is None else status.processes[0].pid
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal; when killed, its supervisor starts it again at once, and it answers some seconds later."""
+        """Send it a signal; when killed, its supervisor starts it again at once, and it answers some seconds later.
+
+        Returns once each thread stands still, where it is told to stop.
+        """
         pid = self.pid()
         assert pid is not None
         os.kill(pid, number)
+        while number == signal.SIGSTOP and not all(map(_stopped, Path(f"/proc/{pid}/task").iterdir())):
+            time.sleep(0.01)
 
     def wait_for_restart(self, seconds: float = 90) -> None:
         """Return when it answers, after it was killed for the first time."""
@@ -38,6 +43,10 @@ class KafkaServer:
                 return
             assert time.monotonic() < deadline, f"Kafka is not back after {seconds:g} s"
             time.sleep(0.1)
+
+
+def _stopped(task: Path) -> bool:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def free_ports() -> tuple[int, int]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -19,12 +19,19 @@ from layerscope.events import kafka_client
 from layerscope.events.kafka import KafkaMessage
 from layerscope.events.kafka_log import KafkaLog
 from layerscope.events.log import LogUnavailable
-from layerscope.events.topics import DEAD_LETTERS, EVENTS, S3_RAW, TOPICS
+from layerscope.events.topics import DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, Topic
 from tests.events.kafka_server import KafkaServer, free_ports, running
 from tests.events.library import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 PATIENCE_SECONDS = 60.0
 PUBLISH_SECONDS = 12.0  # what `publish` promises, and some for a busy machine
+
+
+@pytest.fixture(scope="module")
+def server(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """Return a Kafka to be killed and held."""
+    with running(tmp_path_factory.mktemp("kafka")) as started:
+        yield started
 
 
 class Publisher(threading.Thread):
@@ -87,6 +94,7 @@ def test_a_broker_that_is_killed_costs_no_acknowledged_record_and_stops_no_reade
     _until(lambda: all(len(reader.values()) > 100 for reader in readers))
     server.signal(signal.SIGKILL)
     server.wait_for_restart()
+    log.ensure_topics([Topic(f"{topic}.later", partitions=1)])  # all brokers may still be fenced
     before = [len(publisher.acknowledged) for publisher in publishers]
     _until(lambda: all(len(p.acknowledged) > n + 20 for p, n in zip(publishers, before, strict=True)))
     for publisher in publishers:

@@ -16,7 +16,7 @@ from layerscope.stack.servers import free_ports
 from tests.small_networks import ANALYSED, PRODUCTS, packed
 from tests.stack import ROOT, eventually, layerscope
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 MODULE = """
 from torch import nn
@@ -82,7 +82,7 @@ def test_serve_shows_the_pages_of_a_directory(system: Path) -> None:
     serving = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"accept": "text/html"}) as browser:
-            listed = eventually(lambda: browser.get("/models"), seconds=60)
+            listed = eventually(lambda: browser.get("/models"))
             assert "lenet" in listed.text
             assert browser.get("/models/digits/lenet/1").status_code == 200
             assert browser.get("/models", headers={"host": "evil.example"}).status_code == 421

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 from typer.testing import CliRunner, Result
 
+from layerscope import terminal
 from layerscope.cli import app
 from layerscope.confined_inspection import reader
 from layerscope.functions.runtime.worker import Worker
@@ -107,10 +110,20 @@ def test_what_it_prints_as_json_is_what_its_schema_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", REFUSED)
-def test_what_would_be_refused_is_told_with_code_and_hint_and_exit_status_1(tmp_path: Path, code: str) -> None:
+def test_what_would_be_refused_is_told_with_code_and_hint(tmp_path: Path, code: str) -> None:
+    found = inspect(REFUSED[code](tmp_path).path)
+    assert found.refusal is not None and found.refusal.code == code
+    told = io.StringIO()
+    Console(file=told, width=100).print(terminal.inspection(found))
+    assert "It would be refused: " + found.refusal.message in _unwrapped(told.getvalue())
+    assert _unwrapped(found.refusal.hint) in _unwrapped(told.getvalue())
+
+
+@pytest.mark.parametrize("code", ["own-class", "not-a-model"])  # read by torch's side, and by its first bytes
+def test_a_refusal_has_exit_status_1(tmp_path: Path, code: str) -> None:
     path = REFUSED[code](tmp_path).path
     refusal = inspect(path).refusal
-    assert refusal is not None and refusal.code == code
+    assert refusal is not None
     printed = run_inspect(path)
     assert printed.exit_code == 1
     assert "It would be refused: " + refusal.message in _unwrapped(printed.output)

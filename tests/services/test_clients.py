@@ -17,14 +17,14 @@ from tests.services.test_upload_to_analysis import heard
 from tests.small_networks import packed
 from tests.stack import RealStack, eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 MIB = 1024 * 1024
 
 
 def content(stack: RealStack, subject: str) -> str:
     """Wait until a model is complete, and return the digest of its content."""
-    found = eventually(lambda: (m := stack.model(subject)) and m["state"] == "complete" and m["content"], seconds=120)
+    found = eventually(lambda: (m := stack.model(subject)) and m["state"] == "complete" and m["content"])
     return str(found)
 
 

@@ -24,7 +24,7 @@ from layerscope.dataplane.dispatch import WINDOW
 from layerscope.dataplane.filters import InvalidFilter, parse_all
 from layerscope.dataplane.resources import DeliveryPolicy, InvalidManifest
 from layerscope.events.kafka_log import KafkaLog
-from tests.events import kafka_server
+from tests.events.kafka_server import KafkaServer
 from tests.layerscope.contracts.answers import Case
 from tests.services import conformance_answers, conformance_flow
 from tests.services.conformance import Seen, Stage, gaps
@@ -631,10 +631,9 @@ async def play(bootstrap_servers: str, log: KafkaLog, folder: Path) -> dict[str,
 
 
 @pytest.fixture(scope="module")
-def played(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen | BaseException]:
-    folder = tmp_path_factory.mktemp("conformance")
-    with kafka_server.running(folder) as server, closing(KafkaLog(server.bootstrap_servers)) as log:
-        return asyncio.run(play(server.bootstrap_servers, log, folder))
+def played(kafka: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen | BaseException]:
+    with closing(KafkaLog(kafka.bootstrap_servers)) as log:
+        return asyncio.run(play(kafka.bootstrap_servers, log, tmp_path_factory.mktemp("conformance")))
 
 
 @pytest.fixture(scope="module")

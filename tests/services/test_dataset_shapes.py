@@ -14,7 +14,7 @@ from tests.layerscope.datasets.test_torchvision_readers import NATIVE, unchecked
 from tests.small_networks import ANALYSED
 from tests.stack import RealStack, eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 __all__ = ["unchecked"]
 OUTPUTS = {"mnist": [10], "fashion_mnist": [10], "emnist": [26, 27], "cifar10": [10], "cifar100": [100], "svhn": [10]}
@@ -37,6 +37,6 @@ def test_every_product_is_made_for_every_shape(stack: RealStack, tmp_path: Path)
             body = network(made.shape[2], number)
             stack.s3.put_object(Bucket="models", Key=f"{subjects[-1]}.safetensors", Body=body)
     for subject in subjects:
-        told = eventually(lambda who=subject: (m := stack.model(who)) and m["state"] == "complete" and m, seconds=200)
+        told = eventually(lambda who=subject: (m := stack.model(who)) and m["state"] == "complete" and m)
         states = {name: line["state"] for name, line in told["products"].items()}
         assert {name for name, state in states.items() if state == "complete"} == ANALYSED, (subject, told["products"])

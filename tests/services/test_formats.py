@@ -25,7 +25,7 @@ from tests.models.formats import kinds
 from tests.models.formats.kinds import ACCEPTED, REFUSED, Upload
 from tests.stack import RealStack, eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 MERGED: Final = "merged"
 """The network with its norm merged into its convolution, as torch's exporter to ONNX does; everything else is alike."""
@@ -41,7 +41,7 @@ def put(stack: RealStack, subject: str, upload: Upload) -> None:
 def product(stack: RealStack, subject: str, kind: type[Product]) -> Any:
     """Return a product of a model, read from the bucket, once it is there."""
     store, path = stack.store, f"/models/{subject}/products/{kind.declared.name}"
-    eventually(lambda: stack.query.get(path).raise_for_status().json()["state"] == "complete", seconds=200, every=0.5)
+    eventually(lambda: stack.query.get(path).raise_for_status().json()["state"] == "complete", every=0.5)
     upload = uploads.current(store, Identity.parse(subject))
     assert upload is not None
     record = uploads.record(store, upload)

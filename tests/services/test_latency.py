@@ -25,7 +25,7 @@ from tests.benchmarks.plain_relay import FIRST, SECOND
 from tests.events.library import KafkaProducer
 from tests.stack import ROOT, RealStack, eventually
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.benchmark, pytest.mark.timeout(900)]
 
 UPLOADS = 100
 BYTES = 100_000

@@ -1,4 +1,4 @@
-"""`python -m layerscope.contracts` writes the AsyncAPI and OpenAPI documents.
+"""`python -m layerscope.contracts` writes the AsyncAPI and OpenAPI documents, and the statuses into the docs.
 
 `--check` tells which differ from the code, and what they would break for those who built on the last release;
 `--release` makes them the last release.
@@ -12,13 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from layerscope.contracts import asyncapi
+from layerscope.contracts import asyncapi, statuses
 from layerscope.contracts.compatible import breaking
 from layerscope.functions.query.routes import application
 
 FOLDER: Final = Path(__file__).parent
 RELEASED: Final = FOLDER / "released"
 NAMES: Final = ("asyncapi.json", "openapi.json")
+ARCHITECTURE: Final = FOLDER.parents[1] / "docs" / "architecture.md"
 
 
 def documents() -> dict[str, dict[str, Any]]:
@@ -42,12 +43,16 @@ def main() -> None:
     for folder in folders:
         for name, text in wanted.items():
             (folder / name).write_text(text)
+    ARCHITECTURE.write_text(statuses.inserted(ARCHITECTURE.read_text()))
 
 
 def _check(made: dict[str, dict[str, Any]], wanted: dict[str, str]) -> None:
     differing = [
         name for name, text in wanted.items() if not (FOLDER / name).exists() or (FOLDER / name).read_text() != text
     ]
+    page = ARCHITECTURE.read_text()
+    if page != statuses.inserted(page):
+        differing.append(ARCHITECTURE.name)
     if differing:
         sys.exit(f"not what the code says: {', '.join(differing)}; `make schemas` writes them")
     if broken := breaking({name: json.loads((RELEASED / name).read_text()) for name in NAMES}, made):

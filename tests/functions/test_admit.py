@@ -106,7 +106,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         made = System(directory, runner, start_worker(Limits(60, 8_192, "cpu"), directory / ".scratch"))
         yield made
         for function in (made.admitting, made.history):
-            runner.run(function.stop())
+            function.stop()
 
 
 def test_a_state_dict_is_admitted_with_the_blocks_beside_it(system: System, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_worker_of_its_own_has_the_uploads_and_nothing_else(system: System) ->
             with pytest.raises(WorkFailed, match="PermissionError"):
                 system.runner.run(admit.compute("test", confined.write, str(outside)))
     finally:
-        system.runner.run(admit.stop())
+        admit.stop()
 
 
 def test_an_upload_is_read_once(system: System, tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def system() -> System:
 
 @pytest.mark.parametrize("lacking", wiring.CHECKS)
 def test_nothing_is_missing(lacking: Callable[[Path], Iterator[str]]) -> None:
-    assert list(lacking(ROOT)) == []
+    found = list(lacking(ROOT))
+    assert not found, "\n".join(["", *found])
 
 
 def made(name: str) -> Any:

@@ -23,6 +23,11 @@ def functions(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("functions/*/func.py"))
 
 
+def known(root: Path) -> list[str]:
+    """Return the names of all functions, and of products that have no folder yet."""
+    return sorted(dict.fromkeys([*functions(root), *PRODUCTS]))
+
+
 def lacking_folders(root: Path) -> Iterator[str]:
     for name in PRODUCTS:
         for part in PARTS:
@@ -40,7 +45,7 @@ def lacking_schemas(root: Path) -> Iterator[str]:
 
 
 def lacking_tests(root: Path) -> Iterator[str]:
-    for name in functions(root):
+    for name in known(root):
         path = root / f"tests/functions/test_{name}.py"
         if not path.exists():
             yield f"nothing tests functions/{name}: {mending(name, f'write tests/functions/test_{name}.py')}"
@@ -52,7 +57,7 @@ def lacking_tests(root: Path) -> Iterator[str]:
 
 def lacking_readme_rows(root: Path) -> Iterator[str]:
     rows = re.findall(r"^\| `(\w+)` \|", (root / "README.md").read_text(), re.MULTILINE)
-    for name in functions(root):
+    for name in known(root):
         if name not in rows:
             yield f"README.md has no row for {name}: {mending(name, 'add it to the table of functions')}"
 
@@ -66,7 +71,7 @@ def lacking_json_schemas(root: Path) -> Iterator[str]:
 
 
 def lacking_manifests(root: Path) -> Iterator[str]:
-    for name in functions(root):
+    for name in known(root):
         if not (root / BASE / f"functions/{name}.yaml").exists():
             yield f"there is no {BASE}/functions/{name}.yaml: {mending(name, 'write it')}"
 

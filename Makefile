@@ -58,7 +58,7 @@ requirements: $(VENV)/ready  ## pin every dependency anew
 	  pyproject.toml -o requirements/all.txt
 
 clean:  ## remove what the other targets made here
-	rm -rf $(VENV) .layerscope .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .layerscope .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 
 $(VENV)/ready: requirements/all.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'

@@ -135,9 +135,11 @@ def _object_store(system: Located) -> list[Finding]:
 
 async def _query(system: Located) -> Finding:
     advice = "`layerscope status` shows which process is down; its log lies in logs/ next to system.json"
+    # Health is the server's to tell, and there is none around `query` in this process.
+    path = "/models" if isinstance(system, Embedded) else "/health/readiness"
     try:
         async with client.querying(system) as query:
-            answer = await query.get("/health/readiness")
+            answer = await query.get(path)
     except httpx.TransportError as error:
         return Finding("query", False, f"no answer: {type(error).__name__}", advice)
     where = "in this process" if isinstance(system, Embedded) else str(query.base_url)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
-from layerscope.models.safe_form.safetensors_file import MAX_HEADER, PACK_COMMAND
 from layerscope.schemas.errors import Refused
 
 Kind = Literal[
@@ -22,6 +21,9 @@ Kind = Literal[
     "empty",
     "unknown",
 ]
+PACK_COMMAND: Final = "layerscope pack my_module:model --out model.safetensors"
+MAX_HEADER: Final = 4 * 2**20
+"""Bytes of the header of a safetensors file that are read."""
 KEY: Final = "layerscope"
 """The metadata entry that holds the architecture, and so makes a safetensors file one in the safe form."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from layerscope.schemas import keys
 from layerscope.schemas.datasets import DatasetDescription
@@ -40,10 +41,10 @@ def inputs_of(product: type[Product], facts: Facts) -> Inputs:
     )
 
 
-def address_of(product: type[Product], facts: Facts) -> str:
-    """Return `r<recipe>-<digest>`: where this product of this model should be."""
+def determining(product: type[Product], facts: Facts) -> dict[str, Any]:
+    """Return, as JSON, everything that determines this product of this model."""
     declared = product.declared
-    determined_by = {
+    return {
         "product": declared.name,
         "recipe": declared.recipe,
         "parameters": dict(declared.parameters),
@@ -51,7 +52,11 @@ def address_of(product: type[Product], facts: Facts) -> str:
         "content": facts.content,
         "inputs": inputs_of(product, facts).model_dump(mode="json"),
     }
-    return f"r{declared.recipe}-{digest(determined_by)}"
+
+
+def address_of(product: type[Product], facts: Facts) -> str:
+    """Return `r<recipe>-<digest>`: where this product of this model should be."""
+    return f"r{product.declared.recipe}-{digest(determining(product, facts))}"
 
 
 def manifest_key(product: type[Product], facts: Facts) -> str:

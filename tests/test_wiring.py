@@ -23,7 +23,6 @@ from layerscope.events.topics import ANNOUNCE_GROUP, DEAD_LETTERS, EVENTS, S3_RA
 from layerscope.functions.replay.backlog import wakes
 from layerscope.functions.replay.func import PING
 from layerscope.functions.runtime.handler import EventFunction, ProductFunction
-from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.events import (
     EventData,
     ModelAdmitted,
@@ -185,8 +184,3 @@ def test_a_trigger_waits_longer_than_the_calls_it_can_have_in_flight_take(system
         needed = service.limit_seconds * (in_flight / replicas + 1)
         assert needed < trigger.delivery.timeout_seconds <= SERVING_SECONDS, trigger.name
         assert trigger.delivery.timeout_seconds <= service.timeout_seconds <= SERVING_SECONDS, trigger.name
-
-
-def test_the_readme_lists_every_setting() -> None:
-    listed = re.findall(r"`([A-Z0-9_]+)`", (ROOT / "README.md").read_text())
-    assert [name for name in Settings.model_fields if name.upper() not in listed] == []

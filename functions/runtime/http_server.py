@@ -48,9 +48,8 @@ def application(*functions: Function, metrics: bool = True) -> Callable[[Scope, 
 
     `metrics`: whether `/metrics` is there as well.
     """
-    from func_python.http import ASGIApplication  # and hypercorn with it, a quarter of a second
-
-    hosts: dict[str, Any] = {one.name: ASGIApplication(one) for one in functions}
+    host_of = _func_python()
+    hosts: dict[str, Any] = {one.name: host_of(one) for one in functions}
     (alone,) = hosts.values() if len(hosts) == 1 else (None,)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,6 +71,18 @@ def application(*functions: Function, metrics: bool = True) -> Callable[[Scope, 
             await _send(send, 400, "text/plain; charset=utf-8", f"events are sent to one of {names}".encode())
 
     return app
+
+
+def _func_python() -> Callable[[Function], Any]:
+    """Return func-python's host; as it is imported it sets up logging for the whole process, which may be a user's own."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    from func_python.http import ASGIApplication  # and hypercorn with it, a quarter of a second
+
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    host: Callable[[Function], Any] = ASGIApplication
+    return host
 
 
 async def _lifespan(hosts: Iterable[Any], receive: Receive, send: Send) -> None:

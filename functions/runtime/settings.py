@@ -48,7 +48,7 @@ class LanguageModelSettings(BaseModel):
 
 
 class Settings(LanguageModelSettings):
-    """The environment variables that the functions read; `README.md` lists them, and a test keeps that list true."""
+    """The environment variables that the functions read; `docs/settings.md` lists them, and a test keeps that list true."""
 
     s3_endpoint: str = Field(description="URL of the object store, such as http://127.0.0.1:9000")
     s3_public_endpoint: str | None = Field(

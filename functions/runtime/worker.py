@@ -1,6 +1,7 @@
 """Where things are computed: one child process, spawned and kept warm, with a time and a memory limit for each call.
 
-A crash there is a failed attempt, never a dead function. The child is spawned, not forked, so that it may use CUDA.
+A crash there is a failed attempt, never a dead function. The child is spawned, not forked, so that it may use CUDA; it
+does not import the program that started it, which may be a user's script that trains a model and uploads it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from prometheus_client import Gauge
@@ -33,6 +36,7 @@ _confined = Gauge("layerscope_worker_confined", "What the computing process has 
 _POLL_SECONDS = 0.02
 _START_SECONDS = 60.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_starting = threading.Lock()
 
 
 class Worker:
@@ -109,7 +113,8 @@ class Worker:
             pipe, theirs = spawn.Pipe()
             child = spawn.Process(target=_serve, args=(theirs, os.getpid(), self._confine), daemon=True)
             self._child, self._pipe = child, pipe
-            child.start()
+            with _program_left_out():
+                child.start()
             theirs.close()
             if self._child is not child:  # stopped while it started, when there was nothing to end yet
                 child.kill()
@@ -126,6 +131,21 @@ class Worker:
             if over:
                 self.stop()
                 raise WorkFailed(over)
+
+
+@contextlib.contextmanager
+def _program_left_out() -> Iterator[None]:
+    """Keep a child that starts from importing the program that runs here, as multiprocessing would have it do.
+
+    Without a guard such a script would run once more in the child; with one, the child would import for nothing.
+    """
+    with _starting:
+        program = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = program
 
 
 def _resident_bytes(pid: int | None) -> int:

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.formats import training_figures
 from layerscope.models.formats.pickle_values import BuiltObject, Global, StoredTensor, Value, quoted
 from layerscope.models.formats.rebuilt_model import Figure
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
 PREFIXES: Final = ("module.", "model.", "net.", "network.", "backbone.", "classifier_model.", "_model.")

@@ -12,10 +12,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.safe_form.graph_nodes import DType, Node, Ref, refuse
 from layerscope.models.safe_form.graph_spec import Graph, Module, Weight
 from layerscope.models.safe_form.operators import ATTRIBUTE_CALLS, DTYPES, FUNCTION_CALLS, LAYER_CLASSES, METHOD_CALLS
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
 TensorOf = Callable[[str], Tensor]

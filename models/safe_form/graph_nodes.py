@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast, get_args
 
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.file_kinds import PACK_COMMAND
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.models.safe_form.vocabulary import ARGUMENT_DTYPES, ATTRIBUTES, FUNCTIONS, METHODS, STRINGS
 from layerscope.schemas.errors import Refused
 
@@ -127,7 +128,7 @@ def _target(operation: str, target: Any, index: int) -> str:
         raise Refused(
             code,
             f"Node {index} uses the {operation} {shown(target)}, which the safe form does not know.",
-            f"Write that step with one of those in functions/models/vocabulary.py, then: {PACK_COMMAND}",
+            f"Write that step with one of those in layerscope/models/safe_form/vocabulary.py, then: {PACK_COMMAND}",
         )
     return target
 

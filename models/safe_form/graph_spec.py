@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
+from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.safe_form.graph_nodes import (
     MAX_DEPTH,
     Node,
@@ -22,7 +23,7 @@ from layerscope.models.safe_form.graph_nodes import (
     read_node,
     refuse,
 )
-from layerscope.models.safe_form.safetensors_file import MAX_TENSORS, PACK_COMMAND, shown, strict_json
+from layerscope.models.safe_form.safetensors_file import MAX_TENSORS, shown, strict_json
 from layerscope.models.safe_form.vocabulary import LAYERS
 from layerscope.schemas.digests import canonical_json
 from layerscope.schemas.errors import Refused

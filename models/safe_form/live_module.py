@@ -19,9 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
+from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.safe_form.graph_spec import Module, Weight
 from layerscope.models.safe_form.operators import layer_name
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.models.safe_form.vocabulary import LAYERS
 from layerscope.schemas.errors import Refused
 

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
+from layerscope.models.file_kinds import MAX_HEADER, PACK_COMMAND
 from layerscope.schemas.digests import canonical_json
 from layerscope.schemas.errors import Refused
 
 MAX_FILE: Final = 4 * 2**30
-MAX_HEADER: Final = 4 * 2**20
 MAX_TENSORS: Final = 10_000
 MAX_ELEMENTS: Final = 2**30
 MAX_DIMENSIONS: Final = 8
@@ -38,7 +38,6 @@ ITEM_SIZES: Final[Mapping[str, int]] = {
 Content = tuple[str, tuple[int, ...], bytes | bytearray]
 """A tensor to be written: its safetensors dtype, shape and bytes."""
 
-PACK_COMMAND: Final = "layerscope pack my_module:model --out model.safetensors"
 _BROKEN: Final = f"Write the file again: {PACK_COMMAND}"
 
 

@@ -8,10 +8,11 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
+from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.safe_form import live_module
 from layerscope.models.safe_form.graph_nodes import DType, Node, Ref
 from layerscope.models.safe_form.operators import DTYPES, function_name
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
 _WITHOUT_EFFECT: Final = frozenset({"memory_format", "_stacklevel"})

@@ -16,11 +16,12 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
+from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.safe_form import live_module
 from layerscope.models.safe_form.graph_module import SafeModel
 from layerscope.models.safe_form.graph_spec import Graph, Weight
 from layerscope.models.safe_form.operators import function_name, layer_name
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.models.safe_form.traced_calls import Encoder
 from layerscope.models.safe_form.vocabulary import ATTRIBUTES, METHODS
 from layerscope.schemas.errors import Refused
@@ -157,7 +158,7 @@ class _Tracer(torch.fx.Tracer):
         return self._refused(
             f"unknown-{what}",
             f"The {what} {shown(name)} is used, which the safe form does not know",
-            f"Write that step with one of those in functions/models/vocabulary.py, then: {PACK_COMMAND}",
+            f"Write that step with one of those in layerscope/models/safe_form/vocabulary.py, then: {PACK_COMMAND}",
         )
 
     def _refused(self, code: str, what: str, hint: str) -> Refused:

@@ -92,6 +92,15 @@ def test_serve_shows_the_pages_of_a_directory(system: Path) -> None:
     assert f"http://127.0.0.1:{port}/models" in said
 
 
+def test_doctor_finds_nothing_wrong_with_a_directory(system: Path) -> None:
+    found = json.loads(layerscope("doctor", "--at", str(system), "--json").stdout)
+    assert {one["check"]: one["ok"] for one in found[-3:]} == {
+        "object store": True,
+        "dataset digits": True,
+        "query": True,
+    }
+
+
 def test_nothing_is_missing_afterwards(system: Path) -> None:
     assert json.loads(layerscope("replay", "plan", "--at", str(system), "--json").stdout) == {}
 

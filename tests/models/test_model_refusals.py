@@ -351,7 +351,7 @@ CONTAINERS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "bytes after the end": ("bad-offsets", lambda: HONEST + b"PK\x03\x04"),
     "a header longer than allowed": (
         "header-too-large",
-        lambda: put_together('{"layerscope"' + " " * (safetensors_file.MAX_HEADER + 1) + ":{}}", b""),
+        lambda: put_together('{"layerscope"' + " " * (file_kinds.MAX_HEADER + 1) + ":{}}", b""),
     ),
     "a header that is no JSON": ("bad-json", lambda: put_together('{"layerscope"', b"")),
     "a header in another encoding": ("bad-json", lambda: struct.pack("<Q", 20) + b'{"layerscope":"\xff\xfe" }' + b" "),

@@ -15,8 +15,9 @@ from typing import Final, Literal
 
 from torch import nn
 
+from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.formats.architectures.table import Family
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
 _PLACE: Final = re.compile(r"(0|[1-9][0-9]{0,2})\.(weight|bias|running_mean|running_var|num_batches_tracked)", re.ASCII)

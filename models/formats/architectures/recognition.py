@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.formats.architectures.heads import find_head
 from layerscope.models.formats.architectures.known_modules import (
     KnownArchitecture,
@@ -31,7 +32,7 @@ from layerscope.models.formats.architectures.known_modules import (
 )
 from layerscope.models.formats.architectures.table import FAMILIES, Family, family_of
 from layerscope.models.formats.filling import COUNTER
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.file_kinds import PACK_COMMAND
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
 EXPORT_HINT: Final = "Export it again: torch.onnx.export(model, (images,), 'model.onnx', external_data=False)"

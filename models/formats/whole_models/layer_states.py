@@ -14,13 +14,14 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.formats.filling import TorchTensors, put
 from layerscope.models.formats.layer_defaults import defaults
 from layerscope.models.formats.pickle_values import BuiltObject, Global, StoredTensor, Value, quoted
 from layerscope.models.formats.training_figures import scalar
 from layerscope.models.safe_form.graph_spec import layer_arguments
 from layerscope.models.safe_form.operators import LAYER_CLASSES
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.models.safe_form.vocabulary import LAYERS
 from layerscope.schemas.errors import Refused
 

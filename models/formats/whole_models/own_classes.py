@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
+from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.formats.pickle_values import BuiltObject, Global, Value
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
 MAX_LISTED: Final = 12

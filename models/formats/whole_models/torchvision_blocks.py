@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from torch import nn
 
+from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.formats.pickle_values import Value
-from layerscope.models.safe_form.safetensors_file import PACK_COMMAND, shown
+from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
 

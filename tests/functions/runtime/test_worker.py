@@ -6,6 +6,8 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -174,10 +176,29 @@ async def test_a_worker_may_be_stopped_while_its_child_starts() -> None:
 
 
 @pytest.mark.slow
-def test_no_computation_outlives_its_function(tmp_path: Path) -> None:
-    import subprocess
-    import sys
+def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import asyncio\n"
+        "from layerscope.functions.runtime.worker import Worker\n"
+        "from tests.functions.runtime.test_worker import pid\n"
+        "print('trained', flush=True)\n"
+        "worker = Worker(60, 2048)\n"
+        "assert asyncio.run(worker.run(pid)) > 0\n"
+        "worker.stop()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "trained\n", "")
 
+
+@pytest.mark.slow
+def test_no_computation_outlives_its_function(tmp_path: Path) -> None:
     script = tmp_path / "function.py"
     script.write_text(
         "import asyncio, os, sys, threading, time\n"

@@ -1,4 +1,4 @@
-"""One file of every kind that people save, as the table in the README lists them: how each is made, with its outcome.
+"""One file of every kind that people save, as the table of `docs/formats.md` lists them: how each is made, with its outcome.
 
 `ACCEPTED` are kinds of file that hold a whole network or its tensors; `ROWS` are the table's rows, by their first cell.
 """

@@ -1,4 +1,4 @@
-"""The table of what can be uploaded, in the README, against the code: a file of every row is made, and read."""
+"""The page about formats against the code: a file of every row of its table is made, and read."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from tests.models.formats.kinds import Make, Upload
 
 pytestmark = pytest.mark.slow
 
-README: Final = (Path(__file__).parents[3] / "README.md").read_text()
-SECTION: Final = README.partition("### What can be uploaded")[2].partition("\n### ")[0]
-TABLE: Final = dict(re.findall(r"^\| (.+?) \| (taken|refused: `.+?`) \|$", SECTION, re.MULTILINE))
+PAGE: Final = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+TABLE: Final = dict(re.findall(r"^\| (.+?) \| (taken|refused: `.+?`) \|$", PAGE, re.MULTILINE))
 
 
 def _of(make: Make) -> Callable[[Path], Upload]:
@@ -97,12 +96,12 @@ def test_files_of_one_network_give_the_same_bytes(tmp_path: Path) -> None:
     assert len(set(contents.values())) == 1
 
 
-def test_the_blocks_in_the_readme_are_those_of_the_network_that_is_shown() -> None:
-    (blocks,) = re.findall(r"```json\n(.+?)```", SECTION, re.DOTALL)
+def test_the_blocks_on_the_page_are_those_of_the_network_that_is_shown() -> None:
+    (blocks,) = re.findall(r"```json\n(.+?)```", PAGE, re.DOTALL)
     assert json.loads(blocks) == json.loads(kinds.BLOCKS)
 
 
-def test_what_the_readme_shows_of_inspect_is_what_it_prints(tmp_path: Path) -> None:
+def test_what_the_page_shows_of_inspect_is_what_it_prints(tmp_path: Path) -> None:
     from rich.console import Console
 
     upload = kinds.checkpoint(kinds.digits(), tmp_path)
@@ -111,5 +110,5 @@ def test_what_the_readme_shows_of_inspect_is_what_it_prints(tmp_path: Path) -> N
     with console.capture() as capture:
         console.print(inspection(inspect(upload.path, str(tmp_path / "blocks.json"))))
     printed = [line.rstrip() for line in capture.get().splitlines()]
-    shown = SECTION.partition("$ layerscope inspect")[2].partition("\n\n")[0].splitlines()[1:]
+    shown = PAGE.partition("$ layerscope inspect")[2].partition("\n\n")[0].splitlines()[1:]
     assert printed == [line.removeprefix("    ") for line in shown]

@@ -59,7 +59,7 @@ def _check(checkout: Path, name: str) -> None:
 
 
 def _files(checkout: Path, name: str) -> Iterator[str]:
-    # Figures go with a func.py that uses them: beside another one nobody would import them.
+    # Figures go with the func.py that uses them: a func.py of somebody's own would not import them.
     left_out = {"figures.py"} if (checkout / FILES["func.py"].format(name)).exists() else set()
     said = {
         "name": name,

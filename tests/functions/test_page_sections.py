@@ -9,6 +9,7 @@ import pytest
 from markupsafe import Markup
 
 from layerscope.functions.query import answers
+from layerscope.functions.query.page.compare_page import headlines
 from layerscope.functions.query.page.model_data import ModelData
 from layerscope.functions.query.page.model_page import model_page
 from layerscope.functions.query.page.rendering import value
@@ -16,9 +17,10 @@ from layerscope.functions.query.page.sections import general, page_sections, pro
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.products import declared_products
 from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMatrix
+from layerscope.schemas.products.evaluation import Evaluation
 from layerscope.schemas.products.feature_activation import FeatureActivation
 from layerscope.schemas.queries import FileLink
-from tests.functions.asking import WHO
+from tests.functions.asking import OTHERS, WHO
 from tests.functions.bucket import Bucket, add_dataset, evaluation, services
 
 
@@ -98,6 +100,18 @@ def test_a_section_is_there_where_there_are_data_for_it_and_its_place_does_not_d
     html = model_page(model_data(given_services), sections)
     assert html.index('<h2 id="verdict">') < html.index('<h2 id="confusions">') < html.index('<h2 id="classes">')
     assert '<a href="#classes">Classes</a>' in html  # by the evaluation alone, although there are no pictures
+
+
+def test_the_headline_of_a_product_without_a_template_is_compared_too(given_services: Services) -> None:
+    bucket, other = Bucket(given_services.store, WHO), Bucket(given_services.store, OTHERS[0])
+    for one in (bucket, other):
+        one.admit()
+    bucket.write(matrix())
+    views = [answers.everything(given_services.store, one) for one in (WHO, OTHERS[0])]
+    assert list(headlines([ConfusionMatrix, Evaluation], views[0], views[1])) == [
+        ("Confusion matrix: images", "1,200", "–"),
+        ("Confusion matrix: most confused", "<no> as yes", "–"),
+    ]
 
 
 def test_each_section_has_an_id_of_its_own_and_no_product_loses_its_place() -> None:

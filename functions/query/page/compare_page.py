@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from layerscope.functions.query.answers import ModelView
 from layerscope.functions.query.page.rendering import count, figure, percent, render, value
 from layerscope.functions.query.page.sections import titled, without_template
+from layerscope.schemas.products.product import Product
 from layerscope.schemas.queries import CompareAnswer
 
 Data = Mapping[str, Any]
@@ -37,7 +38,7 @@ def compare_page(a: ModelView, b: ModelView, answer: CompareAnswer | None, why_n
         "compare.html",
         a=a.identity,
         b=b.identity,
-        rows=[*((name, show(first), show(second)) for name, show in ROWS), *_headlines(a, b)],
+        rows=[*((name, show(first), show(second)) for name, show in ROWS), *headlines(without_template(), a, b)],
         verdict=_verdict(a, b),
         classes=_classes(a, b),
         answer=answer,
@@ -84,9 +85,9 @@ ROWS: Final[tuple[tuple[str, Callable[[Data], str]], ...]] = (
 )
 
 
-def _headlines(a: ModelView, b: ModelView) -> Iterator[tuple[str, str, str]]:
-    """Yield the headline figures of each product that has no template of its own, as rows."""
-    for product in without_template():
+def headlines(products: Iterable[type[Product]], a: ModelView, b: ModelView) -> Iterator[tuple[str, str, str]]:
+    """Yield the headline figures of these products as rows: what it is, and the figure of each model."""
+    for product in products:
         name = product.declared.name
         first, second = (one.answer.products[name].headline if name in one.products else {} for one in (a, b))
         for figure_ in dict.fromkeys([*first, *second]):

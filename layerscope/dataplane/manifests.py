@@ -7,7 +7,7 @@ fills in.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,8 @@ from layerscope.events.topics import TOPICS, Topic, trigger_group
 EXTERNAL_TOPIC: Final = "kafka.eventing.knative.dev/external.topic"
 DELIVERY_ORDER: Final = "kafka.eventing.knative.dev/delivery.order"
 DEVICE: Final = "layerscope.io/device"
+TRIGGER: Final = frozenset({"broker", "filters", "subscriber", "delivery"})
+DELIVERY: Final = frozenset({"retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink"})
 SOURCE_BACKOFF_SECONDS: Final = 0.2
 TRIGGER_BACKOFF_SECONDS: Final = 1.0
 
@@ -113,6 +115,7 @@ def _trigger(document: _Document, brokers: Mapping[str, str], dead_letters: Mapp
     spec = document.spec
     if "filter" in spec:
         raise InvalidFilter("it has the older `filter`; say it with `filters`")
+    _check_fields(spec, TRIGGER)
     topic = brokers[spec["broker"]]
     return Subscription(
         name=document.name,
@@ -154,6 +157,12 @@ def _source(document: _Document, dead_letters: Mapping[str, str]) -> Subscriptio
     )
 
 
+def _check_fields(given: Mapping[str, Any], known: Set[str]) -> None:
+    # The definition of a Trigger lets everything through, and Knative's webhook does not.
+    if unknown := sorted(given.keys() - known):
+        raise ValueError(f"it has {', '.join(unknown)}, of which nothing is known here")
+
+
 def _path(destination: Mapping[str, Any]) -> str:
     """Return the path of a destination; its `uri` is relative to the Service that it refers to."""
     path = str(destination.get("uri", "/"))
@@ -165,6 +174,7 @@ def _path(destination: Mapping[str, Any]) -> str:
 def _delivery(raw: Mapping[str, Any] | None, dead_letters: Mapping[str, str], backoff_seconds: float) -> DeliveryPolicy:
     if raw is None:
         return DeliveryPolicy(10, "exponential", 0.3, 600.0, None)
+    _check_fields(raw, DELIVERY)
     backoff = raw.get("backoffPolicy", "exponential")
     if backoff not in ("exponential", "linear"):
         raise ValueError(f"there is no backoff policy {backoff!r}")

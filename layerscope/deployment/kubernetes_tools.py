@@ -69,18 +69,20 @@ def install(say: Say) -> KubernetesTools:
     with (cache_directory() / "kubernetes.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not home.exists():
+            go = shutil.which("go")
+            if go is None:
+                raise ToolsMissing(
+                    "manifests are rendered by kustomize, which is built with Go: install Go 1.24 or newer"
+                )
             say("fetching kustomize, kubeconform and the schemas of Kubernetes: a minute or two, once")
-            _install(home)
+            _install(home, go)
     of_ours = f"{home}/definitions/{{{{.ResourceKind}}}}-{{{{.Group}}}}-{{{{.ResourceAPIVersion}}}}.json"
     of_kubernetes = f"{home}/{KUBERNETES}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
     beside = f"{NEIGHBOUR}/{{{{.ResourceKind}}}}-{{{{.Group}}}}-{{{{.ResourceAPIVersion}}}}.json"
     return KubernetesTools(home / "kustomize", home / "kubeconform", (of_ours, beside, of_kubernetes))
 
 
-def _install(home: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
-        raise ToolsMissing("manifests are rendered by kustomize, which is built with Go: install Go 1.24 or newer")
+def _install(home: Path, go: str) -> None:
     staging = home.with_name(f"{home.name}.unfinished")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()

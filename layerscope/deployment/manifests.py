@@ -34,7 +34,6 @@ SETTINGS_VALUES: Final = {
     "KAFKA_BOOTSTRAP_SERVERS": "kafka-kafka-bootstrap.kafka.svc:9092",
     "MILVUS_URI": "http://milvus.milvus.svc:19530",
     "REDIS_URL": "redis://redis.redis.svc:6379/0",
-    "LAYERSCOPE_HOSTS": f"query.{NAMESPACE}.svc.cluster.local",
     "LAYERSCOPE_NAMESPACE": NAMESPACE,
 }
 """Where things are, unless an overlay says otherwise. What is secret goes into the Secret of the same name."""

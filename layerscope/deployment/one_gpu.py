@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from layerscope.deployment.delivery import MARGIN_SECONDS, SERVING_MOST_SECONDS
-from layerscope.deployment.functions import functions
+from layerscope.deployment.functions import Size, functions
 from layerscope.deployment.services import Host, service
 
 PARTITIONS: Final = 1
 """Of the topic of events, which the component sets: each Trigger then has one call in flight."""
 
 NAME: Final = "gpu"
+SIZE: Final = Size("2", 8192, 24576, most_disk_gb=16)
 STEP_SECONDS: Final = 10
 
 
@@ -21,5 +22,5 @@ def one_gpu() -> dict[str, Any]:
     on_gpu = tuple(one for one in functions() if one.on_gpu)
     calls = sum(len(one.lanes) for one in on_gpu) * PARTITIONS
     limit = STEP_SECONDS * int((SERVING_MOST_SECONDS - 2 * MARGIN_SECONDS) / (calls + 1) / STEP_SECONDS)
-    hosted = tuple(replace(one, limit_seconds=limit, most=1) for one in on_gpu)
+    hosted = tuple(replace(one, limit_seconds=limit, most=1, size=SIZE) for one in on_gpu)
     return service(Host(NAME, hosted, "all", SERVING_MOST_SECONDS, concurrency=calls, least=0, most=1))

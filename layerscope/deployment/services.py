@@ -106,7 +106,7 @@ def confinement() -> dict[str, Any]:
 
 
 def resources(size: Size) -> dict[str, Any]:
-    """Return what a container asks for, and its limits; processor time has none, so that what is idle can be used."""
+    """Return what a container asks for, and its limits; processor time has none, so that idle processors can be used."""
     return {
         "requests": {"cpu": size.cpu, "memory": f"{size.memory_mb}Mi", "ephemeral-storage": "256Mi"},
         "limits": {"memory": f"{size.most_memory_mb}Mi", "ephemeral-storage": f"{size.most_disk_gb + 1}Gi"},
@@ -154,7 +154,7 @@ def _container(host: Host) -> dict[str, Any]:
         "command": ["python", "-m", "layerscope.functions"],
         "args": [one.name for one in host.functions],
         "ports": [{"containerPort": 8080}],
-        "env": [{"name": name, "value": value} for name, value in _environment(first).items()],
+        "env": [{"name": name, "value": value} for name, value in _environment(host).items()],
         "envFrom": environment_sources(),
         "startupProbe": {**_probe("/health/liveness"), "periodSeconds": 1, "failureThreshold": 180},
         "readinessProbe": _probe("/health/readiness"),
@@ -169,12 +169,13 @@ def environment_sources() -> list[dict[str, Any]]:
     return [{"configMapRef": {"name": SETTINGS}}, {"secretRef": {"name": SETTINGS}}]
 
 
-def _environment(function: Function) -> dict[str, str]:
-    variables = {"HOME": "/tmp"}  # libraries that keep files at home find a place
-    if function.limit_seconds is not None:
-        variables["LAYERSCOPE_LIMIT_SECONDS"] = f"{function.limit_seconds:g}"
-    if function.has_worker:
-        variables["LAYERSCOPE_LIMIT_MEMORY_MB"] = str(function.size.worker_memory_mb)
+def _environment(host: Host) -> dict[str, str]:
+    first = host.functions[0]
+    variables = {"HOME": "/tmp"}  # libraries that keep files at home can write there
+    if first.limit_seconds is not None:
+        variables["LAYERSCOPE_LIMIT_SECONDS"] = f"{first.limit_seconds:g}"
+    if workers := sum(one.has_worker for one in host.functions):  # each function has its own
+        variables["LAYERSCOPE_LIMIT_MEMORY_MB"] = str(first.size.worker_memory_mb // workers)
     return variables
 
 

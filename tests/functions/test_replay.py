@@ -261,9 +261,7 @@ def dead_letter(
     ],
 )
 def test_a_dead_letter_is_of_the_function_at_its_path_and_else_of_its_host(destination: str, function: str) -> None:
-    event = dead_letter("evaluation", "500")
-    moved = dataclasses.replace(event, extensions={**event.extensions, "knativeerrordest": destination})
-    letter = read_dead_letter(moved)
+    letter = read_dead_letter(dead_letter("evaluation", "500").with_attributes(knativeerrordest=destination))
     assert letter is not None
     assert letter.function == function
 

@@ -1,6 +1,7 @@
 """`python -m layerscope.deployment` writes the manifests that are made; `--check` tells which are not what the code says.
 
-`--check` also renders every overlay, and folders named after it, and holds each against the schemas of its kinds.
+`--check` also renders every overlay, and folders named after it, holds each against the schemas of its kinds, and tells
+where a Trigger waits too short.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from layerscope.deployment.documentation import with_table
 from layerscope.deployment.kubernetes_tools import KubernetesTools, ToolsMissing, install
 from layerscope.deployment.manifests import HEADER, files
 from layerscope.deployment.overlays import KNATIVE, InvalidOverlay, overlays, render, validate
+from layerscope.deployment.patience import impatient
 
 RENDERED: Final = "laptop"
 """The overlay that the local data plane reads."""
 
+OPERATE: Final = KNATIVE.resolve().parent / "docs" / "operate.md"
 AGAIN: Final = "`make manifests` writes them"
 
 
@@ -32,7 +36,7 @@ def main() -> None:
             _write(path, wanted[path])
         else:
             path.unlink()
-            _say(f"removed knative/{path.relative_to(KNATIVE)}")
+            _say(f"removed {_shown(path)}")
     try:
         rendered = _rendering(install(_say))
     except ToolsMissing as error:
@@ -43,8 +47,8 @@ def main() -> None:
 
 def _check(own: list[Path]) -> None:
     if differing := _differing()[0]:
-        names = ", ".join(str(path.relative_to(KNATIVE)) for path in differing)
-        sys.exit(f"these manifests are not what the code says: {names}; {AGAIN}")
+        names = ", ".join(map(_shown, differing))
+        sys.exit(f"these files are not what the code says: {names}; {AGAIN}")
     try:
         tools = install(_say)
     except ToolsMissing as error:
@@ -53,15 +57,16 @@ def _check(own: list[Path]) -> None:
         _say(f"overlays are not rendered: {error}")
         return
     if _rendered_text() != _rendering(tools):
-        sys.exit(f"{_rendered_file().relative_to(KNATIVE)} is not what the overlay renders to; {AGAIN}")
+        sys.exit(f"{_shown(_rendered_file())} is not what the overlay renders to; {AGAIN}")
     faults = 0
     for name, folder in {**overlays(), **{str(one): one for one in own}}.items():
         try:
-            verdict = validate(render(folder, tools), tools)
+            rendered = render(folder, tools)
         except InvalidOverlay as error:
             sys.exit(str(error))
-        _say("\n  ".join([f"{name}: {verdict}", *verdict.faults]))
-        faults += len(verdict.faults)
+        verdict, too_short = validate(rendered, tools), impatient(rendered)
+        _say("\n  ".join([f"{name}: {verdict}", *verdict.faults, *too_short]))
+        faults += len(verdict.faults) + len(too_short)
     if faults:
         sys.exit(1)
 
@@ -69,7 +74,11 @@ def _check(own: list[Path]) -> None:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    _say(f"wrote knative/{path.relative_to(KNATIVE)}")
+    _say(f"wrote {_shown(path)}")
+
+
+def _shown(path: Path) -> str:
+    return "docs/operate.md" if path == OPERATE else f"knative/{path.relative_to(KNATIVE)}"
 
 
 def _say(line: str) -> None:
@@ -79,6 +88,8 @@ def _say(line: str) -> None:
 def _differing() -> tuple[list[Path], dict[Path, str]]:
     """Return the files that are not what the code says, and what it says of each."""
     wanted = {KNATIVE / name: text for name, text in files().items()}
+    if OPERATE.exists():  # it is in the checkout alone
+        wanted[OPERATE] = with_table(OPERATE.read_text(encoding="utf-8"))
     there = {path for path in {*(KNATIVE / "base").rglob("*.yaml"), *wanted} if path.exists()}
     present = {path: path.read_text(encoding="utf-8") for path in there}
     return sorted(path for path in wanted.keys() | there if wanted.get(path) != present.get(path)), wanted

@@ -60,7 +60,10 @@ def test_what_was_changed_by_hand_is_named_and_written_again(checkout: Path, kub
     strange.write_text("apiVersion: v1\n", encoding="utf-8")
     found = deployment(checkout, "--check")
     assert found.returncode == 1
-    assert "base/functions/old.yaml, base/functions/query.yaml; `make manifests` writes them" in found.stderr
+    assert (
+        "knative/base/functions/old.yaml, knative/base/functions/query.yaml; `make manifests` writes them"
+        in found.stderr
+    )
     written = deployment(checkout)
     assert written.stdout.splitlines() == [
         "removed knative/base/functions/old.yaml",

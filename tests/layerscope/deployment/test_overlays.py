@@ -13,6 +13,7 @@ from layerscope.dataplane.manifests import read
 from layerscope.deployment.__main__ import RENDERED, _rendering
 from layerscope.deployment.kubernetes_tools import KubernetesTools
 from layerscope.deployment.overlays import KNATIVE, InvalidOverlay, overlays, render, validate
+from layerscope.deployment.patience import impatient
 from layerscope.events.topics import DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, Topic
 from layerscope.functions.__main__ import names
 from layerscope.functions.runtime.settings import Settings
@@ -32,7 +33,6 @@ from tests.layerscope.deployment.rendered import (
     with_components,
 )
 
-SERVING_MOST_SECONDS = 600
 AHEAD = {"LAYERSCOPE_TOPICS", "LAYERSCOPE_TOPIC_PREFIX", "LAYERSCOPE_PARTITIONS"} | {
     f"KAFKA_{name}"
     for name in (
@@ -111,22 +111,29 @@ def test_the_local_data_plane_reads_every_system(name: str, kubernetes_tools: Ku
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_a_timeout_is_longer_than_all_calls_that_may_be_before_one(
-    name: str, kubernetes_tools: KubernetesTools
+def test_triggers_wait_long_enough(name: str, kubernetes_tools: KubernetesTools) -> None:
+    assert impatient(render(overlays()[name], kubernetes_tools)) == ()
+
+
+def test_triggers_that_wait_too_short_are_named_with_what_to_do(
+    kubernetes_tools: KubernetesTools, tmp_path: Path
 ) -> None:
-    """A host computes one call at a time at worst, however many it takes."""
-    said = settings(overlay(name, kubernetes_tools))
-    prefix, partitions = said.get("LAYERSCOPE_TOPIC_PREFIX", ""), int(said["LAYERSCOPE_PARTITIONS"])
-    counts = {S3_RAW: partitions, EVENTS: partitions, DEAD_LETTERS: 1}
-    topics = [Topic(prefix + one, count) for one, count in counts.items()]
-    system = read(render(overlays()[name], kubernetes_tools), topics)
-    for subscription in system.subscriptions:
-        service = system.services[subscription.service]
-        assert service.limit_seconds is not None
-        before = sum(system.topics[one.topic] for one in system.subscriptions if one.service == service.name)
-        needed = service.limit_seconds * (before / max(service.min_scale, 1) + 1)
-        assert needed < subscription.delivery.timeout_seconds < SERVING_MOST_SECONDS, subscription.name
-        assert subscription.delivery.timeout_seconds < service.timeout_seconds <= SERVING_MOST_SECONDS
+    crowded = impatient(with_components(tmp_path, kubernetes_tools, "gpu", settings={"LAYERSCOPE_PARTITIONS": "8"}))
+    (live,) = (one for one in crowded if one.startswith("Trigger predictions waits"))
+    assert live == (
+        "Trigger predictions waits 510 s, but 8 calls of 120 s on 1 replicas of predictions can take 1080 s: lower "
+        "LAYERSCOPE_LIMIT_SECONDS or LAYERSCOPE_PARTITIONS, raise min-scale, or raise the timeout"
+    )
+    (shared,) = (one for one in crowded if one.startswith("Trigger evaluation waits"))
+    assert "16 calls of 30 s on 1 replicas of evaluation can take 510 s" in shared
+    (described,) = (one for one in crowded if one.startswith("Trigger description waits"))
+    assert "16 calls of 50 s" in described
+    assert not [one for one in crowded if "dead-letters" in one]
+
+    rendered = MANIFESTS.read_text(encoding="utf-8")
+    long = impatient(rendered.replace("timeout: PT8M30S", "timeout: PT10M"))
+    assert len(long) == 2 * len(ON_GPU)
+    assert "waits 600 s for predictions, whose requests end after 540 s" in next(o for o in long if "predictions " in o)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -343,7 +350,7 @@ def test_pods_meet_what_the_namespace_enforces(name: str, kubernetes_tools: Kube
     volumes = [
         kind for _, pod in pods(documents) for volume in pod["spec"]["volumes"] for kind in volume if kind != "name"
     ]
-    assert set(volumes) <= {"emptyDir", "secret", "persistentVolumeClaim"}
+    assert set(volumes) <= {"emptyDir", "secret", "configMap", "persistentVolumeClaim"}
     for owner, container in containers(documents):
         confined = container["securityContext"]
         assert confined["allowPrivilegeEscalation"] is False, owner

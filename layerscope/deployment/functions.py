@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from layerscope.functions.__main__ import names
 from layerscope.schemas.products import declared_products
-from layerscope.schemas.products.product import Declaration
+from layerscope.schemas.products.product import Product
 
 Image = Literal["layerscope-base", "layerscope-compute-cpu", "layerscope-compute"]
 """Without torch; with torch; with torch for the device that an overlay chooses."""
@@ -61,6 +61,7 @@ class Function:
     retry: int = 5
     public: bool = False
     uses: tuple[Dependency, ...] = ("s3",)
+    purpose: str = ""
 
     @property
     def service(self) -> str:
@@ -71,11 +72,6 @@ class Function:
     def call_seconds(self) -> float:
         """Return how long one call may take once its turn has come."""
         return (self.limit_seconds or 0) + self.extra_seconds
-
-    @property
-    def purpose(self) -> str:
-        """Return what it says of itself in its first line."""
-        return (importlib.import_module(f"layerscope.functions.{self.name}").__doc__ or "").partition("\n")[0]
 
 
 NUMPY: Final = Size("500m", 512, 2048, most_disk_gb=2)
@@ -147,20 +143,31 @@ def functions(folders: Collection[str] | None = None) -> tuple[Function, ...]:
     """Return every function, products last, and inputs before what stands on them; `folders` are those there are.
 
     Raises:
-        ValueError: a folder is neither a product's nor in OTHERS, or the folder of one is missing.
+        ValueError: a folder is neither a product's nor in OTHERS.
     """
-    made = (*OTHERS, *(of_product(one.declared) for one in declared_products()))
-    if unknown := sorted({one.name for one in made} ^ set(names() if folders is None else folders)):
-        raise ValueError(f"a function has a folder, and is a product or in OTHERS: not so {', '.join(unknown)}")
+    others = (replace(one, purpose=_first_line(_package(one.name))) for one in OTHERS)
+    made = (*others, *(of_product(one) for one in declared_products()))
+    present = names() if folders is None else folders
+    if unknown := sorted(set(present) - {one.name for one in made}):
+        raise ValueError(f"a function makes a product, or is in OTHERS of {__name__}: not so {', '.join(unknown)}")
     return made
 
 
-def of_product(declared: Declaration) -> Function:
+def of_product(product: type[Product]) -> Function:
     """Return how the function of a product is deployed."""
+    declared = product.declared
     made = Function(declared.name, image="layerscope-base", size=NUMPY, limit_seconds=30, has_worker=True)
-    made = replace(made, reads_model=declared.reads_model)
+    made = replace(made, purpose=_first_line(product.__doc__), reads_model=declared.reads_model)
     if declared.on_gpu:
         made = replace(made, image="layerscope-compute", size=TORCH, limit_seconds=120, on_gpu=True)
     elif declared.reads_model:
         made = replace(made, image="layerscope-compute-cpu", size=TORCH, limit_seconds=60)
     return replace(made, **DEVIATIONS.get(declared.name, {}))
+
+
+def _package(function: str) -> str | None:
+    return importlib.import_module(f"layerscope.functions.{function}").__doc__
+
+
+def _first_line(words: str | None) -> str:
+    return (words or "").partition("\n")[0]

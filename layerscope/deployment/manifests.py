@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import yaml
 
 from layerscope.deployment.eventing import broker, sources
-from layerscope.deployment.functions import Function, Size, functions
+from layerscope.deployment.functions import Function, Image, Size, functions
 from layerscope.deployment.labels import PART_OF, uses
 from layerscope.deployment.one_gpu import one_gpu
 from layerscope.deployment.services import (
@@ -114,7 +115,7 @@ def _disruptions() -> dict[str, Any]:
 
 def _init() -> dict[str, Any]:
     size = Size("100m", 256, 1024)
-    released = version("layerscope").replace(".", "-")
+    released = re.sub("[^a-z0-9]", "-", version("layerscope"))
     container = {
         "name": "init",
         "image": "layerscope-base",
@@ -176,6 +177,7 @@ def _kustomization(listed: list[str]) -> dict[str, Any]:
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": listed,
+        "images": [{"name": name, "newTag": version("layerscope")} for name in get_args(Image)],
         "configMapGenerator": [{"name": SETTINGS, "literals": literals}],
         "configurations": ["name-references.yaml"],
     }

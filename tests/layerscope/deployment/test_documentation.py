@@ -8,7 +8,6 @@ import pytest
 
 from layerscope.deployment.__main__ import OPERATE
 from layerscope.deployment.documentation import BEGIN, END, with_table
-from layerscope.deployment.manifests import files
 from layerscope.deployment.overlays import KNATIVE, overlays
 from layerscope.functions.__main__ import names
 from tests.layerscope.deployment.rendered import COMPONENTS
@@ -39,10 +38,8 @@ def test_a_component_has_its_row_with_the_flags_that_it_names(name: str) -> None
         assert "allow-zero-initial-scale" in row or "the same" in row
 
 
-def test_overlays_the_job_and_files_are_named_as_they_are() -> None:
+def test_overlays_and_files_are_named_as_they_are() -> None:
     for name in overlays():
         assert f"overlays/{name}" in TEXT
-    (job,) = re.findall(r"name: (init-\S+)", files()["base/init.yaml"])
-    assert f"job/{job} " in TEXT
     for path in re.findall(r"`(knative/[\w./-]+)`", TEXT):
         assert path == "knative/images" or (KNATIVE.parent / path).exists(), path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,8 @@ def test_images_are_the_three_that_are_built(name: str, kubernetes_tools: Kubern
     images = Counter(
         container["image"].rpartition("/")[2] for _, container in containers(overlay(name, kubernetes_tools))
     )
-    allowed = {f"layerscope-{one}:0.1.0" for one in ("base", "compute-cpu", "compute-cuda")}
+    released = version("layerscope")
+    allowed = {f"layerscope-{one}:{released}" for one in ("base", "compute-cpu", "compute-cuda")}
     assert images.keys() <= allowed
     assert (
         len({container["image"].rpartition("/")[0] for _, container in containers(overlay(name, kubernetes_tools))})
@@ -362,7 +364,7 @@ def test_pods_meet_what_the_namespace_enforces(name: str, kubernetes_tools: Kube
 
 def test_init_is_named_by_its_release_and_goes_when_it_is_done(kubernetes_tools: KubernetesTools) -> None:
     (init,) = of_kind(overlay("production", kubernetes_tools), "Job")
-    assert init["metadata"]["name"] == "init-0-1-0"
+    assert init["metadata"]["name"] == f"init-{version('layerscope').replace('.', '-')}"
     assert init["spec"]["ttlSecondsAfterFinished"] == 600
     (container,) = init["spec"]["template"]["spec"]["containers"]
     assert (container["command"], container["args"]) == (["layerscope"], ["init"])

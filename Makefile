@@ -12,7 +12,7 @@ PARALLEL := --dist loadgroup --no-loadscope-reorder --numprocesses
 PROCESSES = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-fast check format schemas product requirements clean
+.PHONY: help demo up down test test-fast check format schemas manifests product requirements clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,13 +33,14 @@ test: $(VENV)/ready  ## every test, real services included
 test-fast: $(VENV)/ready  ## the tests that need no service, under a minute
 	$(BIN)/pytest -q $(PARALLEL) auto -m "not services and not slow and not benchmark"
 
-check: $(VENV)/ready  ## lint, types, imports, schemas
+check: $(VENV)/ready  ## lint, types, imports, schemas, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m layerscope.schemas --check
 	$(BIN)/python -m layerscope.contracts --check
+	$(BIN)/python -m layerscope.deployment --check
 
 format: $(VENV)/ready  ## put the code into its form
 	$(BIN)/ruff format .
@@ -52,6 +53,10 @@ schemas: $(VENV)/ready  ## write the JSON Schemas anew
 product: $(VENV)/ready  ## write what a product needs, or what one lacks: make product NAME=class_margins
 	$(BIN)/python -m layerscope.product_skeleton '$(NAME)'
 	$(BIN)/python -m layerscope.schemas
+	$(BIN)/python -m layerscope.deployment
+
+manifests: $(VENV)/ready  ## write knative/base from the declarations, and render what `up` reads
+	$(BIN)/python -m layerscope.deployment
 
 requirements: $(VENV)/ready  ## pin every dependency anew
 	$(UV) pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 --all-extras \

@@ -16,7 +16,7 @@ from urllib.parse import quote_plus
 
 import httpx
 
-from layerscope.dataplane import resources
+from layerscope.dataplane import manifests
 from layerscope.dataplane.plane import DataPlane
 from layerscope.dataplane.subscribers import client_of
 from layerscope.events.kafka import KafkaMessage
@@ -72,7 +72,7 @@ async def running(directory: Path, say: Callable[[str], None]) -> AsyncIterator[
     for function in functions.values():
         function.attach(services)
     clients = {name.replace("_", "-"): client_of(application(function)) for name, function in functions.items()}
-    plane = DataPlane(resources.load(MANIFESTS), services.log, clients)
+    plane = DataPlane(manifests.load(MANIFESTS), services.log, clients)
     work = asyncio.create_task(plane.run())
     replay = functions["replay"]
     assert isinstance(replay, Replay)

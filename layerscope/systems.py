@@ -18,8 +18,8 @@ from typing import Final, Literal, Self
 from layerscope.schemas.errors import LayerscopeError
 from layerscope.stack.servers import free_ports
 
-MANIFESTS: Final = Path(__file__).parent / "knative" / "base"
-"""What the cluster is given, and the local data plane reads."""
+MANIFESTS: Final = Path(__file__).parent / "knative" / "rendered" / "laptop.yaml"
+"""What a laptop's cluster is given, and the local data plane reads."""
 
 STACK_DIRECTORY: Final = Path(".layerscope/stack")
 DEMO_DIRECTORY: Final = Path(".layerscope/demo")

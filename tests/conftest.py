@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from layerscope.deployment.kubernetes_tools import KubernetesTools, ToolsMissing, install
 from tests.events import kafka_server
 from tests.events.kafka_server import KafkaServer
 from tests.stack import RealStack, running
@@ -58,6 +59,17 @@ def real_servers() -> None:
     try:
         servers.install(print)
     except servers.ServerError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kubernetes_tools() -> KubernetesTools:
+    """Return kustomize and kubeconform; a machine that cannot have them skips the test, unless it is CI."""
+    try:
+        return install(print)
+    except ToolsMissing as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from layerscope.dataplane import resources
+from layerscope.dataplane import manifests
 from layerscope.dataplane.resources import Subscription, System
 from layerscope.events.cloudevent import compose
 from layerscope.events.topics import ANNOUNCE_GROUP, DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, trigger_group
@@ -46,7 +46,7 @@ SERVING_SECONDS = 600.0
 
 @pytest.fixture(scope="module")
 def system() -> System:
-    return resources.load(MANIFESTS)
+    return manifests.load(MANIFESTS)
 
 
 @pytest.mark.parametrize("lacking", wiring.CHECKS)
@@ -108,10 +108,10 @@ def test_compute_takes_what_the_schema_declares() -> None:
 
 def test_every_function_has_its_services(system: System) -> None:
     for name in NAMES:
-        assert system.services[name.replace("_", "-")].function == name
+        assert system.services[name.replace("_", "-")].functions == (name,)
     for product in declared_products():
         service = system.services[product.declared.name.replace("_", "-")]
-        assert (service.gpus == 1) == product.declared.on_gpu, product.declared.name
+        assert service.on_gpu == product.declared.on_gpu, product.declared.name
         assert service.limit_seconds is not None, product.declared.name
 
 

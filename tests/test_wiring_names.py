@@ -13,7 +13,7 @@ import pytest
 from tests import wiring
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("functions", "tests/functions", "schemas/json", "schemas/products", "knative/base")
+COPIED = ("functions", "tests/functions", "schemas/json", "schemas/products", "knative")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_whole_checkout_lacks_nothing(checkout: Path) -> None:
         ("schemas/json/products/summary.json", "there is no JSON Schema of summary: `make schemas` writes it"),
         (
             "knative/base/functions/summary.yaml",
-            "there is no knative/base/functions/summary.yaml: `make product NAME=summary` writes it",
+            "there is no knative/base/functions/summary.yaml: `make manifests` writes it",
         ),
     ],
 )
@@ -93,21 +93,19 @@ def test_a_file_that_is_gone_is_named(checkout: Path, removed: str, said: str) -
             "knative/base/kustomization.yaml",
             r"  - functions/summary.yaml\n",
             "",
-            "knative/base/kustomization.yaml does not name functions/summary.yaml: "
-            "`make product NAME=summary` writes it",
+            "knative/base/kustomization.yaml is not what the declarations lead to: `make manifests` writes it",
         ),
         (
-            "knative/base/kustomization.yaml",
-            r"  - functions/summary.yaml\n",
-            "  - functions/summary.yaml\n" * 3,
-            "knative/base/kustomization.yaml names functions/summary.yaml 3 times, which kustomize refuses: "
-            "leave one of these lines",
+            "knative/base/functions/summary.yaml",
+            r"product: summary",
+            "product: sumary",
+            "knative/base/functions/summary.yaml is not what the declarations lead to: `make manifests` writes it",
         ),
         (
-            "knative/base/kustomization.yaml",
-            r"  - functions/summary.yaml\n",
-            "  - functions/summary.yaml\n  - functions/sumary.yaml\n",
-            "knative/base/kustomization.yaml names functions/sumary.yaml, which is not there: remove the line",
+            "knative/components/one-gpu/service.yaml",
+            r"            - predictions\n",
+            "",
+            "knative/components/one-gpu/service.yaml is not what the declarations lead to: `make manifests` writes it",
         ),
         (
             "tests/functions/test_evaluation.py",
@@ -142,6 +140,11 @@ def test_a_line_that_is_gone_or_too_many_is_named(
             "functions/margins/func.py",
             "functions/margins makes a product that no class in schemas/products declares: "
             "`make product NAME=margins` writes one",
+        ),
+        (
+            "knative/base/functions/summary.yaml",
+            "knative/base/functions/sumary.yaml",
+            "knative/base/functions/sumary.yaml is of no function: `make manifests` removes it",
         ),
         (
             "schemas/json/products/summary.json",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import yaml
-
+from layerscope.deployment.manifests import files
 from layerscope.schemas.products import declared_products
 
 PRODUCTS = [one.declared.name for one in declared_products()]
@@ -70,25 +68,17 @@ def lacking_json_schemas(root: Path) -> Iterator[str]:
             yield f"schemas/json/products/{name}.json is of no product: `make schemas` removes it"
 
 
-def lacking_manifests(root: Path) -> Iterator[str]:
-    for name in known(root):
-        if not (root / BASE / f"functions/{name}.yaml").exists():
-            yield f"there is no {BASE}/functions/{name}.yaml: {mending(name, 'write it')}"
-
-
-def faults_of_the_kustomization(root: Path) -> Iterator[str]:
-    file = BASE / "kustomization.yaml"
-    listed = Counter(yaml.safe_load((root / file).read_text())["resources"])
-    present = [path.relative_to(root / BASE).as_posix() for path in sorted((root / BASE).rglob("*.yaml"))]
-    present.remove("kustomization.yaml")
-    for name, times in listed.items():
-        if times > 1:
-            yield f"{file} names {name} {times} times, which kustomize refuses: leave one of these lines"
-        if name not in present:
-            yield f"{file} names {name}, which is not there: remove the line"
-    for name in present:
-        if name not in listed:
-            yield f"{file} does not name {name}: {mending(Path(name).stem, 'add it')}"
+def differing_manifests(root: Path) -> Iterator[str]:
+    wanted = {f"knative/{name}": text for name, text in files().items()}
+    there = [path.relative_to(root).as_posix() for path in (root / BASE).rglob("*.yaml")]
+    for name in sorted({*wanted, *there}):
+        path = root / name
+        if name not in wanted:
+            yield f"{name} is of no function: `make manifests` removes it"
+        elif not path.exists():
+            yield f"there is no {name}: `make manifests` writes it"
+        elif path.read_text(encoding="utf-8") != wanted[name]:
+            yield f"{name} is not what the declarations lead to: `make manifests` writes it"
 
 
 def templates_without_product(root: Path) -> Iterator[str]:
@@ -117,7 +107,6 @@ CHECKS: tuple[Callable[[Path], Iterator[str]], ...] = (
     lacking_tests,
     lacking_readme_rows,
     lacking_json_schemas,
-    lacking_manifests,
-    faults_of_the_kustomization,
+    differing_manifests,
     templates_without_product,
 )

@@ -44,11 +44,12 @@ def read_dead_letter(event: CloudEvent) -> DeadLetter | None:
     destination = event.extensions.get("knativeerrordest")
     if destination is None:
         return None
-    service = (urlsplit(destination).hostname or "").split(".")[0]
+    url = urlsplit(destination)
+    service = (url.hostname or "").split(".")[0]  # of a host that serves one function at its root
     code = event.extensions.get("knativeerrorcode", "")
     return DeadLetter(
         event=event,
-        function=service.removesuffix("-replay").replace("-", "_"),
+        function=url.path.strip("/") or service.removesuffix("-replay").replace("-", "_"),
         status=int(code) if code.isdigit() else None,
         reason=_reason(event.extensions.get("knativeerrordata", "")),
     )

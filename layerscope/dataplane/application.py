@@ -18,8 +18,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from layerscope.dataplane.delivery import Tally
+from layerscope.dataplane.manifests import load
 from layerscope.dataplane.plane import DataPlane, SubscriptionStatus
-from layerscope.dataplane.resources import load
 from layerscope.dataplane.subscribers import client_at
 from layerscope.functions.runtime.asgi import Receive, Scope, Send
 from layerscope.functions.runtime.http_server import JsonLines
@@ -31,7 +31,7 @@ SHUTDOWN_SECONDS: Final = 2
 
 
 def main(manifests: Path = MANIFESTS) -> None:
-    """Run what a folder declares until SIGTERM; ends with status 1 if the data plane ends by itself, as only a bug can."""
+    """Run what a rendering declares until SIGTERM; ends with status 1 if the data plane ends by itself, as only a bug can."""
     from layerscope.events.kafka_log import KafkaLog  # its client takes long to import, and only the process needs it
 
     handler = logging.StreamHandler(sys.stderr)

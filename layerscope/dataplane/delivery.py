@@ -94,7 +94,7 @@ class Delivery:
             failure.reason,
             "" if topic else "; there is no dead letter sink",
         )
-        letter = dead_letter(event, self._subscriber.service.address, failure.answer)
+        letter = dead_letter(event, self._subscriber.destination, failure.answer)
         if topic is not None and await self._bury(topic, letter):
             self._tally.dead_letters += 1
         else:

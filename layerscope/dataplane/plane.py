@@ -23,7 +23,7 @@ from layerscope.dataplane.delivery import Delivery, Tally
 from layerscope.dataplane.dispatch import Dispatcher
 from layerscope.dataplane.pings import Pinger
 from layerscope.dataplane.resources import Subscription, System
-from layerscope.dataplane.subscribers import subscribers
+from layerscope.dataplane.subscribers import Subscribers
 from layerscope.events.cloudevent import CloudEvent
 from layerscope.events.kafka import to_record
 from layerscope.events.log import EventLog, LogUnavailable
@@ -63,18 +63,16 @@ class DataPlane:
         Raises:
             ValueError: a Service that a subscription names cannot be called, or a client's Service is not declared.
         """
-        called = subscribers(system.services, clients)
-        named = {subscription.service for subscription in system.subscriptions} | {p.service for p in system.pings}
-        unreachable = named - called.keys()
-        if unreachable:
-            raise ValueError(f"there is no client for {', '.join(sorted(unreachable))}")
+        called = Subscribers(system.services, clients)
         self._log = log
         self._tallies = {subscription.name: Tally() for subscription in system.subscriptions}
         self._dispatchers = tuple(
-            Dispatcher(s, log, Delivery(s, called[s.service], self._publish, self._pause, tally).deliver, tally)
+            Dispatcher(
+                s, log, Delivery(s, called.at(s.service, s.path), self._publish, self._pause, tally).deliver, tally
+            )
             for s, tally in zip(system.subscriptions, self._tallies.values(), strict=True)
         )
-        self._pingers = tuple(Pinger(ping, called[ping.service]) for ping in system.pings)
+        self._pingers = tuple(Pinger(ping, called.at(ping.service, ping.path)) for ping in system.pings)
         self._threads = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="log")
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()

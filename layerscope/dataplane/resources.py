@@ -1,29 +1,13 @@
-"""What `knative/` says, read: the Services, Triggers, KafkaSources, PingSources and topics that make up the system.
-
-The cluster is given these files; the local data plane reads the same ones, so there is one description of who gets
-which event. Defaults are those that Knative's control plane fills in.
-"""
+"""The Services, Triggers, KafkaSources and PingSources that make up the system, as `manifests` reads them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, Literal, TypeVar
+from typing import Literal
 
-import yaml
+from layerscope.dataplane.filters import Filter
 
-from layerscope.dataplane.filters import All, Filter, InvalidFilter, parse_all
-from layerscope.events.topics import trigger_group
-
-EXTERNAL_TOPIC: Final = "kafka.eventing.knative.dev/external.topic"
-DELIVERY_ORDER: Final = "kafka.eventing.knative.dev/delivery.order"
-SOURCE_BACKOFF_SECONDS: Final = 0.2
-TRIGGER_BACKOFF_SECONDS: Final = 1.0
-
-T = TypeVar("T")
 Start = Literal["earliest", "latest"]
 
 
@@ -33,22 +17,27 @@ class InvalidManifest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A deployed function; `limit_seconds` is the function's own limit on one piece of work, None where it has none."""
+    """A host of one or several functions, each at `/<function>`.
+
+    `limit_seconds` is the functions' own limit on one piece of work, None where they have none; `on_gpu`: they can use a
+    GPU, of which a replica asks for `gpus`.
+    """
 
     name: str
     namespace: str
-    function: str
+    functions: tuple[str, ...]
     concurrency: int
     timeout_seconds: float
     limit_seconds: float | None
     min_scale: int
     max_scale: int | None
     gpus: int
+    on_gpu: bool = False
 
     @property
     def address(self) -> str:
-        """Return the URL that the cluster knows it by, which is what a dead letter names."""
-        return f"http://{self.name}.{self.namespace}.svc.cluster.local/"
+        """Return the URL that the cluster knows it by."""
+        return f"http://{self.name}.{self.namespace}.svc.cluster.local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +63,7 @@ class DeliveryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A Trigger or a KafkaSource: the events of a topic that go to a Service.
+    """A Trigger or a KafkaSource: the events of a topic that go to a Service, there to `path`.
 
     `reply_topic` is where answers that are events go; a KafkaSource has none, and wraps records that are no events.
     """
@@ -90,11 +79,12 @@ class Subscription:
     service: str
     delivery: DeliveryPolicy
     reply_topic: str | None
+    path: str = "/"
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A PingSource: an event for a Service, every `period_seconds`."""
+    """A PingSource: an event for a Service, there for `path`, every `period_seconds`."""
 
     name: str
     namespace: str
@@ -102,11 +92,12 @@ class Ping:
     data: bytes
     media_type: str
     service: str
+    path: str = "/"
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """All of it; every name that one part uses is there. `topics` maps each topic to its partitions."""
+    """All of it; every Service and topic that a part names is there. `topics` maps each topic to its partitions."""
 
     topics: Mapping[str, int]
     services: Mapping[str, Service]
@@ -118,175 +109,3 @@ class System:
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Return the KafkaSources and the Triggers."""
         return self.sources + self.triggers
-
-
-def load(folder: Path) -> System:
-    """Read every manifest under `folder`.
-
-    Raises:
-        InvalidManifest: one lacks something, says what is not supported, or uses a name that is not there.
-    """
-    documents = tuple(_documents(folder))
-    dead_letters = {sink.name: str(sink.spec["topic"]) for sink in _each(documents, "KafkaSink", lambda d: d)}
-    brokers = dict(_each(documents, "Broker", lambda d: (d.name, d.annotations[EXTERNAL_TOPIC])))
-    system = System(
-        topics=MappingProxyType(dict(_each(documents, "KafkaTopic", lambda d: (d.name, int(d.spec["partitions"]))))),
-        services=MappingProxyType({s.name: s for s in _each(documents, "Service", _service)}),
-        triggers=tuple(_each(documents, "Trigger", lambda d: _trigger(d, brokers, dead_letters))),
-        sources=tuple(_each(documents, "KafkaSource", lambda d: _source(d, dead_letters))),
-        pings=tuple(_each(documents, "PingSource", _ping)),
-    )
-    _check_names(system)
-    return system
-
-
-@dataclass(frozen=True, slots=True)
-class _Document:
-    kind: str
-    name: str
-    namespace: str
-    annotations: Mapping[str, str]
-    spec: Mapping[str, Any]
-
-
-def _documents(folder: Path) -> Iterator[_Document]:
-    for path in sorted(folder.rglob("*.yaml")):
-        with path.open(encoding="utf-8") as stream:
-            for raw in yaml.safe_load_all(stream):
-                if raw["kind"] == "Kustomization":
-                    continue
-                metadata = raw["metadata"]
-                yield _Document(
-                    kind=raw["kind"],
-                    name=metadata["name"],
-                    namespace=metadata.get("namespace", ""),
-                    annotations=metadata.get("annotations", {}),
-                    spec=raw.get("spec", {}),
-                )
-
-
-def _each(documents: Iterable[_Document], kind: str, read: Callable[[_Document], T]) -> Iterator[T]:
-    for document in documents:
-        if document.kind == kind:
-            try:
-                yield read(document)
-            except (KeyError, TypeError) as error:
-                raise InvalidManifest(f"{kind} {document.name} lacks {error}") from error
-            except ValueError as error:
-                raise InvalidManifest(f"{kind} {document.name}: {error}") from error
-
-
-def _service(document: _Document) -> Service:
-    template = document.spec["template"]
-    (container,) = template["spec"]["containers"]
-    annotations = template["metadata"]["annotations"]
-    environment = {variable["name"]: variable.get("value") for variable in container.get("env", ())}
-    limit = environment.get("LAYERSCOPE_LIMIT_SECONDS")
-    most = int(annotations["autoscaling.knative.dev/max-scale"])
-    return Service(
-        name=document.name,
-        namespace=document.namespace,
-        function=container["args"][-1],
-        concurrency=int(template["spec"]["containerConcurrency"]),
-        timeout_seconds=float(template["spec"]["timeoutSeconds"]),
-        limit_seconds=None if limit is None else float(limit),
-        min_scale=int(annotations["autoscaling.knative.dev/min-scale"]),
-        max_scale=most or None,
-        gpus=int(container["resources"].get("limits", {}).get("nvidia.com/gpu", 0)),
-    )
-
-
-def _trigger(document: _Document, brokers: Mapping[str, str], dead_letters: Mapping[str, str]) -> Subscription:
-    spec = document.spec
-    if "filter" in spec:
-        raise InvalidFilter("it has the older `filter`; say it with `filters`")
-    topic = brokers[spec["broker"]]
-    return Subscription(
-        name=document.name,
-        kind="Trigger",
-        namespace=document.namespace,
-        topic=topic,
-        group=trigger_group(document.namespace, document.name),
-        # The cluster commits the end of the topic when a Trigger is made. Here nobody does: a first run that crashes
-        # before its first commit would lose events if it began at the end again.
-        start="earliest",
-        ordered=document.annotations.get(DELIVERY_ORDER, "unordered") == "ordered",
-        filter=parse_all(spec.get("filters", ())),
-        service=spec["subscriber"]["ref"]["name"],
-        delivery=_delivery(spec.get("delivery"), dead_letters, TRIGGER_BACKOFF_SECONDS),
-        reply_topic=topic,
-    )
-
-
-def _source(document: _Document, dead_letters: Mapping[str, str]) -> Subscription:
-    spec = document.spec
-    (topic,) = spec["topics"]
-    start = spec.get("initialOffset", "latest")
-    if start not in ("earliest", "latest"):
-        raise ValueError(f"it cannot start at {start!r}")
-    return Subscription(
-        name=document.name,
-        kind="KafkaSource",
-        namespace=document.namespace,
-        topic=topic,
-        group=spec["consumerGroup"],
-        start=start,
-        ordered=spec.get("ordering", "ordered") == "ordered",
-        filter=All(()),
-        service=spec["sink"]["ref"]["name"],
-        delivery=_delivery(spec.get("delivery"), dead_letters, SOURCE_BACKOFF_SECONDS),
-        reply_topic=None,
-    )
-
-
-def _delivery(raw: Mapping[str, Any] | None, dead_letters: Mapping[str, str], backoff_seconds: float) -> DeliveryPolicy:
-    if raw is None:
-        return DeliveryPolicy(10, "exponential", 0.3, 600.0, None)
-    backoff = raw.get("backoffPolicy", "exponential")
-    if backoff not in ("exponential", "linear"):
-        raise ValueError(f"there is no backoff policy {backoff!r}")
-    sink = raw.get("deadLetterSink")
-    return DeliveryPolicy(
-        retry=int(raw.get("retry", 0)),
-        backoff=backoff,
-        delay_seconds=_seconds(raw["backoffDelay"]) if "backoffDelay" in raw else backoff_seconds,
-        timeout_seconds=_seconds(raw["timeout"]) if "timeout" in raw else 600.0,
-        dead_letter_topic=None if sink is None else dead_letters[sink["ref"]["name"]],
-    )
-
-
-def _ping(document: _Document) -> Ping:
-    spec = document.spec
-    every = re.fullmatch(r"\*(?:/([1-9]\d?))? \* \* \* \*", spec["schedule"])
-    if every is None:
-        raise ValueError(f"the schedule {spec['schedule']!r} is not one of whole minutes, such as */5 * * * *")
-    return Ping(
-        name=document.name,
-        namespace=document.namespace,
-        period_seconds=60.0 * int(every[1] or 1),
-        data=spec.get("data", "").encode(),
-        media_type=spec.get("contentType", "application/json"),
-        service=spec["sink"]["ref"]["name"],
-    )
-
-
-_DURATION: Final = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
-
-
-def _seconds(duration: str) -> float:
-    found = _DURATION.fullmatch(duration)
-    if found is None or not any(found.groups()):
-        raise ValueError(f"{duration!r} is not a duration such as PT1M30S")
-    days, hours, minutes, seconds = (float(group or 0) for group in found.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-
-
-def _check_names(system: System) -> None:
-    called = [(s.name, s.service) for s in system.subscriptions] + [(p.name, p.service) for p in system.pings]
-    for name, service in called:
-        if service not in system.services:
-            raise InvalidManifest(f"{name} names a Service {service!r} that is not there")
-    for subscription in system.subscriptions:
-        for topic in (subscription.topic, subscription.delivery.dead_letter_topic):
-            if topic is not None and topic not in system.topics:
-                raise InvalidManifest(f"{subscription.name} names a topic {topic!r} that is not there")

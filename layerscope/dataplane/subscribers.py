@@ -1,8 +1,8 @@
 """The Services as this machine runs them: where a call goes, and how many may be under way at once.
 
 A Service has places for as many calls as its `containerConcurrency`; further calls queue here. A Service without a
-process of its own, as those behind the replay Triggers, shares the process of the other Service of its function and
-takes a place in both.
+process of its own, as those behind the replay Triggers of GPU functions, shares the process of the function that a call
+is for, and takes a place in both.
 """
 
 from __future__ import annotations
@@ -47,13 +47,21 @@ class SubscriberAnswer:
 
 
 class Subscriber:
-    """A Service that can be called."""
+    """A Service that can be called, at one path."""
 
-    def __init__(self, service: Service, client: httpx.AsyncClient, *places: asyncio.Semaphore) -> None:
+    def __init__(
+        self, service: Service, client: httpx.AsyncClient, *places: asyncio.Semaphore, path: str = "/"
+    ) -> None:
         """Call `service` by `client`, holding one of each of `places` during a call."""
         self.service = service
+        self._path = path
         self._client = client
         self._places = places
+
+    @property
+    def destination(self) -> str:
+        """Return the URL that the cluster knows it by, which is what a dead letter names."""
+        return self.service.address + self._path
 
     async def call(self, headers: Mapping[str, str], body: bytes, timeout_seconds: float) -> SubscriberAnswer | None:
         """Post an event in binary mode, once; None: no answer came, or not in time.
@@ -75,7 +83,7 @@ class Subscriber:
         return SubscriberAnswer(response.status_code, tuple(response.headers.raw), response.content)
 
     async def _post(self, headers: list[tuple[bytes, bytes]], body: bytes) -> httpx.Response:
-        response = await self._client.post("/", headers=headers, content=body, timeout=None)
+        response = await self._client.post(self._path, headers=headers, content=body, timeout=None)
         if response.status_code == httpx.codes.SEE_OTHER and "location" in response.headers:
             # As Knative's data plane does, the event in the body included; no other redirection is followed.
             where = response.headers["location"]
@@ -83,27 +91,37 @@ class Subscriber:
         return response
 
 
-def subscribers(services: Mapping[str, Service], clients: Mapping[str, httpx.AsyncClient]) -> dict[str, Subscriber]:
-    """Return the Services that can be called: those with a client, and those whose function another one runs.
+class Subscribers:
+    """The Services that can be called: those with a client, and those whose functions another one runs."""
 
-    Args:
-        services: by name.
-        clients: by the name of the Service, with its base URL.
+    def __init__(self, services: Mapping[str, Service], clients: Mapping[str, httpx.AsyncClient]) -> None:
+        """Reach `services`, by name, through `clients`, by the name of the Service, with its base URL.
 
-    Raises:
-        ValueError: there is no Service of that name.
-    """
-    if unknown := clients.keys() - services.keys():
-        raise ValueError(f"no Service is named {', '.join(sorted(unknown))}")
-    processes = {name: _places(services[name]) for name in clients}
-    by_function = {services[name].function: name for name in sorted(clients, reverse=True)}
-    called: dict[str, Subscriber] = {}
-    for service in services.values():
-        process = service.name if service.name in clients else by_function.get(service.function)
-        if process is not None:
-            own = () if process == service.name else _places(service)
-            called[service.name] = Subscriber(service, clients[process], *own, *processes[process])
-    return called
+        Raises:
+            ValueError: there is no Service of that name.
+        """
+        if unknown := clients.keys() - services.keys():
+            raise ValueError(f"no Service is named {', '.join(sorted(unknown))}")
+        self._services = services
+        self._clients = clients
+        self._places = {name: _places(service) for name, service in services.items()}
+        self._process_of = {one: name for name in sorted(clients, reverse=True) for one in services[name].functions}
+
+    def at(self, service: str, path: str) -> Subscriber:
+        """Return who answers at a path of a Service.
+
+        Raises:
+            ValueError: no client reaches it.
+        """
+        declared = self._services[service]
+        if service in self._clients:
+            return Subscriber(declared, self._clients[service], *self._places[service], path=path)
+        function = path.strip("/") or declared.functions[0]
+        process = self._process_of.get(function)
+        if process is None or function not in declared.functions:
+            raise ValueError(f"there is no client for {service}")
+        places = (*self._places[service], *self._places[process])
+        return Subscriber(declared, self._clients[process], *places, path=path)
 
 
 def _places(service: Service) -> tuple[asyncio.Semaphore, ...]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from layerscope.product_skeleton.manifest_copy import add_manifest
 from layerscope.schemas.errors import LayerscopeError
 
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -39,7 +38,7 @@ def write(checkout: Path, name: str) -> list[str]:
         InvalidName: it is no name for a product, something else has it, or nothing is missing.
     """
     _check(checkout, name)
-    written = [*_files(checkout, name), *_readme_row(checkout, name), *add_manifest(checkout, name)]
+    written = [*_files(checkout, name), *_readme_row(checkout, name)]
     if not written:
         raise InvalidName(f"there is a product {name} already, and nothing of it is missing")
     return written

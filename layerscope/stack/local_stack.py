@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from layerscope.dataplane import resources
+from layerscope.dataplane import manifests, resources
 from layerscope.events.topics import S3_RAW
 from layerscope.functions.__main__ import names
 from layerscope.functions.runtime.services import connect
@@ -129,7 +129,7 @@ def _servers(stack: Stack) -> tuple[Process, ...]:
 
 def _functions(stack: Stack) -> dict[str, tuple[Process, str]]:
     """Return a process for each function, and its URL, by the name of its Service."""
-    declared = resources.load(MANIFESTS).services
+    declared = manifests.load(MANIFESTS).services
     ports = servers.free_ports(len(names()))
     made = {}
     for name, free in zip(names(), ports, strict=True):

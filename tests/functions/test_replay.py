@@ -252,6 +252,21 @@ def dead_letter(
 
 
 @pytest.mark.parametrize(
+    ("destination", "function"),
+    [
+        ("http://gpu.layerscope.svc.cluster.local/layer_vectors", "layer_vectors"),
+        ("http://layer-vectors-replay.layerscope.svc.cluster.local/layer_vectors", "layer_vectors"),
+        ("http://layer-vectors-replay.layerscope.svc.cluster.local/", "layer_vectors"),
+        ("http://admit.layerscope.svc.cluster.local", "admit"),
+    ],
+)
+def test_a_dead_letter_is_of_the_function_at_its_path_and_else_of_its_host(destination: str, function: str) -> None:
+    letter = read_dead_letter(dead_letter("evaluation", "500").with_attributes(knativeerrordest=destination))
+    assert letter is not None
+    assert letter.function == function
+
+
+@pytest.mark.parametrize(
     ("code", "final"),
     [
         ("500", True),

@@ -276,6 +276,6 @@ def test_a_type_checker_sees_the_types_of_the_installed_package(from_the_wheel: 
 
 
 def test_the_manifests_come_along_and_are_read(from_the_wheel: Installed, tmp_path: Path) -> None:
-    imports = "from layerscope.dataplane.resources import load; from layerscope.systems import MANIFESTS"
+    imports = "from layerscope.dataplane.manifests import load; from layerscope.systems import MANIFESTS"
     answer = from_the_wheel.run(tmp_path, "python", "-c", f"{imports}; print(len(load(MANIFESTS).services))")
     assert int(answer.stdout) > 10, answer.stderr

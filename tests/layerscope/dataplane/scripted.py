@@ -148,8 +148,8 @@ class Scripted:
         return script[min(before, len(script) - 1)]
 
 
-def service(name: str = "s", function: str = "f", concurrency: int = 0) -> Service:
-    return Service(name, NAMESPACE, function, concurrency, 60.0, None, 0, None, 0)
+def service(name: str = "s", *functions: str, concurrency: int = 0) -> Service:
+    return Service(name, NAMESPACE, functions or ("f",), concurrency, 60.0, None, 0, None, 0)
 
 
 def trigger(policy: DeliveryPolicy = POLICY, *, ordered: bool = False, name: str = "s") -> Subscription:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from layerscope.dataplane.resources import InvalidManifest, Subscription, System, load
+from layerscope.dataplane.manifests import load
+from layerscope.dataplane.resources import Subscription, System
 from layerscope.events.topics import TOPICS
 from layerscope.schemas.events import declared_events
 from layerscope.schemas.products import declared_products
+from layerscope.systems import MANIFESTS
 
-BASE = Path(__file__).parents[3] / "knative" / "base"
 SERVING_MOST_SECONDS = 600
 UNORDERED_MOST = 99
 TYPES = {event.type.removeprefix("io.layerscope.").removesuffix(".v1") for event in declared_events()}
@@ -22,7 +22,7 @@ TYPES = {event.type.removeprefix("io.layerscope.").removesuffix(".v1") for event
 
 @pytest.fixture(scope="module")
 def system() -> System:
-    return load(BASE)
+    return load(MANIFESTS)
 
 
 def trigger(system: System, name: str) -> Subscription:
@@ -98,8 +98,7 @@ def test_groups_sources_and_pings_are_those_of_the_design(system: System) -> Non
 
 def test_topics_are_those_that_init_makes(system: System) -> None:
     assert dict(system.topics) == {topic.name: topic.partitions for topic in TOPICS}
-    retention = [(d["metadata"]["name"], d["spec"]["config"]["retention.ms"]) for d in documents("KafkaTopic")]
-    assert sorted(retention) == sorted((topic.name, topic.retention_ms or -1) for topic in TOPICS)
+    assert not list(documents("KafkaTopic"))
 
 
 def test_every_delivery_retries_and_ends_in_the_dead_letter_topic(system: System) -> None:
@@ -109,73 +108,81 @@ def test_every_delivery_retries_and_ends_in_the_dead_letter_topic(system: System
         assert subscription.delivery.dead_letter_topic == expected, subscription.name
 
 
-def test_a_timeout_leaves_room_for_everything_that_may_be_before_a_call(system: System) -> None:
+def test_a_timeout_is_longer_than_all_calls_that_may_be_before_one(system: System) -> None:
     for subscription in system.subscriptions:
         service = system.services[subscription.service]
         assert service.limit_seconds is not None
-        in_flight = system.topics[subscription.topic] if subscription.ordered else UNORDERED_MOST
+        sharing = [one for one in system.subscriptions if one.service == service.name]
+        in_flight = sum(system.topics[one.topic] if one.ordered else UNORDERED_MOST for one in sharing)
         needed = service.limit_seconds * (in_flight / max(service.min_scale, 1) + 1)
         assert needed < subscription.delivery.timeout_seconds < service.timeout_seconds <= SERVING_MOST_SECONDS
 
 
-def test_gpu_functions_are_ordered_one_call_a_replica_and_replay_is_capped(system: System) -> None:
-    for name in ("predictions", "layer-vectors"):
-        live, capped = system.services[name], system.services[f"{name}-replay"]
-        assert live.gpus == capped.gpus == 1
+def test_gpu_functions_have_one_call_a_replica_and_replay_takes_one_gpu_at_most(system: System) -> None:
+    on_gpu = [one.declared.name for one in declared_products() if one.declared.on_gpu]
+    assert len(on_gpu) >= 2
+    for name in on_gpu:
+        service = name.replace("_", "-")
+        live, capped = system.services[service], system.services[f"{service}-replay"]
         assert live.concurrency == capped.concurrency == 1
         assert (live.max_scale, capped.max_scale) == (system.topics["layerscope.events"], 1)
-        assert live.function == capped.function == name.replace("-", "_")
-        assert trigger(system, name).ordered
-        assert trigger(system, f"{name}-replay").ordered
+        assert live.functions == capped.functions == (name,)
+        assert trigger(system, service).service == live.name
+        assert trigger(system, f"{service}-replay").service == capped.name
+        assert trigger(system, service).ordered
+        assert trigger(system, f"{service}-replay").ordered
+
+
+def test_the_lanes_of_other_functions_take_turns_at_one_service(system: System) -> None:
+    for name in ("admit", "summary", "evaluation", "description"):
+        lanes = [trigger(system, name), trigger(system, f"{name}-replay")]
+        assert [one.service for one in lanes] == [name, name]
+        assert lanes[0].group != lanes[1].group
+        assert all(one.ordered for one in lanes)  # so replay has as many calls under way as partitions, never more
+        assert system.services[name].max_scale == system.topics["layerscope.events"]
+
+
+def test_index_is_one_and_query_takes_many(system: System) -> None:
     assert (system.services["index"].min_scale, system.services["index"].max_scale) == (1, 1)
     assert system.services["query"].concurrency == 50
-    assert system.services["predictions"].address == "http://predictions.layerscope.svc.cluster.local/"
+
+
+def test_whoever_is_called_is_called_at_the_path_of_a_function_that_is_there(system: System) -> None:
+    for one in (*system.subscriptions, *system.pings):
+        assert one.path.removeprefix("/") in system.services[one.service].functions, one.name
+    assert trigger(system, "layer-vectors-replay").path == "/layer_vectors"
 
 
 def documents(*kinds: str) -> Iterator[dict[str, Any]]:
-    for path in sorted(BASE.rglob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            if not kinds or document["kind"] in kinds:
-                yield document
-
-
-def test_kustomization_lists_every_manifest_once_and_nothing_else() -> None:
-    listed = yaml.safe_load((BASE / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]
-    present = [p.relative_to(BASE).as_posix() for p in BASE.rglob("*.yaml") if p.name != "kustomization.yaml"]
-    assert sorted(listed) == sorted(present)
-
-
-def test_every_object_has_a_name_of_its_own_in_a_stated_namespace() -> None:
-    objects = [d for d in documents() if d["kind"] not in ("Kustomization", "Namespace")]
-    names = [(d["kind"], d["metadata"]["namespace"], d["metadata"]["name"]) for d in objects]
-    assert [one for one in names if names.count(one) > 1] == []
-    assert [one for one in names if one[0] != "KafkaTopic" and one[1] != "layerscope"] == []
-
-
-def test_kafka_is_at_one_address_everywhere() -> None:
-    def addresses(value: object) -> Iterator[str]:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                if str(key) in ("bootstrapServers", "bootstrap.servers", "KAFKA_BOOTSTRAP_SERVERS"):
-                    yield from inner if isinstance(inner, list) else [inner]
-                yield from addresses(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                yield from addresses(inner)
-
-    first, *others = [address for document in documents() for address in addresses(document)]
-    assert [address for address in others if address != first] == [] and others
+    for document in yaml.safe_load_all(MANIFESTS.read_text(encoding="utf-8")):
+        if not kinds or document["kind"] in kinds:
+            yield document
 
 
 def test_containers_are_probed_bounded_and_unprivileged_and_hold_no_secret() -> None:
+    seen = 0
     for document in documents("Service", "Job"):
-        (container,) = document["spec"]["template"]["spec"]["containers"]
-        assert container["resources"]["limits"]["memory"]
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        seen += 1
+        pod = document["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert {"memory", "ephemeral-storage"} <= container["resources"]["limits"].keys()
+        assert {"cpu", "memory", "ephemeral-storage"} <= container["resources"]["requests"].keys()
+        confined = container["securityContext"]
+        assert confined["allowPrivilegeEscalation"] is False
+        assert confined["readOnlyRootFilesystem"] is True
+        assert confined["runAsNonRoot"] is True
+        assert confined["runAsUser"] > 0
+        assert confined["capabilities"] == {"drop": ["ALL"]}
+        assert confined["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
         assert {"secretRef": {"name": "layerscope"}} in container["envFrom"]
+        written = {mount["name"] for mount in container["volumeMounts"]}
+        assert [one["name"] for one in pod["volumes"] if "emptyDir" in one and one["name"] in written]
         if document["kind"] == "Service":
+            assert container["startupProbe"]["httpGet"]["path"] == "/health/liveness"
             assert container["readinessProbe"]["httpGet"]["path"] == "/health/readiness"
             assert container["livenessProbe"]["httpGet"]["path"] == "/health/liveness"
+    assert seen > 15
     assert not list(documents("Secret"))
 
 
@@ -186,73 +193,9 @@ def test_a_computation_passes_its_own_memory_limit_before_the_container_does() -
         own = {one["name"]: one["value"] for one in container.get("env", ())}.get("LAYERSCOPE_LIMIT_MEMORY_MB")
         if own is not None:
             bounded.append(document["metadata"]["name"])
-            assert int(own) < 1024 * int(container["resources"]["limits"]["memory"].removesuffix("Gi"))
-    computing = ["admit", *(one.declared.name.replace("_", "-") for one in declared_products())]
-    assert sorted(bounded) == sorted(name + lane for name in computing for lane in ("", "-replay"))
-
-
-ONE_TRIGGER = """
-apiVersion: eventing.knative.dev/v1
-kind: Broker
-metadata: {name: b, namespace: n, annotations: {kafka.eventing.knative.dev/external.topic: t}}
----
-kind: KafkaTopic
-metadata: {name: t}
-spec: {partitions: 1}
----
-kind: Service
-metadata: {name: s, namespace: n}
-spec:
-  template:
-    metadata: {annotations: {autoscaling.knative.dev/min-scale: "0", autoscaling.knative.dev/max-scale: "0"}}
-    spec: {containerConcurrency: 0, timeoutSeconds: 60, containers: [{args: [f], resources: {}}]}
----
-kind: Trigger
-metadata: {name: g, namespace: n}
-spec:
-  broker: b
-  subscriber: {ref: {name: s}}
-"""
-
-
-def read(folder: Path, text: str) -> System:
-    (folder / "all.yaml").write_text(text, encoding="utf-8")
-    return load(folder)
-
-
-@pytest.mark.parametrize(
-    ("delivery", "expected"),
-    [
-        ("", (10, "exponential", 0.3, 600.0)),
-        ("  delivery: {}\n", (0, "exponential", 1.0, 600.0)),
-        ("  delivery: {retry: 2}\n", (2, "exponential", 1.0, 600.0)),
-        ("  delivery: {retry: 2, backoffPolicy: linear, backoffDelay: PT0.3S}\n", (2, "linear", 0.3, 600.0)),
-        ("  delivery: {retry: 1, timeout: PT1H2M3S}\n", (1, "exponential", 1.0, 3723.0)),
-    ],
-)
-def test_what_a_delivery_leaves_out_is_filled_in_as_knative_does(
-    tmp_path: Path, delivery: str, expected: tuple[object, ...]
-) -> None:
-    system = read(tmp_path, ONE_TRIGGER + delivery)
-    policy = system.triggers[0].delivery
-    assert (policy.retry, policy.backoff, policy.delay_seconds, policy.timeout_seconds) == expected
-    assert policy.dead_letter_topic is None
-    assert not system.triggers[0].ordered
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        (ONE_TRIGGER.replace("broker: b", "broker: other"), "Trigger g lacks 'other'"),
-        (ONE_TRIGGER.replace("ref: {name: s}", "ref: {name: other}"), "names a Service 'other'"),
-        (ONE_TRIGGER.replace("metadata: {name: t}", "metadata: {name: other}"), "names a topic 't'"),
-        (ONE_TRIGGER + "  filter: {attributes: {type: a}}\n", "older `filter`"),
-        (ONE_TRIGGER + "  filters: [{cesql: 'true'}]\n", "no filter dialect 'cesql'"),
-        (ONE_TRIGGER + "  delivery: {retry: 1, backoffDelay: 300ms}\n", "'300ms' is not a duration"),
-        (ONE_TRIGGER + "  delivery: {retry: 1, backoffDelay: PT0S}\n", "retries need a delay"),
-        (ONE_TRIGGER + "  delivery: {retry: 1, backoffPolicy: random}\n", "no backoff policy 'random'"),
-    ],
-)
-def test_a_manifest_that_cannot_work_is_refused_by_name(tmp_path: Path, text: str, complaint: str) -> None:
-    with pytest.raises(InvalidManifest, match=complaint):
-        read(tmp_path, text)
+            assert int(own) <= int(container["resources"]["limits"]["memory"].removesuffix("Mi")) - 512
+    computing = ["admit"]
+    for one in declared_products():
+        service = one.declared.name.replace("_", "-")
+        computing += [service, f"{service}-replay"] if one.declared.on_gpu else [service]
+    assert sorted(bounded) == sorted(computing)

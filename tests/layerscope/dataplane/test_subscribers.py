@@ -10,7 +10,7 @@ import pytest
 from layerscope.dataplane.filters import parse_all
 from layerscope.dataplane.plane import DataPlane
 from layerscope.dataplane.resources import DeliveryPolicy, System
-from layerscope.dataplane.subscribers import client_of, subscribers
+from layerscope.dataplane.subscribers import Subscribers, client_of
 from tests.layerscope.dataplane.scripted import (
     EVENTS,
     LETTERS,
@@ -82,6 +82,43 @@ def test_a_replay_service_without_a_process_takes_one_place_in_that_of_its_funct
     assert len(subscriber.ids()) == len(set(subscriber.ids())) == 16
 
 
+def test_a_host_of_several_functions_is_called_at_the_path_of_one_and_a_dead_letter_names_it() -> None:
+    log, subscriber = new_log(), Scripted((Reply(422),))
+    publish(log, an_event())
+
+    async def run() -> None:
+        declared = replace(system(replace(trigger(), path="/g")), services={"s": service("s", "f", "g")})
+        async with subscriber.listening() as url, running(log, declared, url) as plane, asyncio.timeout(30):
+            await plane.idle()
+
+    asyncio.run(run())
+    assert [call.path for call in subscriber.calls] == ["/g"]
+    assert [one.extensions["knativeerrordest"] for one in contents(log, LETTERS)] == [
+        "http://s.demo.svc.cluster.local/g"
+    ]
+
+
+def test_a_host_without_a_process_is_served_by_those_of_its_functions() -> None:
+    log, f, g = new_log(), Scripted(), Scripted()
+    publish(log, an_event())
+    services = {"f": service("f", "f"), "g": service("g", "g"), "both": service("both", "f", "g")}
+
+    async def run() -> None:
+        calls = (replace(trigger(name=name), service="both", path=f"/{name}") for name in ("f", "g"))
+        declared = replace(system(*calls), services=services)
+        async with f.listening() as at_f, g.listening() as at_g, running(log, declared, at_f, at_g) as plane:
+            await plane.idle()
+
+    asyncio.run(run())
+    assert [call.path for call in f.calls] == ["/f"]
+    assert [call.path for call in g.calls] == ["/g"]
+
+
+def test_a_path_that_a_host_does_not_serve_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="there is no client for both"):
+        Subscribers({"f": service("f", "f"), "both": service("both", "f")}, {"f": client_of(None)}).at("both", "/h")
+
+
 def test_a_function_in_this_process_goes_on_after_its_caller_gave_up_and_a_bug_in_it_is_a_500() -> None:
     ended: list[str] = []
 
@@ -112,4 +149,4 @@ def test_a_service_that_nothing_can_call_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="there is no client for s"):
         DataPlane(system(trigger()), new_log(), {})
     with pytest.raises(ValueError, match="no Service is named unknown"):
-        subscribers({"s": service()}, {"unknown": client_of(None)})
+        Subscribers({"s": service()}, {"unknown": client_of(None)})

@@ -37,7 +37,7 @@ def copy(to: Path) -> Path:
         check=True,
     )
     for name in kept.stdout.splitlines():
-        if (ROOT / name).exists() and not name.startswith(("docs/", "tests/data/")):
+        if (ROOT / name).exists() and not name.startswith("tests/data/"):
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, to / name, follow_symlinks=False)
     return to

@@ -1,7 +1,7 @@
 """Topics on Kafka, made when they are missing: asked for again while the brokers say that they cannot yet.
 
 Part of `events.kafka_log`. Brokers that have just started, or lost their controller, refuse for some seconds what they do
-afterwards.
+afterwards; and a connection that was open before is found broken when it is next used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ LONGEST_PAUSE_SECONDS: Final = 2.0
 
 # Besides what the library calls retriable: too few brokers are registered and unfenced, which is how a cluster begins.
 _PASSING: Final = (faults.InvalidReplicationFactorError,)
-_TIMEOUTS: Final = (faults.RequestTimedOutError, faults.KafkaTimeoutError)
 
 
 def make_topics(
@@ -40,10 +39,10 @@ def make_topics(
         topics: what to make; one that is there stays as it is.
         replication_factor: -1 for what the brokers are set to.
         wait: pauses for so many seconds; what it returns is true where nobody needs the topics any more.
-        patience: seconds for which a refusal that passes by itself is answered by asking again.
+        patience: seconds for which a fault that passes by itself is answered by asking again.
 
     Raises:
-        KafkaError: the brokers refuse a topic for good, or still refuse it when patience ends; or do not answer.
+        KafkaError: the brokers refuse a topic for good, or still refuse it, or are still away, when patience ends.
     """
     wanted = {
         topic.name: {
@@ -77,7 +76,7 @@ def _standing_fault(admin: Any, wanted: Mapping[str, Any]) -> faults.KafkaError 
         for described in admin.describe_topics(list(wanted)):
             if (code := _unusable(described)) is not None:
                 return faults.for_code(code)(f"{described['name']}: it is not ready")
-    except _TIMEOUTS as error:
+    except faults.KafkaError as error:
         return error
     except RuntimeError as error:  # the library's word where each broker that it takes for the controller is none
         return faults.NotControllerError(str(error))

@@ -20,7 +20,7 @@ from tests.events.library import murmur2 as kafkas_murmur2
 
 pytestmark = pytest.mark.xdist_group("kafka")
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 class FollowedLog(KafkaLog):

@@ -21,7 +21,7 @@ from layerscope.events.topics import Topic
 from tests.events.kafka_server import KafkaServer
 from tests.events.library import KafkaAdminClient, KafkaProducer
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 PARTITIONS = 3
 
 

@@ -73,6 +73,8 @@ def test_a_topic_is_asked_for_with_what_it_says() -> None:
         RuntimeError("Failed to find active controller id!"),
         faults.RequestTimedOutError("Request timed out after 4000 ms"),
         faults.KafkaTimeoutError("no answer"),
+        faults.KafkaConnectionError("[Errno 104] Connection reset by peer"),
+        faults.NodeNotReadyError("1"),
         LEADERLESS,
         [(0, -1), (0, -1)],
     ],
@@ -111,12 +113,6 @@ def test_what_is_refused_for_good_is_said_at_once(code: int, fault: type[Excepti
     with pytest.raises(fault, match="weekly: because"):
         make_topics(brokers, [TOPIC], -1, wait=pauses.append)
     assert pauses == []
-
-
-@pytest.mark.parametrize("error", [faults.KafkaConnectionError("gone"), faults.NodeNotReadyError("1")])
-def test_brokers_that_are_away_are_said_to_be_at_once(error: Exception) -> None:
-    with pytest.raises(type(error)):
-        make(Brokers(error))
 
 
 def test_patience_ends_with_the_brokers_reason_and_for_how_long_they_were_asked() -> None:

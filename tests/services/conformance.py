@@ -22,7 +22,7 @@ from layerscope.events.log import EventLog
 from layerscope.events.topics import Topic, trigger_group
 from tests.layerscope.dataplane.scripted import NAMESPACE, Call, Scripted, an_event, service
 
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True)

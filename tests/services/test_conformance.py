@@ -49,7 +49,7 @@ SCENES = {
     "process": conformance_flow.process,
 }
 LATER = ({"window", "crowd"}, {"ordered"})  # after the others: the first need the machine, the last tells of its speed
-LATE_SECONDS = 4.0  # how much later than it should a busy machine may do something
+LATE_SECONDS = 20.0  # how much later than it should a busy machine may do something
 BACKOFF = [0.4, 0.8, 1.6]
 
 

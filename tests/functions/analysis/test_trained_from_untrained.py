@@ -58,7 +58,7 @@ def network(make: Callable[[], nn.Module], seed: int, batch: Tensor, labels: Ten
     model = make()
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(epochs):
-        for some in torch.randperm(len(labels)).split(32):
+        for some in torch.randperm(len(labels)).split(64):
             optimiser.zero_grad()
             F.cross_entropy(model(batch[some]), labels[some]).backward()
             optimiser.step()
@@ -81,8 +81,8 @@ def test_the_layer_most_like_a_trained_one_is_trained_too_nine_times_in_ten() ->
     batch = torch.tensor((train.images[:, None, :, :, 0] / np.float32(255) - 0.3) / 0.35, dtype=torch.float32)
     labels = torch.tensor(train.labels)
     vectors, models, trained, input_like = [], [], [], []
-    # Three kinds of networks, two pairs of seeds of each, and as many that were never trained.
-    for seed in range(1, 5):
+    # Three kinds of networks, six seeds of each, and as many that were never trained.
+    for seed in range(1, 7):
         for kind in (plain, residual, lenet):
             for epochs in (EPOCHS, 0):
                 model = network(kind, seed if epochs else seed + 100, batch, labels, epochs)
@@ -100,5 +100,5 @@ def test_the_layer_most_like_a_trained_one_is_trained_too_nine_times_in_ten() ->
     print(
         f"{right.sum()} of {len(right)} best hits are trained; {sum(input_like)} of {len(models)} layers are input-like"
     )
-    assert len(right) >= 40
+    assert len(right) >= 60
     assert right.mean() >= 0.9

@@ -27,7 +27,7 @@ down: $(VENV)/ready  ## stop it
 	$(BIN)/layerscope down
 
 test: $(VENV)/ready  ## every test, real services included
-	$(BIN)/python -m tests.install_servers
+	$(BIN)/python -m tests.install_programs
 	$(BIN)/pytest -q $(PARALLEL) $(PROCESSES) -m "not benchmark"
 	$(BIN)/pytest -q -m benchmark
 

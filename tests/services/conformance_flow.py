@@ -174,20 +174,19 @@ async def process(stage: Stage) -> Seen:
             "last": (Reply(204, seconds=1.5),),
         }
     )
-    folder = stage.folder / "manifests"
-    folder.mkdir()
-    (folder / "all.yaml").write_text(yaml.safe_dump_all(manifests()))
+    rendered = stage.folder / "rendered.yaml"
+    rendered.write_text(yaml.safe_dump_all(manifests()))
     subscription = replace(trigger("process", "process", policy("process")), group=trigger_group(NAMESPACE, "process"))
     async with subscriber.listening() as url, contextlib.AsyncExitStack() as processes:
         await stage.publish("process", *(event(name, "process") for name in ("done", "slow", "retried", "x", "y")))
-        first, _ = await _start(stage, folder, url, processes)
+        first, _ = await _start(stage, rendered, url, processes)
         await until(lambda: subscriber.under_way == 2 and {"x", "y"} <= set(subscriber.finished), PATIENCE_SECONDS)
         held = await _held(stage, subscription, 1)
         killed_after = len(subscriber.calls)
         first.kill()
         await first.wait()
 
-        second, port = await _start(stage, folder, url, processes)
+        second, port = await _start(stage, rendered, url, processes)
         await until(lambda: subscriber.asked["retried"] >= 5 and subscriber.asked["y"] >= 2, PATIENCE_SECONDS)
         await stage.publish("process", event("patient", "patient"))
         await stage.publish("raw", event("patient-source"))
@@ -209,7 +208,7 @@ async def process(stage: Stage) -> Seen:
 
 
 async def _start(
-    stage: Stage, folder: Path, url: str, processes: contextlib.AsyncExitStack
+    stage: Stage, rendered: Path, url: str, processes: contextlib.AsyncExitStack
 ) -> tuple[asyncio.subprocess.Process, int]:
     (port,) = servers.free_ports(1)
     settings = {
@@ -219,7 +218,7 @@ async def _start(
     }
     with (stage.folder / f"process-{port}.log").open("wb") as said:
         started = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PROGRAM, str(folder), cwd=ROOT, env={**os.environ, **settings}, stderr=said
+            sys.executable, "-c", PROGRAM, str(rendered), cwd=ROOT, env={**os.environ, **settings}, stderr=said
         )
 
     async def end() -> None:

@@ -169,7 +169,7 @@ async def running(
     log: EventLog, urls: Mapping[str, str], *subscriptions: Subscription, concurrency: int = 0
 ) -> AsyncIterator[DataPlane]:
     """Run a data plane, from when it reads every topic on; `urls` by the name of the Service."""
-    services = {name: service(name, name, concurrency) for name in urls}
+    services = {name: service(name, name, concurrency=concurrency) for name in urls}
     clients = {name: client_at(url) for name, url in urls.items()}
     topics = {one.topic: 1 for one in subscriptions}
     sources = tuple(one for one in subscriptions if one.kind == "KafkaSource")

@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 export PYTHONDONTWRITEBYTECODE :=
 
 # Each process has the tests of whole files, or all those that share a server; see tests/conftest.py.
-PARALLEL := --dist loadgroup --no-loadscope-reorder --numprocesses
+PARALLEL := --dist loadfile --no-loadscope-reorder --numprocesses
 # A process a core, and one more, for the first waits for its servers most of the time.
 PROCESSES = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from layerscope.deployment.kubernetes_tools import KubernetesTools, ToolsMissing, install
 from tests.events import kafka_server
@@ -16,19 +18,41 @@ from tests.stack import RealStack, running
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a test imports torch: several processes share two cores
 
 
-SHARED = ("stack", "kafka")  # servers that are started once in a run
+TOGETHER = {
+    "tests/services/": "stack",
+    "tests/chaos/": "stack",
+    "tests/events/": "kafka",
+    "tests/contracts/test_event_log": "kafka",
+}
+"""Files whose tests run in one process, by how their paths begin: they share servers that are started once in a run."""
+
+
+class ByServer(LoadFileScheduling):  # type: ignore[misc]
+    """Gives a process all tests that share a server, or the tests of one file.
+
+    xdist has `--dist loadgroup` for this, which pytest 9.2 ignores: a test's id no longer takes the group's name.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((group for begin, group in TOGETHER.items() if file.startswith(begin)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
+    return ByServer(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what waits for servers, longest first, and give each test the group that runs in one process: its servers'
-    or its file's.
-    """
+    """Put first what waits for servers, longest first; a server that is shared has its tests in one process."""
     items.sort(key=_turn)
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            shared = next((name for name in SHARED if name in _fixtures(item)), None)
-            item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
+        shared = [name for name in ("stack", "kafka") if name in _fixtures(item)]
+        file = item.nodeid.partition("::")[0]
+        if shared and not file.startswith(tuple(TOGETHER)):
+            raise pytest.UsageError(
+                f"{file} uses the {shared[0]} that others share: move it to one of {', '.join(TOGETHER)}"
+            )
 
 
 def _turn(item: pytest.Item) -> tuple[bool, bool, bool]:

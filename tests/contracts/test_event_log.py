@@ -18,8 +18,6 @@ from layerscope.events.memory import MemoryLog
 from layerscope.events.topics import TOPICS, Topic
 from tests.events.library import murmur2 as kafkas_murmur2
 
-pytestmark = pytest.mark.xdist_group("kafka")
-
 PATIENCE_SECONDS = 120.0
 
 

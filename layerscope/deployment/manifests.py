@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import yaml
 
 from layerscope.deployment.eventing import broker, sources
-from layerscope.deployment.functions import Function, Image, Size, functions
+from layerscope.deployment.functions import Function, Size, functions
 from layerscope.deployment.labels import PART_OF, uses
+from layerscope.deployment.model_cache import model_cache
 from layerscope.deployment.one_gpu import one_gpu
+from layerscope.deployment.release import named, tagged
 from layerscope.deployment.services import (
     SETTINGS,
     confinement,
@@ -61,6 +61,7 @@ def files() -> dict[str, str]:
         "components/one-gpu/service.yaml": text(
             [one_gpu()], "Every function that can use a GPU, each at its own path."
         ),
+        "components/model-cache/cache.yaml": text(model_cache(), "A volume that all who read models share."),
         "overlays/strimzi-topics/topics.yaml": text(_topics(), "The topics, where Strimzi's Topic Operator owns them."),
     }
 
@@ -115,10 +116,9 @@ def _disruptions() -> dict[str, Any]:
 
 def _init() -> dict[str, Any]:
     size = Size("100m", 256, 1024)
-    released = re.sub("[^a-z0-9]", "-", version("layerscope"))
     container = {
         "name": "init",
-        "image": "layerscope-base",
+        "image": tagged("layerscope-base"),
         "command": ["layerscope"],
         "args": ["init"],
         "env": [{"name": "HOME", "value": "/tmp"}],
@@ -139,7 +139,7 @@ def _init() -> dict[str, Any]:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": f"init-{released}", "labels": labels},
+        "metadata": {"name": named("init"), "labels": labels},
         "spec": {
             "backoffLimit": 20,
             "ttlSecondsAfterFinished": FINISHED_SECONDS,
@@ -177,7 +177,6 @@ def _kustomization(listed: list[str]) -> dict[str, Any]:
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": listed,
-        "images": [{"name": name, "newTag": version("layerscope")} for name in get_args(Image)],
         "configMapGenerator": [{"name": SETTINGS, "literals": literals}],
         "configurations": ["name-references.yaml"],
     }

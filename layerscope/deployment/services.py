@@ -9,6 +9,7 @@ from layerscope.deployment.delivery import MARGIN_SECONDS, partitions, timeout_s
 from layerscope.deployment.eventing import SOURCES
 from layerscope.deployment.functions import Function, Lane, Size
 from layerscope.deployment.labels import DOMAIN, labels, uses
+from layerscope.deployment.release import tagged
 from layerscope.deployment.triggers import Subscription, calls_in_flight
 from layerscope.events.topics import EVENTS
 
@@ -150,7 +151,7 @@ def _scale(host: Host) -> dict[str, str]:
 def _container(host: Host) -> dict[str, Any]:
     first = host.functions[0]
     return {
-        "image": first.image,
+        "image": tagged(first.image),
         "command": ["python", "-m", "layerscope.functions"],
         "args": [one.name for one in host.functions],
         "ports": [{"containerPort": 8080}],

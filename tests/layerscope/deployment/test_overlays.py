@@ -59,8 +59,10 @@ def test_an_overlay_is_valid(name: str, kubernetes_tools: KubernetesTools) -> No
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_a_component_is_valid(name: str, kubernetes_tools: KubernetesTools, tmp_path: Path) -> None:
-    verdict = validate(of_component(name, tmp_path, kubernetes_tools), kubernetes_tools)
-    assert verdict.faults == ()
+    rendered = of_component(name, tmp_path, kubernetes_tools)
+    assert validate(rendered, kubernetes_tools).faults == ()
+    untagged = [container["image"] for _, container in containers(parsed(rendered)) if ":" not in container["image"]]
+    assert untagged == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ UV := $(BIN)/uv
 # Bytecode is kept, whatever the shell says: without it every process compiles torch anew.
 export PYTHONDONTWRITEBYTECODE :=
 
+PIN := $(UV) pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+
 # Each process has the tests of whole files, or all those that share a server; see tests/conftest.py.
 PARALLEL := --dist loadfile --no-loadscope-reorder --numprocesses
 # A process a core, and one more, for the first waits for its servers most of the time.
@@ -59,9 +61,11 @@ product: $(VENV)/ready  ## write what a product needs, or what one lacks: make p
 manifests: $(VENV)/ready  ## write knative/base from the declarations, and render what `up` reads
 	$(BIN)/python -m layerscope.deployment
 
-requirements: $(VENV)/ready  ## pin every dependency anew
-	$(UV) pip compile -q --universal --generate-hashes --no-annotate --no-header --python-version 3.11 --all-extras \
-	  pyproject.toml -o requirements/all.txt
+requirements: $(VENV)/ready  ## pin every dependency anew: all of them, and what an image has
+	$(PIN) pyproject.toml --all-extras -o requirements/all.txt
+	$(PIN) pyproject.toml --constraint requirements/all.txt -o requirements/base.txt
+	$(PIN) pyproject.toml --constraint requirements/all.txt --extra compute -o requirements/compute.txt
+	$(PIN) --group images --constraint requirements/all.txt -o requirements/images.txt
 
 clean:  ## remove what the other targets made here
 	rm -rf $(VENV) .layerscope .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -42,6 +42,7 @@ NAMES = wiring.functions(ROOT)
 WITHOUT_TRIGGER = ("announce", "query", "replay")  # fed by a KafkaSource, by people, and by two sources
 TRIGGERED = [name for name in NAMES if name not in WITHOUT_TRIGGER]
 SERVING_SECONDS = 600.0
+RELEASE = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,8 @@ def test_every_folder_is_a_function_that_func_can_build() -> None:
         assert kind == (name.replace("_", "-"), "python", "http")
         project = tomllib.loads((folder / "pyproject.toml").read_text())
         assert project["project"]["name"] == "function"
-        assert re.match(r"layerscope(\[compute\])? @ \{root:uri\}/\.\./\.\.$", project["project"]["dependencies"][0])
+        wheel = rf"layerscope(\[compute\])?=={re.escape(RELEASE)}; python_version >= '3.11'"
+        assert re.fullmatch(wheel, *project["project"]["dependencies"]), name
         included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
         assert included == {"func.py": "function/__init__.py"}, name
         assert importlib.import_module(f"layerscope.functions.{name}").__doc__, name

@@ -61,7 +61,7 @@ def test_a_whole_checkout_lacks_nothing(checkout: Path) -> None:
         ),
         (
             "functions/evaluation/func.yaml",
-            "the product evaluation has no functions/evaluation/func.yaml: `make product NAME=evaluation` writes it",
+            "there is no functions/evaluation/func.yaml: `make manifests` writes it",
         ),
         (
             "tests/functions/test_evaluation.py",

@@ -11,7 +11,8 @@ from layerscope.deployment.manifests import files
 from layerscope.schemas.products import declared_products
 
 PRODUCTS = [one.declared.name for one in declared_products()]
-PARTS = ("__init__.py", "func.py", "func.yaml", "pyproject.toml")
+PARTS = ("__init__.py", "func.py")
+MADE_PARTS = ("func.yaml", "pyproject.toml")
 BASE = Path("knative/base")
 TEMPLATES = Path("functions/query/page/templates/products")
 
@@ -31,6 +32,10 @@ def lacking_folders(root: Path) -> Iterator[str]:
         for part in PARTS:
             if not (root / "functions" / name / part).exists():
                 yield f"the product {name} has no functions/{name}/{part}: {mending(name)}"
+    for name in known(root):
+        for part in MADE_PARTS:
+            if not (root / "functions" / name / part).exists():
+                yield f"there is no functions/{name}/{part}: `make manifests` writes it"
 
 
 def lacking_schemas(root: Path) -> Iterator[str]:

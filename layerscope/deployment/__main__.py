@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from layerscope.deployment import func_projects
 from layerscope.deployment.documentation import with_table
 from layerscope.deployment.kubernetes_tools import KubernetesTools, ToolsMissing, install
 from layerscope.deployment.manifests import HEADER, files
@@ -20,6 +21,7 @@ from layerscope.deployment.patience import impatient
 RENDERED: Final = "laptop"
 """The overlay that the local data plane reads."""
 
+FUNCTIONS: Final = KNATIVE.parent / "functions"
 OPERATE: Final = KNATIVE.resolve().parent / "docs" / "operate.md"
 AGAIN: Final = "`make manifests` writes them"
 
@@ -78,7 +80,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _shown(path: Path) -> str:
-    return "docs/operate.md" if path == OPERATE else f"knative/{path.relative_to(KNATIVE)}"
+    return "docs/operate.md" if path == OPERATE else str(path.relative_to(KNATIVE.parent))
 
 
 def _say(line: str) -> None:
@@ -88,6 +90,7 @@ def _say(line: str) -> None:
 def _differing() -> tuple[list[Path], dict[Path, str]]:
     """Return the files that are not what the code says, and what it says of each."""
     wanted = {KNATIVE / name: text for name, text in files().items()}
+    wanted |= {FUNCTIONS / name: text for name, text in func_projects.files().items()}
     if OPERATE.exists():  # it is in the checkout alone
         wanted[OPERATE] = with_table(OPERATE.read_text(encoding="utf-8"))
     there = {path for path in {*(KNATIVE / "base").rglob("*.yaml"), *wanted} if path.exists()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
 from typing import Final
@@ -20,8 +19,6 @@ FILES: Final = {
     "init.py": "functions/{}/__init__.py",
     "func.py": "functions/{}/func.py",
     "figures.py": "functions/{}/figures.py",
-    "func.yaml": "functions/{}/func.yaml",
-    "pyproject.toml": "functions/{}/pyproject.toml",
     "test.py": "tests/functions/test_{}.py",
 }
 """Template to the place of the file that is made of it."""
@@ -65,7 +62,6 @@ def _files(checkout: Path, name: str) -> Iterator[str]:
         "title": name.replace("_", " ").capitalize(),
         "product": "".join(part.capitalize() for part in name.split("_")),
         "service": name.replace("_", "-"),
-        "today": f"{datetime.now(UTC):%Y-%m-%d}",
     }
     for template, place in FILES.items():
         path = checkout / place.format(name)

@@ -57,4 +57,8 @@ def new() -> Busy:
 
 
 if __name__ == "__main__":
-    serve(Busy(Path(sys.argv[1])), address=("127.0.0.1", int(sys.argv[2].rpartition(":")[2])), drain_seconds=120)
+    # By its own name: the worker does not import the program that started it, and finds `work` where it lies.
+    from tests.functions.runtime import busy  # noqa: PLW0406
+
+    address = ("127.0.0.1", int(sys.argv[2].rpartition(":")[2]))
+    serve(busy.Busy(Path(sys.argv[1])), address=address, drain_seconds=120)

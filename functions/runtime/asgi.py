@@ -176,4 +176,6 @@ def _too_large() -> BodyTooLarge:
 def _problem(status: int, kind: str, message: str) -> tuple[int, dict[str, str], bytes]:
     # The genuine dispatcher never commits past an answer with a second hyphen after `kne-`; it keeps 1,024 bytes of body.
     headers = {"content-type": "text/plain; charset=utf-8", "kne-errorclass": kind}
+    if status in (BodyLate.status, BodyTooLarge.status):
+        headers["connection"] = "close"  # the rest of the body is not read, so nothing else can come here
     return status, headers, message.encode()[:1024]

@@ -32,14 +32,18 @@ SHUTDOWN_SECONDS: Final = 2
 
 def main(manifests: Path = MANIFESTS) -> None:
     """Run what a rendering declares until SIGTERM; ends with status 1 if the data plane ends by itself, as only a bug can."""
-    from layerscope.events.kafka_log import KafkaLog  # its client takes long to import, and only the process needs it
+    # Kafka's client takes long to import, and only the process needs it.
+    from layerscope.events.kafka_log import KafkaLog
+    from layerscope.functions.runtime.services import kafka_security
+    from layerscope.functions.runtime.settings import KafkaSettings
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("httpx", "kafka", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    log = KafkaLog(os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"))
+    settings = KafkaSettings.read(os.environ)
+    log = KafkaLog(settings.kafka_bootstrap_servers, security=kafka_security(settings))
     clients = {name: client_at(url) for name, url in json.loads(os.environ["LAYERSCOPE_FUNCTIONS"]).items()}
     process = DataPlaneProcess(DataPlane(load(manifests), log, clients))
     config = uvicorn.Config(

@@ -20,7 +20,7 @@ from layerscope.schemas.datasets import PartName
 from layerscope.schemas.errors import LayerscopeError, Refused
 from layerscope.schemas.identity import Identity, KeyRefused, identify
 from layerscope.schemas.queries import ModelAnswer, ModelList, SimilarAnswer
-from layerscope.stack.servers import ServerError
+from layerscope.stack.programs import ServerError
 from layerscope.stack.supervisor import AlreadyRunning, StartError
 from layerscope.systems import Embedded, Located, NoSystem, Stack
 
@@ -59,11 +59,12 @@ def demo(data: Annotated[Path, typer.Option(help="where it leaves its system")] 
 def up(
     data: Annotated[Path, typer.Option(help="where its data lies")] = systems.STACK_DIRECTORY,
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready")] = False,
+    secure: Annotated[bool, typer.Option("--secure", help="TLS, a user for Kafka, buckets of other names")] = False,
 ) -> None:
     """Run the real stack here: MinIO, Kafka, Redis, Milvus Lite, every function and the data plane."""
     from layerscope.stack import local_stack
 
-    made = systems.make_stack(data)
+    made = systems.make_stack(data, secured=secure)
     systems.remember(made)
     (local_stack.start if detach else local_stack.run)(made, say)
 
@@ -89,7 +90,8 @@ def init(at: At = None) -> None:
     if at is None:
         import os
 
-        initialise(connect(Settings.read(os.environ)), say)
+        settings = Settings.read(os.environ)
+        initialise(connect(settings), say, settings)
     else:
         system = systems.make_embedded(Path(at))
         initialise(embedded(system.directory), say)

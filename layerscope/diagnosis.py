@@ -16,7 +16,7 @@ from rich.text import Text
 from layerscope import client, systems
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Unavailable
-from layerscope.stack import servers
+from layerscope.stack import programs
 from layerscope.stack.local_stack import is_running
 from layerscope.stack.supervisor import read_status
 from layerscope.stores import datasets
@@ -109,7 +109,7 @@ def _machine() -> list[Finding]:
 
 
 def _programs() -> list[Finding]:
-    missing = servers.missing_programs()
+    missing = programs.missing_programs()
     advice = "only `layerscope up` needs them; install them with the system's package manager"
     return [
         Finding(

@@ -119,22 +119,26 @@ def status(at: At = None, as_json: Json = False) -> None:
 
 @app.command()
 def doctor(at: At = None, as_json: Json = False) -> None:
-    """Check this machine and the system, and say what to do about what is wrong."""
-    from layerscope.diagnosis import examine
+    """Say what is missing, in the order in which to mend it, and how.
 
-    findings = asyncio.run(examine(at))
+    In a pod, or wherever the environment names the services and no --at is given, it is those that are looked at.
+    """
+    import os
+
+    from layerscope.doctor.examination import examine
+
+    marks = {True: ("ok  ", None), False: ("FAIL", "red"), None: ("-   ", "dim")}
+    findings = []
+    for one in examine(at, os.environ):
+        findings.append(one)
+        if not as_json:
+            mark, style = marks[one.ok]
+            out.print(f"{mark} {one.check}: {one.found}", style=style, markup=False)
+            if one.ok is False:
+                out.print("\n".join(f"     {line}" for line in one.advice.splitlines()), style="cyan", markup=False)
     if as_json:
-        print_json([{"check": one.check, "ok": one.ok, "found": one.found, "advice": one.advice} for one in findings])
-    else:
-        for one in findings:
-            out.print(
-                f"{'ok  ' if one.ok else 'FAIL'} {one.check}: {one.found}",
-                style=None if one.ok else "red",
-                markup=False,
-            )
-            if not one.ok:
-                out.print(f"     {one.advice}", style="cyan", markup=False)
-    if not all(one.ok for one in findings):
+        print_json([one.as_dict() for one in findings])
+    if any(one.ok is False for one in findings):
         raise typer.Exit(1)
 
 

@@ -1,12 +1,10 @@
-"""Kafka's client library as this package uses it: settings, connecting, conversions.
+"""Kafka's client library as this package uses it: settings, conversions, and what it lets nobody ask.
 
-The only module that imports the library; `events.kafka_log`, `events.kafka_member` and `events.kafka_tail` take it from here.
+The only module that imports the library; the others named `kafka_…` take it from here.
 """
 
 from __future__ import annotations
 
-import selectors
-import socket
 import threading
 import time
 import warnings
@@ -14,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
-from weakref import WeakKeyDictionary, WeakSet
 
 from layerscope.events.kafka import Record
 
@@ -33,15 +30,16 @@ with warnings.catch_warnings():
 __all__ = (
     "AsyncConsumerRebalanceListener",
     "KafkaAdminClient",
+    "KafkaConsumer",
+    "KafkaNetClient",
+    "KafkaNetSocket",
     "KafkaProducer",
     "OffsetSpec",
     "Shared",
     "TopicPartition",
-    "connect",
     "faults",
     "fetch_all_but",
     "finish_rebalance",
-    "make_consumer",
     "milliseconds",
     "partitions_of",
     "position_of",
@@ -136,49 +134,6 @@ ADMIN: Final[Mapping[str, Any]] = {
 }
 
 
-_SOCKETS: Final[WeakKeyDictionary[Any, WeakSet[socket.socket]]] = WeakKeyDictionary()  # by the client's event loop
-
-
-class _Client(KafkaNetClient):  # type: ignore[misc]
-    """Closes every socket when it is closed; the library leaves open what it was still writing to, or connecting."""
-
-    def close(self, node_id: Any = None) -> None:
-        super().close(node_id)
-        if node_id is None:
-            for sock in _SOCKETS.pop(self._net, ()):
-                sock.close()
-
-
-class _Direct(KafkaNetSocket):  # type: ignore[misc]
-    """Connects as the library does, but closes a socket that did not connect.
-
-    The library leaves that to the garbage collector: thirty consumers hold hundreds of sockets after half a minute
-    without a broker. It finds this class by the scheme of a proxy's URL.
-    """
-
-    SCHEMES = ("direct",)
-
-    async def sock_connect(self, net: Any, sock: socket.socket, address: Any, timeout_at: float | None = None) -> Any:
-        _SOCKETS.setdefault(net, WeakSet()).add(sock)
-        try:
-            return await super().sock_connect(net, sock, address, timeout_at=timeout_at)
-        except (faults.KafkaError, OSError):
-            sock.close()
-            raise
-
-
-class _Selector(selectors.DefaultSelector):
-    """Looks sockets up by number.
-
-    The library asks at every wait whether a socket is registered, and to hear that it is not costs more than the rest
-    of the wait: the error describes the socket, with its addresses on both sides, and nobody reads it.
-    """
-
-    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        return super().get_key(fileobj if number < 0 else number)
-
-
 def require_crc32c() -> None:
     """Stop where the checksums would be computed in Python, a hundred times slower than the rest of the library.
 
@@ -189,60 +144,6 @@ def require_crc32c() -> None:
         import crc32c  # noqa: F401
     except ImportError as error:
         raise RuntimeError("kafka-python needs the package crc32c here: pip install crc32c") from error
-
-
-def connect(make: Callable[..., Any], bootstrap_servers: str, **settings: Any) -> Any:
-    """Make a client of the library.
-
-    Raises:
-        KafkaError: no broker answers within CONNECT_SECONDS.
-    """
-    connections: list[_Client] = []
-
-    def connection(**configuration: Any) -> _Client:
-        connections.append(_Client(**configuration))
-        return connections[-1]
-
-    try:
-        return make(
-            bootstrap_servers=bootstrap_servers.split(","),
-            bootstrap_timeout_ms=milliseconds(CONNECT_SECONDS),
-            reconnect_backoff_max_ms=500,
-            proxy_url="direct://",
-            selector=_Selector,
-            kafka_client=connection,
-            **settings,
-        )
-    except faults.KafkaError:
-        for left_behind in connections:  # with its thread, for there is no object yet that could be closed
-            left_behind.close()
-        raise
-
-
-def make_consumer(bootstrap_servers: str, **settings: Any) -> Any:
-    """Make a consumer of the library.
-
-    Raises:
-        KafkaError: no broker answers within CONNECT_SECONDS.
-    """
-    consumer = connect(KafkaConsumer, bootstrap_servers, **CONSUMER, **settings)
-    _drain_before_fetching(consumer._fetcher)
-    return consumer
-
-
-def _drain_before_fetching(fetcher: Any) -> None:
-    """Ask for more only when all that came was handed out.
-
-    What comes between the moment when a poll looks for records and that in which it asks for more would be left out of
-    what it asks for: its partition is silent for as long as the broker holds that request, up to `fetch_max_wait_ms`.
-    Kafka's own client had the same (KAFKA-17182). Without a new request the poll looks again at once.
-    """
-    fetch = fetcher._send_fetches_async
-
-    async def fetch_if_drained() -> list[Any]:
-        return [] if fetcher._completed_fetches else await fetch()
-
-    fetcher._send_fetches_async = fetch_if_drained
 
 
 class Shared:

@@ -21,13 +21,12 @@ from layerscope.events.kafka_client import (
     OffsetSpec,
     Shared,
     TopicPartition,
-    connect,
     faults,
-    make_consumer,
     milliseconds,
     partitions_of,
     record,
 )
+from layerscope.events.kafka_connection import UNSECURED, Security, connect, make_consumer
 from layerscope.events.kafka_member import Member
 from layerscope.events.kafka_tail import Tail
 from layerscope.events.kafka_topics import make_topics
@@ -40,17 +39,23 @@ SLICE_SECONDS: Final = 0.5
 class KafkaLog:
     """A log on the brokers at `bootstrap_servers` ("host:port,host:port")."""
 
-    def __init__(self, bootstrap_servers: str, *, replication_factor: int = -1) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        security: Security = UNSECURED,
+        replication_factor: int = -1,
+    ) -> None:
         """Connect to nothing yet; `replication_factor` is for the topics it makes, -1: what the brokers are set to.
 
         Raises:
             RuntimeError: the package crc32c is missing.
         """
         kafka_client.require_crc32c()
-        self._servers = bootstrap_servers
+        self._servers, self._security = bootstrap_servers, security
         self._replication_factor = replication_factor
-        self._producer = Shared(lambda: connect(KafkaProducer, bootstrap_servers, **kafka_client.PRODUCER))
-        self._admin = Shared(lambda: connect(KafkaAdminClient, bootstrap_servers, **kafka_client.ADMIN))
+        self._producer = Shared(lambda: connect(KafkaProducer, bootstrap_servers, security, **kafka_client.PRODUCER))
+        self._admin = Shared(lambda: connect(KafkaAdminClient, bootstrap_servers, security, **kafka_client.ADMIN))
         self._lock = threading.Lock()
         self._members: list[Member] = []
         self._tails: dict[str, Tail] = {}
@@ -124,7 +129,7 @@ class KafkaLog:
             admin.close()
 
     def _consumer(self, **settings: Any) -> Any:
-        return make_consumer(self._servers, **settings)
+        return make_consumer(self._servers, self._security, **settings)
 
     @contextmanager
     def _answering(self, otherwise: str) -> Iterator[None]:

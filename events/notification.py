@@ -59,13 +59,17 @@ class _Record(_Part):
     s3: _S3
 
 
-def read_notification(value: bytes | None) -> list[ModelUploaded | ModelRemoved]:
+def read_notification(value: bytes | None, bucket: str = MODELS) -> list[ModelUploaded | ModelRemoved]:
     """Return what a notification says about the bucket of uploads, record by record; nothing else counts.
+
+    Args:
+        value: the notification.
+        bucket: what the store calls the bucket of uploads, which to us is `models` under any name.
 
     Raises:
         InvalidNotification: these bytes are no notification, or a record that counts is not whole.
     """
-    facts = [_fact(record) for record in _records(value)]
+    facts = [_fact(record, bucket) for record in _records(value)]
     return [fact for fact in facts if fact is not None]
 
 
@@ -86,7 +90,7 @@ def _records(value: bytes | None) -> list[Any]:
     return records
 
 
-def _fact(content: Any) -> ModelUploaded | ModelRemoved | None:
+def _fact(content: Any, bucket: str) -> ModelUploaded | ModelRemoved | None:
     name = content.get("eventName") if isinstance(content, dict) else None
     if not isinstance(name, str):
         raise InvalidNotification("a record has no eventName")
@@ -97,16 +101,16 @@ def _fact(content: Any) -> ModelUploaded | ModelRemoved | None:
         record = _Record.model_validate(content)
     except ValidationError as error:
         raise InvalidNotification(f"a record of {name}: {first_fault(error)}") from error
-    bucket, stored = record.s3.bucket.name, record.s3.object
-    if bucket != MODELS:
+    stored = record.s3.object
+    if record.s3.bucket.name != bucket:
         return None
     if name not in UPLOADED:
-        return ModelRemoved(bucket=bucket, key=_key(stored.key), sequencer=_sequencer(stored.sequencer))
+        return ModelRemoved(bucket=MODELS, key=_key(stored.key), sequencer=_sequencer(stored.sequencer))
     etag = stored.etag.strip('"')
     if not etag:
         raise InvalidNotification(f"a record of {name} has no eTag")
     return ModelUploaded(
-        bucket=bucket,
+        bucket=MODELS,
         key=_key(stored.key),
         etag=etag,
         size=stored.size,

@@ -20,7 +20,7 @@ from layerscope.schemas.datasets import PartName
 from layerscope.schemas.errors import LayerscopeError, Refused
 from layerscope.schemas.identity import Identity, KeyRefused, identify
 from layerscope.schemas.queries import ModelAnswer, ModelList, SimilarAnswer
-from layerscope.stack.servers import ServerError
+from layerscope.stack.programs import ServerError
 from layerscope.stack.supervisor import AlreadyRunning, StartError
 from layerscope.systems import Embedded, Located, NoSystem, Stack
 
@@ -59,11 +59,12 @@ def demo(data: Annotated[Path, typer.Option(help="where it leaves its system")] 
 def up(
     data: Annotated[Path, typer.Option(help="where its data lies")] = systems.STACK_DIRECTORY,
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready")] = False,
+    secure: Annotated[bool, typer.Option("--secure", help="TLS, a user for Kafka, buckets of other names")] = False,
 ) -> None:
     """Run the real stack here: MinIO, Kafka, Redis, Milvus Lite, every function and the data plane."""
     from layerscope.stack import local_stack
 
-    made = systems.make_stack(data)
+    made = systems.make_stack(data, secured=secure)
     systems.remember(made)
     (local_stack.start if detach else local_stack.run)(made, say)
 
@@ -89,7 +90,8 @@ def init(at: At = None) -> None:
     if at is None:
         import os
 
-        initialise(connect(Settings.read(os.environ)), say)
+        settings = Settings.read(os.environ)
+        initialise(connect(settings), say, settings)
     else:
         system = systems.make_embedded(Path(at))
         initialise(embedded(system.directory), say)
@@ -117,22 +119,26 @@ def status(at: At = None, as_json: Json = False) -> None:
 
 @app.command()
 def doctor(at: At = None, as_json: Json = False) -> None:
-    """Check this machine and the system, and say what to do about what is wrong."""
-    from layerscope.diagnosis import examine
+    """Say what is missing, in the order in which to mend it, and how.
 
-    findings = asyncio.run(examine(at))
+    In a pod, or wherever the environment names the services and no --at is given, it is those that are looked at.
+    """
+    import os
+
+    from layerscope.doctor.examination import examine
+
+    marks = {True: ("ok  ", None), False: ("FAIL", "red"), None: ("-   ", "dim")}
+    findings = []
+    for one in examine(at, os.environ):
+        findings.append(one)
+        if not as_json:
+            mark, style = marks[one.ok]
+            out.print(f"{mark} {one.check}: {one.found}", style=style, markup=False)
+            if one.ok is False:
+                out.print("\n".join(f"     {line}" for line in one.advice.splitlines()), style="cyan", markup=False)
     if as_json:
-        print_json([{"check": one.check, "ok": one.ok, "found": one.found, "advice": one.advice} for one in findings])
-    else:
-        for one in findings:
-            out.print(
-                f"{'ok  ' if one.ok else 'FAIL'} {one.check}: {one.found}",
-                style=None if one.ok else "red",
-                markup=False,
-            )
-            if not one.ok:
-                out.print(f"     {one.advice}", style="cyan", markup=False)
-    if not all(one.ok for one in findings):
+        print_json([one.as_dict() for one in findings])
+    if any(one.ok is False for one in findings):
         raise typer.Exit(1)
 
 

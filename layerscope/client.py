@@ -14,13 +14,14 @@ from urllib.parse import quote
 import httpx
 
 from layerscope import embedded
+from layerscope.functions.runtime import services
+from layerscope.functions.runtime.settings import InvalidSettings, ObjectStoreSettings
 from layerscope.schemas import keys
 from layerscope.schemas.errors import LayerscopeError
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.queries import ErrorAnswer, ModelAnswer
 from layerscope.stores.directory_store import DirectoryStore
 from layerscope.stores.object_store import ObjectStore
-from layerscope.stores.s3_store import S3Store
 from layerscope.systems import Embedded, Located, NoSystem, Remote, Stack
 
 Say = Callable[[str], None]
@@ -50,9 +51,9 @@ def object_store(system: Located) -> ObjectStore:
         case Remote():
             environment = os.environ
     try:
-        return S3Store(*(environment[name] for name in ("S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")))
-    except KeyError as error:
-        raise NoSystem(f"{error.args[0]} is not set; it says where uploads to {system} go") from None
+        return services.object_store(ObjectStoreSettings.read(environment))
+    except InvalidSettings as error:
+        raise NoSystem(f"{error}; S3_ENDPOINT and its keys say where uploads to {system.url} go") from None
 
 
 @asynccontextmanager

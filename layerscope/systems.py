@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from layerscope.schemas.errors import LayerscopeError
+from layerscope.schemas.keys import BUCKETS
+from layerscope.stack import certificates, kafka_node
+from layerscope.stack.certificates import Certificates
 from layerscope.stack.servers import free_ports
 
 MANIFESTS: Final = Path(__file__).parent / "knative" / "rendered" / "laptop.yaml"
@@ -24,6 +27,9 @@ MANIFESTS: Final = Path(__file__).parent / "knative" / "rendered" / "laptop.yaml
 STACK_DIRECTORY: Final = Path(".layerscope/stack")
 DEMO_DIRECTORY: Final = Path(".layerscope/demo")
 ROLES: Final = ("", "functions_", "uploader_")
+BUCKET_PREFIX: Final = "layerscope-"
+"""What the names of buckets begin with in a secured stack, as they have to where names are shared with all the world."""
+
 PORTS: Final = {"query": 8080, "minio": 9000, "kafka": 9092, "controller": 9093, "redis": 6379, "milvus": 19530}
 
 
@@ -45,27 +51,40 @@ class Credentials:
     uploader_access_key: str
     uploader_secret_key: str = field(repr=False)
     redis_password: str = field(repr=False)
+    kafka_password: str = field(repr=False)
+    kafka_broker_password: str = field(repr=False)
 
     @classmethod
     def random(cls) -> Self:
         """Return new ones."""
         names = {f"{role}access_key": f"layerscope-{role.replace('_', '-')}{secrets.token_hex(4)}" for role in ROLES}
-        passwords = {f"{role}secret_key": secrets.token_urlsafe(24) for role in ROLES}
-        return cls(**names, **passwords, redis_password=secrets.token_urlsafe(24))
+        named = [f"{role}secret_key" for role in ROLES]
+        named += ["redis_password", "kafka_password", "kafka_broker_password"]
+        return cls(**names, **{name: secrets.token_urlsafe(24) for name in named})
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The real servers and functions on this machine, with their ports."""
+    """The real servers and functions on this machine, with their ports.
+
+    `secured`: MinIO, Kafka and Redis are spoken to with TLS, Kafka by a user, and the buckets have other names, as all
+    of it may be on a cluster.
+    """
 
     directory: Path
     ports: Mapping[str, int]
     credentials: Credentials
+    secured: bool = False
 
     @property
     def url(self) -> str:
         """Return the URL of `query`."""
         return f"http://127.0.0.1:{self.ports['query']}"
+
+    @property
+    def certificates(self) -> Certificates | None:
+        """Return the certificates of a secured stack."""
+        return certificates.ensure(self.directory / "certificates") if self.secured else None
 
     def client_environment(self) -> dict[str, str]:
         """Return what any S3 client and `layerscope` itself need to upload and read, as environment variables."""
@@ -73,11 +92,24 @@ class Stack:
 
     def function_environment(self) -> dict[str, str]:
         """Return what the functions need, as environment variables."""
-        return {
+        given = {
             **self._environment(self.credentials.functions_access_key, self.credentials.functions_secret_key),
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.ports['kafka']}",
             "MILVUS_URI": f"http://127.0.0.1:{self.ports['milvus']}",
             "REDIS_URL": f"redis://:{self.credentials.redis_password}@127.0.0.1:{self.ports['redis']}/0",
+        }
+        held = self.certificates
+        if held is None:
+            return given
+        return {
+            **given,
+            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_SASL_MECHANISM": kafka_node.MECHANISM,
+            "KAFKA_SASL_USERNAME": kafka_node.USER,
+            "KAFKA_SASL_PASSWORD": self.credentials.kafka_password,
+            "KAFKA_SSL_CAFILE": str(held.authority),
+            "REDIS_URL": given["REDIS_URL"].replace("redis://", "rediss://", 1),
+            "REDIS_SSL_CAFILE": str(held.authority),
         }
 
     def administrator_environment(self) -> dict[str, str]:
@@ -86,7 +118,9 @@ class Stack:
         return {**self.function_environment(), **own}
 
     def _environment(self, access_key: str, secret_key: str) -> dict[str, str]:
-        endpoint = f"http://127.0.0.1:{self.ports['minio']}"
+        held = self.certificates
+        endpoint = f"{'http' if held is None else 'https'}://127.0.0.1:{self.ports['minio']}"
+        secured = {} if held is None else {"AWS_CA_BUNDLE": str(held.authority), **self._buckets()}
         return {
             "S3_ENDPOINT": endpoint,
             "AWS_ENDPOINT_URL": endpoint,
@@ -94,7 +128,12 @@ class Stack:
             "AWS_SECRET_ACCESS_KEY": secret_key,
             "AWS_DEFAULT_REGION": "us-east-1",
             "LAYERSCOPE_URL": self.url,
+            **secured,
         }
+
+    @staticmethod
+    def _buckets() -> dict[str, str]:
+        return {f"S3_BUCKET_{bucket.upper()}": BUCKET_PREFIX + bucket for bucket in BUCKETS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +153,26 @@ class Remote:
 Located = Stack | Embedded | Remote
 
 
-def make_stack(directory: Path) -> Stack:
-    """Return the stack of a directory, choosing ports and credentials the first time."""
+def make_stack(directory: Path, *, secured: bool = False) -> Stack:
+    """Return the stack of a directory, choosing ports and credentials the first time.
+
+    Raises:
+        NoSystem: it is `secured`, and the one that is there is not.
+    """
     directory = directory.resolve()
     if (directory / "system.json").exists():
-        return _read_stack(directory)
+        found = _read_stack(directory)
+        if secured and not found.secured:
+            raise NoSystem(f"the stack of {directory} was made without --secure: give another one with --data")
+        return found
     directory.mkdir(parents=True, exist_ok=True)
     usual = {name: port for name, port in PORTS.items() if _is_free(port)}
     others = iter(free_ports(len(PORTS) - len(usual)))
     ports = {name: usual.get(name) or next(others) for name in PORTS}
     credentials = Credentials.random()
     _write(directory / "credentials.json", asdict(credentials), private=True)
-    _write(directory / "system.json", {"kind": "stack", "ports": ports})
-    return Stack(directory, ports, credentials)
+    _write(directory / "system.json", {"kind": "stack", "ports": ports, "secured": secured})
+    return Stack(directory, ports, credentials, secured)
 
 
 def make_embedded(directory: Path) -> Embedded:
@@ -178,12 +224,12 @@ def _kind(directory: Path) -> Literal["stack", "embedded"] | None:
 
 
 def _read_stack(directory: Path) -> Stack:
-    ports = json.loads((directory / "system.json").read_text())["ports"]
+    system = json.loads((directory / "system.json").read_text())
     stored = json.loads((directory / "credentials.json").read_text())
     credentials = Credentials(**{**asdict(Credentials.random()), **stored})
     if len(stored) < len(asdict(credentials)):  # it was made before there were roles
         _write(directory / "credentials.json", asdict(credentials), private=True)
-    return Stack(directory, ports, credentials)
+    return Stack(directory, system["ports"], credentials, system.get("secured", False))
 
 
 def _is_free(port: int) -> bool:

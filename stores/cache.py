@@ -7,14 +7,17 @@ are random: a cache that was lost and comes back empty cannot bring an old state
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
+from layerscope.events.tls import handshake_fault
 from layerscope.schemas.errors import Unavailable
 
 SECONDS: Final = 600.0
@@ -22,8 +25,7 @@ ANSWER_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 1.0
 HELD_SECONDS: Final = 0.05
 ENTRIES: Final = 4_096
-PREFIX: Final = "layerscope:"
-GENERATION: Final = "layerscope:generation"
+CLOSING_SECONDS: Final = 0.05  # for a connection that was refused: the event loop closes its socket only afterwards
 
 _log = logging.getLogger(__name__)
 
@@ -92,35 +94,46 @@ class RedisCache:
     The server should keep nothing on disk: a restored snapshot would bring back a token with the answers of its time.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, cafile: Path | None = None, namespace: str = "layerscope") -> None:
+        """Connect to nothing yet.
+
+        Args:
+            url: `redis://…`, or with TLS `rediss://…`; it may hold a user and a password.
+            cafile: authorities to trust besides those of the system, in PEM.
+            namespace: what all keys begin with, so that several systems can share a server.
+        """
         from redis.asyncio import Redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
+        trusted: dict[str, Any] = {} if cafile is None else {"ssl_ca_certs": str(cafile)}
+        self._prefix = f"{namespace}:"
+        self._generation = f"{namespace}:generation"
         self._redis = Redis.from_url(
             url,
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 1),  # a connection from before the server's restart is replaced
+            **trusted,
         )
         self._down_until = 0.0
         self._is_down = False
         self._held: tuple[float, str] = (0.0, "")
 
     async def get(self, key: str) -> bytes | None:
-        return await self._asked(lambda: self._redis.get(PREFIX + key))
+        return await self._asked(lambda: self._redis.get(self._prefix + key))
 
     async def set(self, key: str, value: bytes, seconds: float = SECONDS) -> None:
-        await self._asked(lambda: self._redis.set(PREFIX + key, value, px=max(1, int(seconds * 1000))))
+        await self._asked(lambda: self._redis.set(self._prefix + key, value, px=max(1, int(seconds * 1000))))
 
     async def generation(self) -> str | None:
         until, token = self._held
         if time.monotonic() < until:
             return token
-        found = await self._asked(lambda: self._redis.get(GENERATION))
+        found = await self._asked(lambda: self._redis.get(self._generation))
         if found is None and not self._is_down:
-            await self._asked(lambda: self._redis.set(GENERATION, secrets.token_hex(16), nx=True))
-            found = await self._asked(lambda: self._redis.get(GENERATION))
+            await self._asked(lambda: self._redis.set(self._generation, secrets.token_hex(16), nx=True))
+            found = await self._asked(lambda: self._redis.get(self._generation))
         if found is None:
             return None
         self._held = (time.monotonic() + HELD_SECONDS, found.decode())
@@ -130,13 +143,27 @@ class RedisCache:
         from redis.exceptions import RedisError
 
         try:
-            await self._redis.set(GENERATION, secrets.token_hex(16))
+            await self._redis.set(self._generation, secrets.token_hex(16))
         except RedisError as error:
-            raise Unavailable(f"the cache does not answer: {type(error).__name__}") from error
+            raise Unavailable(f"the cache does not answer: {_fault(error)}") from error
         self._held = (0.0, "")
+
+    async def check(self) -> None:
+        """Ask the server for a sign of life.
+
+        Raises:
+            Unavailable: it gives none; the message says why.
+        """
+        from redis.exceptions import RedisError
+
+        try:
+            await self._redis.ping()
+        except RedisError as error:
+            raise Unavailable(f"the cache does not answer: {_fault(error)}") from error
 
     async def close(self) -> None:
         await self._redis.aclose()
+        await asyncio.sleep(CLOSING_SECONDS)
 
     async def _asked(self, command: Callable[[], Awaitable[object]]) -> bytes | None:
         """Return the server's answer; None while it is down, which is found out once a pause and logged once."""
@@ -150,9 +177,16 @@ class RedisCache:
             self._down_until = time.monotonic() + PAUSE_SECONDS
             if not self._is_down:
                 self._is_down = True
-                _log.warning("the cache does not answer, and is done without: %s", type(error).__name__)
+                _log.warning("the cache does not answer, and is done without: %s", _fault(error))
             return None
         if self._is_down:
             self._is_down = False
             _log.info("the cache answers again")
         return answer if isinstance(answer, bytes) else None
+
+
+def _fault(error: Exception) -> str:
+    """Return what is wrong, without the client's own words, which may hold the URL."""
+    if type(error).__name__ == "AuthenticationError":
+        return "it asks for another password, or another user, than REDIS_URL gives"
+    return str(handshake_fault(error, "REDIS_SSL_CAFILE") or type(error).__name__)

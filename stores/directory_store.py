@@ -99,6 +99,9 @@ class DirectoryStore:
     def link(self, bucket: str, key: str, *, media_type: str) -> str | None:
         return None
 
+    def bucket_name(self, bucket: str) -> str:
+        return bucket
+
     def ensure_buckets(self) -> None:
         with _faults():
             for folder in (INCOMING, *BUCKETS):

@@ -1,6 +1,6 @@
 """Where all bytes lie: three buckets behind one small interface, which all but its two adapters see alone.
 
-The adapters are `functions/s3_store.py` and `functions/directory_store.py`; one contract suite holds for both. An ETag
+The adapters are `s3_store` and `directory_store`; one contract suite holds for both. An ETag
 says which content a key has, without quotes. Keys are 1 to 1,024 bytes of UTF-8, and sort by them.
 """
 
@@ -88,6 +88,9 @@ class ObjectStore(Protocol):
 
     def ensure_buckets(self) -> None:
         """Make those of the three buckets that are missing."""
+
+    def bucket_name(self, bucket: str) -> str:
+        """Return what the store itself calls one of the three, as in its notifications."""
 
 
 def check_key(key: str) -> str:

@@ -1,50 +1,36 @@
-"""The object store of the real system: an S3 server. The only file that knows a client for one.
-
-minio-py does all but putting, for which it cannot send `If-None-Match`; it and we share one pool of connections. A
-server that is down is reported within ten seconds, and credentials stay out of messages, URLs and logs.
-"""
+"""The object store of the real system: buckets of an S3 server. It and `s3_connection` alone know a client for one."""
 
 from __future__ import annotations
 
-import hashlib
+import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
-from urllib.parse import SplitResult, quote, urlsplit
+from typing import Final
 
 import urllib3
-from minio import Minio
-from minio.credentials.credentials import Credentials
-from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
-from minio.notificationconfig import NotificationConfig, QueueConfig
-from minio.signer import sign_v4_s3
-from urllib3.connectionpool import ConnectionPool
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from minio.credentials.providers import Provider, StaticProvider
+from minio.error import S3Error
 
-from layerscope.schemas.errors import Changed, NotFound, Unavailable
+from layerscope.schemas.errors import LayerscopeError, NotFound
 from layerscope.schemas.keys import BUCKETS, MODELS
 from layerscope.stores.object_store import CHUNK, Body, Object, check_key, check_size, write_whole
-
-NOTIFIED: Final = (
-    "s3:ObjectCreated:Put",
-    "s3:ObjectCreated:CompleteMultipartUpload",
-    "s3:ObjectCreated:Copy",
-    "s3:ObjectCreated:Post",
-    "s3:ObjectRemoved:*",
-)
-"""By name and not `s3:ObjectCreated:*`, which counts new tags and retention of an old object as well."""
+from layerscope.stores.s3_connection import Location, S3Connection, Style, error_of, pool
+from layerscope.stores.s3_notification import NOTIFIED, has_entry, with_entry
 
 LINK_SECONDS: Final = 600
 SIGNED_EVERY_SECONDS: Final = 300
 KEPT: Final = "private, max-age=31536000, immutable"
-CONNECT_SECONDS: Final = 2.0
-READ_SECONDS: Final = 8.0
+NOTIFICATION: Final = {"notification": ""}
+LIST_ONE: Final = {"list-type": "2", "max-keys": "1"}  # of none, MinIO answers even without a bucket
 _OF_USER: Final = "x-amz-meta-"
+
+
+class NotificationRefused(LayerscopeError):
+    """The store does not notify this target: it has none of that name, or others' entries are in the way."""
 
 
 class S3Store:
@@ -53,37 +39,40 @@ class S3Store:
     def __init__(
         self,
         endpoint: str,
-        access_key: str,
-        secret_key: str,
+        access_key: str = "",
+        secret_key: str = "",
         *,
+        session_token: str | None = None,
+        credentials: Provider | None = None,
         region: str = "us-east-1",
+        style: Style = "auto",
+        buckets: Mapping[str, str] | None = None,
         public_endpoint: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        http: urllib3.PoolManager | None = None,
     ) -> None:
-        """Make a store; `public_endpoint` is the server's URL as people's browsers reach it, for `link`."""
-        url = _endpoint(endpoint)
-        self._root = f"{url.scheme}://{url.netloc}"
-        self._credentials = Credentials(access_key, secret_key)
-        self._region = region
-        self._http = urllib3.PoolManager(
-            maxsize=32,
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
-            retries=_Retry(
-                total=2,
-                backoff_factor=0.2,
-                status_forcelist=(500, 502, 503, 504),
-                raise_on_status=False,
-                respect_retry_after_header=False,  # a starting MinIO asks for up to two minutes
-            ),
-        )
-        self._client = Minio(
-            url.netloc, access_key, secret_key, secure=url.scheme == "https", region=region, http_client=self._http
-        )
-        self._signing: Minio | None = None
-        if public_endpoint is not None:
-            public = _endpoint(public_endpoint)
-            self._signing = Minio(
-                public.netloc, access_key, secret_key, secure=public.scheme == "https", region=region
-            )  # it only signs, and connects to nothing
+        """Make a store.
+
+        Args:
+            endpoint: URL of the server.
+            access_key, secret_key, session_token: keys; `credentials` outranks them, and gives others in time.
+            region: the server's.
+            style: whether a bucket's name stands in the path or in the host's name.
+            buckets: what the server calls our buckets, where it calls them otherwise.
+            public_endpoint: the server's URL as people's browsers reach it, for `link`.
+            tls: whom to trust; None: whom the system does.
+            http: a pool made by `s3_connection.pool`, for those who share one.
+
+        Raises:
+            ValueError: an endpoint is no URL.
+        """
+        provider = credentials or StaticProvider(access_key, secret_key, session_token)
+        location = Location(region, style, buckets or {}, public_endpoint)
+        self._connection = S3Connection(endpoint, provider, location, http or pool(tls))
+        self._client = self._connection.client
+
+    def bucket_name(self, bucket: str) -> str:
+        return self._connection.name(bucket)
 
     def get(self, bucket: str, key: str, *, etag: str | None = None) -> bytes:
         with self._opened(bucket, key, etag) as response:
@@ -107,43 +96,42 @@ class S3Store:
         media_type: str = "application/octet-stream",
         only_if_absent: bool = False,
     ) -> bool:
-        # minio-py's own put_object makes user metadata of If-None-Match, so this request is composed here.
+        # minio-py's own put_object makes user metadata of If-None-Match.
         headers = {"Content-Type": media_type} | ({"If-None-Match": "*"} if only_if_absent else {})
-        url = f"{self._root}/{bucket}/{quote(_possible(key), safe='/')}"
-        # Bytes as such would go out in one call, within the time for connecting; a file goes in pieces.
-        with _faults(bucket, key), Body(content) as body:
-            signed = self._signed(url, headers, body)
-            response = self._http.urlopen("PUT", url, redirect=False, body=body, headers=signed)
+        with self._connection.faults(bucket, _possible(key)), Body(content) as body:
+            response = self._connection.send("PUT", bucket, key, headers=headers, body=body)
             if response.status == 412 and only_if_absent:
                 return False
             if response.status != 200:
-                raise _error(response)
+                raise error_of(response)
             return True
 
     def head(self, bucket: str, key: str) -> Object | None:
         try:
-            with _faults(bucket, _possible(key)):
-                return _described(key, self._client.stat_object(bucket_name=bucket, object_name=key).metadata or {})
+            with self._connection.faults(bucket, _possible(key)):
+                found = self._client.stat_object(bucket_name=self.bucket_name(bucket), object_name=key)
+                return _described(key, found.metadata or {})
         except NotFound:
             return None
 
     def list(self, bucket: str, prefix: str = "", *, after: str = "") -> Iterator[Object]:
-        with _faults(bucket, prefix):
+        with self._connection.faults(bucket, prefix):
             for one in self._client.list_objects(
-                bucket_name=bucket, prefix=prefix, recursive=True, start_after=after or None
+                bucket_name=self.bucket_name(bucket), prefix=prefix, recursive=True, start_after=after or None
             ):
                 yield Object(str(one.object_name), str(one.etag), one.size or 0, one.last_modified or datetime.now(UTC))
 
     def remove(self, bucket: str, key: str) -> None:
-        with _faults(bucket, _possible(key)):
-            self._client.remove_object(bucket_name=bucket, object_name=key)
+        with self._connection.faults(bucket, _possible(key)):
+            self._client.remove_object(bucket_name=self.bucket_name(bucket), object_name=key)
 
     def link(self, bucket: str, key: str, *, media_type: str) -> str | None:
-        if self._signing is None:
+        signing = self._connection.signing
+        if signing is None:
             return None
         now = int(time.time())
-        return self._signing.presigned_get_object(
-            bucket_name=bucket,
+        return signing.presigned_get_object(
+            bucket_name=self.bucket_name(bucket),
             object_name=_possible(key),
             expires=timedelta(seconds=LINK_SECONDS),
             response_headers={"response-content-type": media_type, "response-cache-control": KEPT},
@@ -152,89 +140,75 @@ class S3Store:
         )
 
     def ensure_buckets(self) -> None:
-        for bucket in BUCKETS:
-            with _faults(bucket):
-                if not self._client.bucket_exists(bucket_name=bucket):
-                    self._make_bucket(bucket)
+        for bucket in self.missing_buckets():
+            with self._connection.faults(bucket):
+                self._make_bucket(bucket)
 
-    def set_notification(self, arn: str, events: Iterable[str] = NOTIFIED) -> bool:
-        """Have the server tell the target `arn` of these events in the bucket `models`; return whether that is new."""
-        wanted = QueueConfig(queue=arn, events=sorted(events))
-        with _faults(MODELS, arn):
-            present = self._client.get_bucket_notification(bucket_name=MODELS)
-            others = [*present.cloud_func_config_list, *present.topic_config_list]
-            if [_sorted(queue) for queue in present.queue_config_list] == [_sorted(wanted)] and not others:
-                return False
-            self._client.set_bucket_notification(
-                bucket_name=MODELS, config=NotificationConfig(queue_config_list=[wanted])
-            )
-            return True
+    def missing_buckets(self) -> tuple[str, ...]:
+        """Return which of our buckets are not there.
+
+        Raises:
+            Unavailable: the store does not answer, or the keys may not ask.
+        """
+        return tuple(bucket for bucket in BUCKETS if not self._has(bucket))
+
+    def set_notification(self, arn: str, events: Sequence[str] = NOTIFIED) -> bool:
+        """Have the store notify the target `arn` of these events in the bucket `models`; return whether that is new.
+
+        What others are notified of in that bucket stays as it is.
+
+        Raises:
+            NotificationRefused: the store has no such target, or does not take this next to what is there.
+        """
+        changed = with_entry(self._notifications(), arn, events)
+        if changed is None:
+            return False
+        with self._connection.faults(MODELS, arn), Body(changed) as body:
+            headers = {"Content-Type": "application/xml"}
+            answer = self._connection.send("PUT", MODELS, query=NOTIFICATION, headers=headers, body=body)
+            if answer.status == 400 and isinstance(error := error_of(answer), S3Error):
+                raise NotificationRefused(f"{error.code}: {error.message}") from error
+            if answer.status != 200:
+                raise error_of(answer)
+        return True
+
+    def has_notification(self, arn: str) -> bool:
+        """Return whether the store notifies the target `arn` of what happens in the bucket `models`."""
+        return has_entry(self._notifications(), arn)
+
+    def _notifications(self) -> bytes:
+        with self._connection.faults(MODELS), Body(b"") as nothing:
+            answer = self._connection.send("GET", MODELS, query=NOTIFICATION, headers={}, body=nothing)
+            if answer.status != 200:
+                raise error_of(answer)
+            return answer.data
 
     @contextmanager
     def _opened(self, bucket: str, key: str, etag: str | None) -> Iterator[urllib3.BaseHTTPResponse]:
         headers: dict[str, str | list[str] | tuple[str]] = {"If-Match": f'"{etag}"'} if etag else {}
-        with _faults(bucket, _possible(key)):
-            response = self._client.get_object(bucket_name=bucket, object_name=key, request_headers=headers)
+        with self._connection.faults(bucket, _possible(key)):
+            response = self._client.get_object(
+                bucket_name=self.bucket_name(bucket), object_name=key, request_headers=headers
+            )
             try:
                 yield response
             finally:
                 response.close()  # a response that was read to its end has given its connection back already
 
-    def _signed(self, url: str, headers: Mapping[str, str], body: Body) -> dict[str, str]:
-        """Return the headers of a PUT, signed; a signature in a URL would show in urllib3's log."""
-        parts, now = urlsplit(url), datetime.now(UTC)
-        content = hashlib.sha256()
-        for chunk in iter(lambda: body.read(CHUNK), b""):
-            content.update(chunk)
-        body.seek(0)
-        sent = {
-            **headers,
-            "Host": parts.netloc,
-            "Content-Length": str(body.size),
-            "x-amz-content-sha256": content.hexdigest(),
-            "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
-        }
-        signed = sign_v4_s3(
-            method="PUT",
-            url=parts,
-            region=self._region,
-            headers={**sent},
-            credentials=self._credentials,
-            content_sha256=content.hexdigest(),
-            date=now,
-        )
-        return sent | {"Authorization": str(signed["Authorization"])}
+    def _has(self, bucket: str) -> bool:
+        # By a GET: the answer to a HEAD, which minio-py would send, does not say what is wrong with the keys.
+        with self._connection.faults(bucket), Body(b"") as nothing:
+            answer = self._connection.send("GET", bucket, query=LIST_ONE, headers={}, body=nothing)
+            if answer.status != 200 and getattr(error := error_of(answer), "code", "") != "NoSuchBucket":
+                raise error
+            return answer.status == 200
 
     def _make_bucket(self, bucket: str) -> None:
         try:
-            self._client.make_bucket(bucket_name=bucket)
+            self._client.make_bucket(bucket_name=self.bucket_name(bucket))
         except S3Error as error:
             if error.code != "BucketAlreadyOwnedByYou":  # another `init` was faster
                 raise
-
-
-def _endpoint(given: str) -> SplitResult:
-    url = urlsplit(given)
-    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.path not in ("", "/"):
-        raise ValueError("the object store's endpoint must be a URL such as http://127.0.0.1:9000")
-    return url
-
-
-class _Retry(urllib3.Retry):
-    """Retries at once refused and broken connections; a server that let the time for reading pass would do so again."""
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: urllib3.BaseHTTPResponse | None = None,
-        error: Exception | None = None,
-        _pool: ConnectionPool | None = None,
-        _stacktrace: TracebackType | None = None,
-    ) -> Self:
-        if isinstance(error, ReadTimeoutError):
-            raise error
-        return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
 def _possible(key: str) -> str:
@@ -257,37 +231,3 @@ def _described(key: str, headers: Mapping[str, str]) -> Object:
             if name.lower().startswith(_OF_USER)
         },
     )
-
-
-def _sorted(queue: QueueConfig) -> tuple[str | None, list[str], object, object]:
-    return queue.queue, sorted(queue.events), queue.prefix_filter_rule, queue.suffix_filter_rule
-
-
-def _error(response: urllib3.BaseHTTPResponse) -> MinioException:
-    if "xml" in response.headers.get("Content-Type", ""):
-        return S3Error.fromxml(response)
-    return ServerError(f"status {response.status}", response.status)
-
-
-@contextmanager
-def _faults(bucket: str, key: str = "") -> Iterator[None]:
-    """Turn what the client raises into our errors; only the server's code is shown, never a request."""
-    try:
-        yield
-    except S3Error as error:
-        raise _meaning(error.code or "an error without a code", bucket, key) from error
-    except (HTTPError, ServerError, InvalidResponseError) as error:
-        raise Unavailable(f"the object store does not answer: {type(error).__name__}") from error
-
-
-def _meaning(code: str, bucket: str, key: str) -> Exception:
-    match code:
-        case "NoSuchKey":
-            return NotFound(f"there is no object {key} in the bucket {bucket}")
-        case "PreconditionFailed":
-            return Changed(f"the object {key} in the bucket {bucket} is no longer the one asked for")
-        case "NoSuchBucket":
-            return Unavailable(f"the object store has no bucket {bucket}: layerscope init makes it")
-        case "KeyTooLongError" | "XMinioInvalidObjectName" | "InvalidArgument" | "EntityTooLarge":
-            return ValueError(f"the object store refuses {bucket}/{key}: {code}")
-    return Unavailable(f"the object store answers {code}")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -48,6 +50,7 @@ CHANNEL: Final = {
     "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1_000,
 }
+NO_DATABASE: Final = re.compile(r"database\b.*\b(not exist|not found)", re.IGNORECASE)
 NO_COLLECTION: Final = 100
 NOT_LOADED: Final = 101
 
@@ -90,8 +93,16 @@ class VectorStore(Protocol):
 class MilvusStore:
     """A Milvus server by its URL or a Lite file by its path (`*.db`); safe in threads, connects on first use."""
 
-    def __init__(self, uri: str, token: str = "") -> None:
+    def __init__(self, uri: str, token: str = "", *, cafile: Path | None = None) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            uri: `http://HOST:PORT`, with TLS `https://…`, with a database of the server `…/NAME`; or the path of a file.
+            token: what the server asks for, if it does.
+            cafile: authorities to trust, in PEM; None: those that gRPC trusts.
+        """
         self._uri, self._token = uri, token
+        self._tls = {} if cafile is None else {"server_pem_path": str(cafile)}
         self._lock = threading.Lock()
         self._client: MilvusClient | None = None
         self._is_lite = False
@@ -143,6 +154,20 @@ class MilvusStore:
                 pages.close()
 
         return self._read(CATALOGUE, read, [])
+
+    def ensure_database(self) -> None:
+        """Make the database that the URI names, if it names one that the server does not have.
+
+        Raises:
+            Unavailable: the server does not answer, or does not let it be made.
+        """
+        url = urlsplit(self._uri)
+        name = url.path.strip("/")
+        if not url.scheme or not name:
+            return
+        with _faults(), closing(self._client_at(url._replace(path="").geturl())) as client:
+            if name not in client.list_databases(timeout=READ_SECONDS):
+                client.create_database(name, timeout=WRITE_SECONDS)
 
     def close(self) -> None:
         with self._lock:
@@ -218,19 +243,22 @@ class MilvusStore:
                 _load(client, collection)
                 return call(client)
 
+    def _client_at(self, uri: str) -> MilvusClient:
+        from pymilvus import MilvusClient
+
+        return MilvusClient(
+            uri, token=self._token, timeout=READ_SECONDS, dedicated=True, grpc_options=CHANNEL, **self._tls
+        )
+
     def _connected(self) -> MilvusClient:
         with self._lock, _faults():
             if self._client is None:
-                from pymilvus import MilvusClient
-
                 # What they log as errors is raised as well, or is Lite telling that it lacks a call.
                 for chatty in ("pymilvus", "grpc._server"):
                     logging.getLogger(chatty).setLevel(logging.CRITICAL)
                 if self._uri.endswith(".db"):
                     Path(self._uri).parent.mkdir(parents=True, exist_ok=True)
-                client = MilvusClient(
-                    self._uri, token=self._token, timeout=READ_SECONDS, dedicated=True, grpc_options=CHANNEL
-                )
+                client = self._client_at(self._uri)
                 self._is_lite = client.get_server_version().startswith("milvus_lite")  # a full server may end in -lite
                 self._client = client
             return self._client
@@ -296,6 +324,8 @@ def _faults() -> Iterator[None]:
             "the file of the index cannot be opened: another process has it, or milvus-lite is missing"
         ) from error
     except MilvusException as error:
+        if NO_DATABASE.search(str(error.message)):  # the code differs from version to version
+            raise Unavailable("Milvus lacks the database that MILVUS_URI names: layerscope init makes it") from error
         # The client raises subclasses for what it finds wrong itself; a server's codes from 1100 on are about requests.
         code = error.code if isinstance(error.code, int) else 0  # a gRPC status, where retries came to an end
         if type(error) is not MilvusException or code == NO_COLLECTION or 1100 <= code < 2000:

@@ -78,11 +78,11 @@ def _state_of_its_own() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def real_servers() -> None:
     """Install the real servers; a machine that cannot skips the test, unless it is CI."""
-    from layerscope.stack import servers
+    from layerscope.stack import programs
 
     try:
-        servers.install(print)
-    except servers.ServerError as error:
+        programs.install(print)
+    except programs.ServerError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))

@@ -11,13 +11,13 @@ import sys
 
 from layerscope.deployment import kubernetes_tools
 from layerscope.deployment.kubernetes_tools import ToolsMissing
-from layerscope.stack import servers
-from layerscope.stack.servers import ServerError
+from layerscope.stack import programs
+from layerscope.stack.programs import ServerError
 
 
 def main() -> None:
     lacking = []
-    for install in (servers.install, kubernetes_tools.install):
+    for install in (programs.install, kubernetes_tools.install):
         try:
             install(print)
         except (ServerError, ToolsMissing) as error:

@@ -17,6 +17,8 @@ import boto3
 import httpx
 from botocore.config import Config
 
+from layerscope.functions.runtime.services import object_store
+from layerscope.functions.runtime.settings import ObjectStoreSettings
 from layerscope.stack.supervisor import read_status
 from layerscope.stores.s3_store import S3Store
 from layerscope.systems import Stack, make_stack
@@ -34,10 +36,7 @@ class RealStack:
 
     @property
     def store(self) -> S3Store:
-        environment = self.stack.client_environment()
-        return S3Store(
-            environment["S3_ENDPOINT"], environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
-        )
+        return object_store(ObjectStoreSettings.read(self.stack.client_environment()))
 
     def pid(self, name: str) -> int | None:
         status = read_status(self.stack.directory)
@@ -67,9 +66,9 @@ class RealStack:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[RealStack]:
+def running(directory: Path, *options: str) -> Iterator[RealStack]:
     """Start a stack in the background, and stop it."""
-    started = layerscope("up", "--detach", "--data", str(directory))
+    started = layerscope("up", "--detach", "--data", str(directory), *options)
     assert started.returncode == 0, started.stderr
     made = make_stack(directory)
     try:
@@ -80,6 +79,7 @@ def running(directory: Path) -> Iterator[RealStack]:
             aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
             region_name=environment["AWS_DEFAULT_REGION"],
+            verify=environment.get("AWS_CA_BUNDLE"),
             config=Config(retries={"max_attempts": 3}, connect_timeout=5, read_timeout=30),
         )
         with httpx.Client(base_url=made.url, timeout=30) as query:

@@ -16,6 +16,7 @@ from layerscope.events.notification import read_notification
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.services import publish
 from layerscope.schemas.identity import subject_of_key
+from layerscope.schemas.keys import MODELS
 
 WEBHOOK: Final = "io.layerscope.notification.v1"
 """The type of the event into which a bare notification is wrapped; it goes no further."""
@@ -37,7 +38,7 @@ class Announce(EventFunction):
         Raises:
             InvalidNotification: it is none.
         """
-        for data in read_notification(event.data or b""):
+        for data in read_notification(event.data or b"", self.services.store.bucket_name(MODELS)):
             news = compose(data, source="/functions/announce", subject=subject_of_key(data.key))
             await publish(self.services, news)
 

@@ -8,22 +8,29 @@ from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent
 from layerscope.events.kafka import from_record
 from layerscope.events.log import EventLog
 from layerscope.events.notification import InvalidNotification, read_notification
-from layerscope.events.topics import ANNOUNCE_GROUP, EVENTS, S3_RAW, trigger_group
+from layerscope.events.topics import Tenant
 from layerscope.schemas.events import REPLAY_LANE, ModelAdmitted, ModelUploaded, ProductRequested, ProductWritten
 from layerscope.schemas.identity import subject_of_key
+from layerscope.schemas.keys import MODELS
 from layerscope.schemas.products import product_named
 from layerscope.schemas.products.product import Product
 
 
-def queued(log: EventLog, function: str, namespace: str) -> set[str]:
+def queued(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS) -> set[str]:
     """Return the subjects of the events that wait for `function`.
+
+    Args:
+        log: where they wait.
+        function: its name.
+        tenant: whose topics and groups they are.
+        uploads: what the store calls the bucket of uploads.
 
     Raises:
         LogUnavailable: the log does not answer.
     """
-    subjects = {event.subject for event in _waiting(log, function, namespace) if wakes(function, event)}
+    subjects = {event.subject for event in _waiting(log, function, tenant) if wakes(function, event)}
     if function == "admit":
-        subjects |= set(_unannounced(log))
+        subjects |= set(_unannounced(log, tenant, uploads))
     return subjects
 
 
@@ -46,11 +53,11 @@ def _wakes_product(product: type[Product], event: CloudEvent) -> bool:
     return event.extensions.get("product") in {one.declared.name for one in product.declared.inputs}
 
 
-def _waiting(log: EventLog, function: str, namespace: str) -> Iterator[CloudEvent]:
+def _waiting(log: EventLog, function: str, tenant: Tenant) -> Iterator[CloudEvent]:
     lanes = ("",) if function == "index" else ("", "-replay")
     for lane in lanes:
-        group = trigger_group(namespace, function.replace("_", "-") + lane)
-        for one in log.backlog(EVENTS, group):
+        group = tenant.trigger_group(function.replace("_", "-") + lane)
+        for one in log.backlog(tenant.events, group):
             try:
                 event = from_record(one)
             except InvalidCloudEvent:
@@ -60,10 +67,10 @@ def _waiting(log: EventLog, function: str, namespace: str) -> Iterator[CloudEven
                 yield event
 
 
-def _unannounced(log: EventLog) -> Iterator[str]:
-    for one in log.backlog(S3_RAW, ANNOUNCE_GROUP):
+def _unannounced(log: EventLog, tenant: Tenant, uploads: str) -> Iterator[str]:
+    for one in log.backlog(tenant.s3_raw, tenant.announce_group):
         try:
-            read = read_notification(one.value or b"")
+            read = read_notification(one.value or b"", uploads)
         except InvalidNotification:
             continue
         yield from (subject_of_key(data.key) for data in read)

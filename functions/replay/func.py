@@ -20,6 +20,7 @@ from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.services import Services, publish
 from layerscope.schemas.errors import Ignored, Unavailable
 from layerscope.schemas.events import REPLAY_LANE, EventData, ReplayFinished, ReplayStarted
+from layerscope.schemas.keys import MODELS
 
 PING = "dev.knative.sources.ping"
 SOURCE = "/functions/replay"
@@ -79,7 +80,9 @@ def plan(services: Services, known: KnownOutcomes, *, ask_failed: bool = False) 
     """
     asks = list(missing(services.store, services.vectors, known, ask_failed=ask_failed))
     try:
-        waiting = {name: queued(services.log, name, services.namespace) for name in {one.function for one in asks}}
+        uploads = services.store.bucket_name(MODELS)
+        asked = {one.function for one in asks}
+        waiting = {name: queued(services.log, name, services.tenant, uploads) for name in asked}
     except LogUnavailable as error:
         raise Unavailable(str(error)) from error
     return [one for one in asks if one.subject not in waiting[one.function]]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from layerscope.events.cloudevent import CloudEvent
 from layerscope.events.kafka import to_record
+from layerscope.events.kafka_connection import Security
 from layerscope.events.kafka_log import KafkaLog
 from layerscope.events.log import EventLog, LogUnavailable
 from layerscope.events.memory import MemoryLog
-from layerscope.events.topics import EVENTS
-from layerscope.functions.runtime.settings import Settings
+from layerscope.events.tls import client_context
+from layerscope.events.topics import Tenant
+from layerscope.functions.runtime.settings import KafkaSettings, ObjectStoreSettings, Settings
 from layerscope.functions.runtime.worker import Worker
 from layerscope.models.sandbox.confinement import Sandbox, confining, has_gpus
 from layerscope.schemas.errors import Unavailable
 from layerscope.stores.cache import Cache, MemoryCache, RedisCache
 from layerscope.stores.directory_store import DirectoryStore
 from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.s3_connection import pool
+from layerscope.stores.s3_credentials import WebIdentity
 from layerscope.stores.s3_store import S3Store
 from layerscope.stores.vector_store import MilvusStore, VectorStore
 
@@ -42,7 +46,7 @@ class Services:
     log: EventLog
     scratch: Path
     limits: Limits = Limits()
-    namespace: str = "layerscope"
+    tenant: Tenant = field(default_factory=Tenant)
     worker: Worker | None = None
     """The worker of all functions where they are one process; None: each starts its own."""
 
@@ -70,24 +74,66 @@ def start_worker(limits: Limits, folder: Path, *, uploads: bool = False) -> Work
 
 
 def connect(settings: Settings) -> Services:
-    """Return the real services that the settings name."""
-    secret = settings.aws_secret_access_key.get_secret_value()
+    """Return the real services that the settings name.
+
+    Raises:
+        CertificateUnusable: a file of certificates that they name is none.
+    """
+    token, url = settings.milvus_token.get_secret_value(), settings.redis_url.get_secret_value()
+    for cafile in (settings.milvus_ssl_cafile, settings.redis_ssl_cafile):
+        client_context(cafile)  # their clients read it late, and then say little
     return Services(
-        store=S3Store(
-            settings.s3_endpoint,
-            settings.aws_access_key_id,
-            secret,
-            public_endpoint=settings.s3_public_endpoint,
-        ),
-        vectors=MilvusStore(settings.milvus_uri, settings.milvus_token.get_secret_value()),
-        cache=RedisCache(settings.redis_url.get_secret_value()),
-        log=KafkaLog(settings.kafka_bootstrap_servers),
+        store=object_store(settings),
+        vectors=MilvusStore(settings.milvus_uri, token, cafile=settings.milvus_ssl_cafile),
+        cache=RedisCache(url, cafile=settings.redis_ssl_cafile, namespace=settings.layerscope_namespace),
+        log=KafkaLog(settings.kafka_bootstrap_servers, security=kafka_security(settings)),
         scratch=settings.layerscope_scratch,
         limits=Limits(
             settings.layerscope_limit_seconds, settings.layerscope_limit_memory_mb, settings.layerscope_device
         ),
-        namespace=settings.layerscope_namespace,
+        tenant=tenant(settings),
     )
+
+
+def object_store(settings: ObjectStoreSettings) -> S3Store:
+    """Return the object store that the settings name."""
+    http = pool(client_context(settings.aws_ca_bundle))
+    web_identity = None
+    if settings.aws_access_key_id is None and settings.aws_web_identity_token_file is not None:
+        web_identity = WebIdentity(
+            settings.aws_web_identity_token_file,
+            endpoint=settings.aws_endpoint_url_sts or f"https://sts.{settings.region}.amazonaws.com",
+            role_arn=settings.aws_role_arn,
+            session_name=settings.aws_role_session_name,
+            http=http,
+        )
+    return S3Store(
+        settings.s3_endpoint,
+        settings.aws_access_key_id or "",
+        settings.aws_secret_access_key.get_secret_value(),
+        session_token=settings.aws_session_token.get_secret_value() or None,
+        credentials=web_identity,
+        region=settings.region,
+        style=settings.s3_addressing_style,
+        buckets=settings.buckets,
+        public_endpoint=settings.s3_public_endpoint,
+        http=http,
+    )
+
+
+def kafka_security(settings: KafkaSettings) -> Security:
+    """Return how the settings say that Kafka is spoken to."""
+    tls = None
+    if settings.kafka_security_protocol.endswith("SSL"):
+        tls = client_context(settings.kafka_ssl_cafile, settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile)
+    password = settings.kafka_sasl_password.get_secret_value()
+    has_certificate = settings.kafka_ssl_certfile is not None
+    return Security(settings.kafka_sasl_mechanism, settings.kafka_sasl_username, password, tls, has_certificate)
+
+
+def tenant(settings: Settings) -> Tenant:
+    """Return the names of this system's topics and groups."""
+    return Tenant(settings.layerscope_namespace, settings.layerscope_topic_prefix, settings.layerscope_partitions)
 
 
 def embedded(directory: Path) -> Services:
@@ -111,6 +157,6 @@ async def publish(services: Services, event: CloudEvent) -> None:
         Unavailable: the log does not answer.
     """
     try:
-        await asyncio.to_thread(services.log.publish, EVENTS, to_record(event))
+        await asyncio.to_thread(services.log.publish, services.tenant.events, to_record(event))
     except LogUnavailable as error:
         raise Unavailable(str(error)) from error

@@ -5,32 +5,33 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from layerscope.schemas.errors import LayerscopeError
+from layerscope.schemas.keys import DATASETS, MODELS, PRODUCTS
 
 METRICS_PORT: Final = 9095
 """On Knative: the user port is on the public route, and queue-proxy takes 8012, 8013, 8022, 9090 and 9091."""
+
+EXTERNAL: Final = "external"
+"""What somebody else makes and owns, and `init` leaves alone."""
+
+NOTIFICATION_ARN: Final = "arn:minio:sqs::MODELS:kafka"
+
+Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 
 
 class InvalidSettings(LayerscopeError):
     """The environment lacks a variable or holds a value that cannot be used; the message names it."""
 
 
-class LanguageModelSettings(BaseModel):
-    """The environment variables of what writes texts about models; none is needed."""
+class _FromEnvironment(BaseModel):
+    """Fields that are environment variables in capitals; an empty variable is as one that is not set."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-
-    openai_api_key: SecretStr = Field(default=SecretStr(""), description="the key; without one, templates write")
-    openai_base_url: str | None = Field(
-        default=None,
-        pattern=r"^https?://[^@\s]+$",
-        description="any endpoint that speaks OpenAI's protocol; no password",
-    )
-    layerscope_language_model: str = Field(default="gpt-4o-mini", description="name of the model there")
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
@@ -43,33 +44,134 @@ class LanguageModelSettings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            faults = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+            faults = "; ".join(map(_fault, error.errors(include_input=False)))
             raise InvalidSettings(f"the environment cannot be used: {faults}") from None
 
 
-class Settings(LanguageModelSettings):
-    """The environment variables that the functions read; `docs/settings.md` lists them, and a test keeps that list true."""
+class LanguageModelSettings(_FromEnvironment):
+    """The environment variables of what writes texts about models; none is needed."""
+
+    openai_api_key: SecretStr = Field(default=SecretStr(""), description="the key; without one, templates write")
+    openai_base_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^@\s]+$",
+        description="any endpoint that speaks OpenAI's protocol; no password",
+    )
+    layerscope_language_model: str = Field(default="gpt-4o-mini", description="name of the model there")
+
+
+class ObjectStoreSettings(_FromEnvironment):
+    """The environment variables of who reads or writes objects; the names are those of AWS' own tools where they have one."""
 
     s3_endpoint: str = Field(description="URL of the object store, such as http://127.0.0.1:9000")
     s3_public_endpoint: str | None = Field(
         default=None, description="the same as browsers reach it; without it, query hands pictures on"
     )
-    aws_access_key_id: str = Field(description="the functions' access key")
-    aws_secret_access_key: SecretStr = Field(description="its secret")
+    s3_addressing_style: Literal["auto", "path", "virtual"] = Field(
+        default="auto", description="where a bucket's name stands in a URL; auto: in the host's name on AWS"
+    )
+    s3_bucket_models: Bucket = Field(default=MODELS, description="name of the bucket of uploads")
+    s3_bucket_datasets: Bucket = Field(default=DATASETS, description="name of the bucket of datasets")
+    s3_bucket_products: Bucket = Field(default=PRODUCTS, description="name of the bucket of products")
+    aws_access_key_id: str | None = Field(default=None, description="access key")
+    aws_secret_access_key: SecretStr = Field(default=SecretStr(""), description="its secret")
+    aws_session_token: SecretStr = Field(default=SecretStr(""), description="the token of a key that is for a time")
+    aws_web_identity_token_file: Path | None = Field(
+        default=None, description="a token to exchange for keys, as Kubernetes writes one; where no access key is given"
+    )
+    aws_role_arn: str | None = Field(default=None, description="the role that it stands for")
+    aws_role_session_name: str = Field(default="layerscope", description="what such a session is called in logs")
+    aws_endpoint_url_sts: str | None = Field(default=None, description="where it is exchanged; without it, AWS' STS")
+    aws_region: str | None = Field(default=None, description="region of the store; outranks AWS_DEFAULT_REGION")
+    aws_default_region: str = Field(default="us-east-1", description="region of the store")
+    aws_ca_bundle: Path | None = Field(default=None, description="file of the authorities to trust, in PEM")
+
+    @property
+    def region(self) -> str:
+        """Return the region of the store."""
+        return self.aws_region or self.aws_default_region
+
+    @property
+    def buckets(self) -> dict[str, str]:
+        """Return what the store calls each bucket."""
+        return {MODELS: self.s3_bucket_models, DATASETS: self.s3_bucket_datasets, PRODUCTS: self.s3_bucket_products}
+
+    @model_validator(mode="after")
+    def _check_object_store(self) -> Self:
+        if len(set(self.buckets.values())) < len(self.buckets):
+            raise ValueError("S3_BUCKET_MODELS, S3_BUCKET_DATASETS and S3_BUCKET_PRODUCTS have to be different buckets")
+        if self.aws_access_key_id is None and self.aws_web_identity_token_file is None:
+            raise ValueError("AWS_ACCESS_KEY_ID is not set, and neither is AWS_WEB_IDENTITY_TOKEN_FILE")
+        if self.aws_access_key_id is not None and not self.aws_secret_access_key.get_secret_value():
+            raise ValueError("AWS_SECRET_ACCESS_KEY is not set")
+        return self
+
+
+class KafkaSettings(_FromEnvironment):
+    """The environment variables of who talks to Kafka; the file names are kafka-python's own."""
+
     kafka_bootstrap_servers: str = Field(default="127.0.0.1:9092", description="brokers, comma-separated")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="with or without TLS, with or without a user"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, description="how the user's password is shown"
+    )
+    kafka_sasl_username: str | None = Field(default=None, description="user")
+    kafka_sasl_password: SecretStr = Field(default=SecretStr(""), description="the user's password")
+    kafka_ssl_cafile: Path | None = Field(default=None, description="file of the authorities to trust, in PEM")
+    kafka_ssl_certfile: Path | None = Field(default=None, description="file of a client's certificate, in PEM")
+    kafka_ssl_keyfile: Path | None = Field(default=None, description="file of its key, in PEM, without a password")
+
+    @model_validator(mode="after")
+    def _check_kafka(self) -> Self:
+        protocol = self.kafka_security_protocol
+        password = self.kafka_sasl_password.get_secret_value()
+        user = {"MECHANISM": self.kafka_sasl_mechanism, "USERNAME": self.kafka_sasl_username, "PASSWORD": password}
+        pair = {"CERTFILE": self.kafka_ssl_certfile, "KEYFILE": self.kafka_ssl_keyfile}
+        if protocol.startswith("SASL"):
+            _need("KAFKA_SASL_", user, f"KAFKA_SECURITY_PROTOCOL is {protocol}")
+        elif any(user.values()):
+            raise ValueError(f"KAFKA_SECURITY_PROTOCOL is {protocol}, under which nobody is asked for KAFKA_SASL_…")
+        if any(pair.values()):
+            _need("KAFKA_SSL_", pair, "a client's certificate and its key go together")
+        if not protocol.endswith("SSL") and (self.kafka_ssl_cafile or any(pair.values())):
+            raise ValueError(
+                f"KAFKA_SECURITY_PROTOCOL is {protocol}, which is without TLS; KAFKA_SSL_… need SSL or SASL_SSL"
+            )
+        return self
+
+
+class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
+    """The environment variables that the functions read; `docs/settings.md` lists them, and a test keeps that list true."""
+
+    s3_notification_arn: str = Field(
+        default=NOTIFICATION_ARN, description="the store's notification target; external: init leaves it alone"
+    )
     milvus_uri: str = Field(
-        default="http://127.0.0.1:19530", description="Milvus server, or the path of a Milvus Lite file"
+        default="http://127.0.0.1:19530", description="Milvus server, …/NAME for a database; or a Milvus Lite file"
     )
     milvus_token: SecretStr = Field(default=SecretStr(""), description="Milvus' token, if it asks for one")
+    milvus_ssl_cafile: Path | None = Field(default=None, description="file of the authorities to trust, in PEM")
     redis_url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"), description="the cache of query")
+    redis_ssl_cafile: Path | None = Field(default=None, description="file of the authorities to trust, in PEM")
     layerscope_device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where models run; auto: CUDA where there is one"
     )
     layerscope_limit_seconds: float = Field(default=120, gt=0, description="time limit of one computation")
     layerscope_limit_memory_mb: int = Field(default=8_192, gt=0, description="memory limit of the computing process")
     layerscope_namespace: str = Field(
-        default="layerscope", description="Kubernetes namespace, part of the consumer groups"
+        default="layerscope",
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        description="Kubernetes namespace, part of consumer groups and of keys in Redis",
     )
+    layerscope_topics: Literal["init", "external"] = Field(
+        default="init", description="who makes the topics; external: init leaves them alone"
+    )
+    layerscope_topic_prefix: str = Field(
+        default="", pattern=r"^[A-Za-z0-9._-]{0,200}$", description="what the names of topics begin with"
+    )
+    layerscope_partitions: int = Field(default=3, gt=0, description="partitions of the topics that init makes")
     listen_address: str | None = Field(
         default=None, pattern=r":\d+$", description="where a function listens, as host:port; outranks PORT"
     )
@@ -106,3 +208,13 @@ class Settings(LanguageModelSettings):
     def drain_seconds(self) -> float:
         """Return how long a server waits for its calls after SIGTERM: a computation's limit, and a little."""
         return self.layerscope_limit_seconds + 5
+
+
+def _need(prefix: str, given: Mapping[str, object], reason: str) -> None:
+    if missing := [prefix + name for name, value in given.items() if not value]:
+        raise ValueError(f"{', '.join(missing)} missing: {reason}")
+
+
+def _fault(error: ErrorDetails) -> str:
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{str(error['loc'][0]).upper()}: {said}" if error["loc"] else said

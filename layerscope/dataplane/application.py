@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from layerscope.dataplane.delivery import Tally
 from layerscope.dataplane.manifests import load
 from layerscope.dataplane.plane import DataPlane, SubscriptionStatus
 from layerscope.dataplane.subscribers import client_at
+from layerscope.events.topics import TOPICS, Topic
 from layerscope.functions.runtime.asgi import Receive, Scope, Send
 from layerscope.functions.runtime.http_server import JsonLines
 from layerscope.systems import MANIFESTS
@@ -30,18 +31,25 @@ logger = logging.getLogger(__name__)
 SHUTDOWN_SECONDS: Final = 2
 
 
-def main(manifests: Path = MANIFESTS) -> None:
-    """Run what a rendering declares until SIGTERM; ends with status 1 if the data plane ends by itself, as only a bug can."""
-    from layerscope.events.kafka_log import KafkaLog  # its client takes long to import, and only the process needs it
+def main(manifests: Path = MANIFESTS, topics: Iterable[Topic] = TOPICS) -> None:
+    """Run what a rendering declares until SIGTERM; `topics` are those that `init` makes.
+
+    Ends with status 1 if the data plane ends by itself, as only a bug can.
+    """
+    # Kafka's client takes long to import, and only the process needs it.
+    from layerscope.events.kafka_log import KafkaLog
+    from layerscope.functions.runtime.services import kafka_security
+    from layerscope.functions.runtime.settings import KafkaSettings
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("httpx", "kafka", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    log = KafkaLog(os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"))
+    settings = KafkaSettings.read(os.environ)
+    log = KafkaLog(settings.kafka_bootstrap_servers, security=kafka_security(settings))
     clients = {name: client_at(url) for name, url in json.loads(os.environ["LAYERSCOPE_FUNCTIONS"]).items()}
-    process = DataPlaneProcess(DataPlane(load(manifests), log, clients))
+    process = DataPlaneProcess(DataPlane(load(manifests, topics), log, clients))
     config = uvicorn.Config(
         process,
         host="127.0.0.1",

@@ -16,7 +16,7 @@ from typing import Final
 
 from layerscope.deployment.custom_resources import json_schemas
 from layerscope.schemas.errors import LayerscopeError
-from layerscope.stack.servers import cache_directory
+from layerscope.stack.programs import cache_directory
 
 PROGRAMS: Final = (
     "sigs.k8s.io/kustomize/kustomize/v5@v5.6.0",

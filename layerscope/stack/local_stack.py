@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from layerscope.dataplane import manifests, resources
-from layerscope.events.topics import S3_RAW
+from layerscope.events.topics import Tenant
 from layerscope.functions.__main__ import names
-from layerscope.functions.runtime.services import connect
+from layerscope.functions.runtime.services import connect, kafka_security
 from layerscope.functions.runtime.settings import Settings
 from layerscope.initialise import initialise
 from layerscope.schemas.errors import LayerscopeError
-from layerscope.stack import roles, servers
+from layerscope.stack import programs, roles, servers
+from layerscope.stack.kafka_node import SecuredKafka
 from layerscope.stack.supervisor import AlreadyRunning, Process, Supervisor, read_status
 from layerscope.systems import MANIFESTS, Stack
 
@@ -48,11 +49,12 @@ def run(stack: Stack, say: Say) -> None:
     ready = stack.directory / "ready"
     with Supervisor(stack.directory) as supervisor:
         ready.unlink(missing_ok=True)
-        servers.install(say)
+        programs.install(say)
         say("starting MinIO, Kafka, Redis and Milvus Lite")
         supervisor.start(*_servers(stack))
         roles.grant(stack)
-        initialise(connect(Settings.read(stack.administrator_environment())), say)
+        settings = Settings.read(stack.administrator_environment())
+        initialise(connect(settings), say, settings)
         say(f"starting {len(names())} functions")
         functions = _functions(stack)
         supervisor.start(*(process for process, _ in functions.values()))
@@ -118,11 +120,23 @@ def is_running(directory: Path) -> bool:
 
 def _servers(stack: Stack) -> tuple[Process, ...]:
     data, ports, credentials = stack.directory / "data", stack.ports, stack.credentials
-    kafka = f"127.0.0.1:{ports['kafka']}"
+    settings, held = Settings.read(stack.function_environment()), stack.certificates
+    secured = None
+    if held is not None:
+        secured = SecuredKafka(held, credentials.kafka_broker_password, credentials.kafka_password)
     return (
-        servers.minio(data / "minio", ports["minio"], credentials.access_key, credentials.secret_key, kafka, S3_RAW),
-        servers.kafka(data / "kafka", ports["kafka"], ports["controller"]),
-        servers.redis(data / "redis", ports["redis"], credentials.redis_password),
+        servers.minio(
+            data / "minio",
+            ports["minio"],
+            credentials.access_key,
+            credentials.secret_key,
+            settings.kafka_bootstrap_servers,
+            Tenant().s3_raw,
+            certificates=held,
+            security=kafka_security(settings),
+        ),
+        servers.kafka(data / "kafka", ports["kafka"], ports["controller"], secured),
+        servers.redis(data / "redis", ports["redis"], credentials.redis_password, held),
         servers.milvus(data / "milvus", ports["milvus"]),
     )
 

@@ -20,12 +20,13 @@ import boto3
 import httpx
 import pytest
 
+from layerscope.functions.runtime.settings import NOTIFICATION_ARN
 from layerscope.schemas.errors import Changed, NotFound, Refused, Unavailable
 from layerscope.schemas.keys import BUCKETS, DATASETS, MODELS, PRODUCTS
 from layerscope.stack import servers
 from layerscope.stores.directory_store import DirectoryStore
 from layerscope.stores.object_store import ObjectStore
-from layerscope.stores.s3_store import NOTIFIED, S3Store
+from layerscope.stores.s3_store import NOTIFIED, NotificationRefused, S3Store
 
 BIG = 32 * 1024 * 1024
 ACCESS, SECRET = "layerscope", "a-secret-of-the-tests"
@@ -94,7 +95,7 @@ class Server:
         self.process = servers.minio(data, port, ACCESS, SECRET, "127.0.0.1:9", "s3.raw")
         self.place = f"http://127.0.0.1:{port}"
         self.store = S3Store(self.place, ACCESS, SECRET)
-        self.arn = servers.NOTIFICATION_ARN
+        self.arn = NOTIFICATION_ARN
         keys = {"aws_access_key_id": ACCESS, "aws_secret_access_key": SECRET}
         self.boto: Any = boto3.client("s3", endpoint_url=self.place, region_name="us-east-1", **keys)
         if self.process.prepare:
@@ -518,7 +519,7 @@ def test_the_notification_is_set_once_and_set_again_when_it_differs(server: Serv
     assert (queue["QueueArn"], set(queue["Events"])) == (server.arn, set(NOTIFIED))
     assert server.store.set_notification(server.arn, ["s3:ObjectCreated:Put"]) is True
     assert server.store.set_notification(server.arn) is True
-    with pytest.raises(ValueError, match="arn:minio:sqs::NOBODY:kafka"):
+    with pytest.raises(NotificationRefused, match="destination ARN does not exist"):
         server.store.set_notification("arn:minio:sqs::NOBODY:kafka")
 
 

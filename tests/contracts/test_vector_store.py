@@ -379,3 +379,20 @@ def test_a_server_that_is_down_or_does_not_answer_is_unavailable_in_bounded_time
     for call in every_call(store, collection, name):
         call()  # type: ignore[operator]
     assert store.line(name) == line(name)
+
+
+@pytest.mark.services
+@pytest.mark.skipif("LAYERSCOPE_TEST_MILVUS" not in os.environ, reason="Milvus Lite has no databases")
+def test_each_tenant_of_a_server_has_a_database_which_init_makes() -> None:
+    url, who, collection = os.environ["LAYERSCOPE_TEST_MILVUS"], subject(), fresh()
+    ours, theirs, nobodys = (MilvusStore(f"{url}/{name}_{uuid.uuid4().hex}") for name in ("ours", "theirs", "nobody"))
+    for _ in range(2):
+        ours.ensure_database()
+        theirs.ensure_database()
+    ours.replace(who, {collection: rows(who, units(1))}, line(who))
+    assert [one.subject for one in ours.catalogue()] == [who]
+    assert theirs.catalogue() == [] and found(theirs, collection, units(1)[0]) == []
+    with pytest.raises(Unavailable, match="lacks the database that MILVUS_URI names: layerscope init makes it"):
+        nobodys.catalogue()
+    for one in (ours, theirs, nobodys):
+        one.close()

@@ -17,6 +17,7 @@ import pytest
 
 from layerscope.events import kafka_client
 from layerscope.events.kafka import KafkaMessage
+from layerscope.events.kafka_connection import UNSECURED, make_consumer
 from layerscope.events.kafka_log import KafkaLog
 from layerscope.events.log import LogUnavailable
 from layerscope.events.topics import DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, Topic
@@ -251,7 +252,7 @@ def test_what_a_killed_reader_held_is_read_by_the_next_once_its_session_is_over(
 def test_a_record_that_comes_while_a_poll_is_about_to_ask_for_more_delays_neither_itself_nor_the_next(
     server: KafkaServer, log: KafkaLog, topic: str
 ) -> None:
-    with closing(kafka_client.make_consumer(server.bootstrap_servers)) as consumer:
+    with closing(make_consumer(server.bootstrap_servers, UNSECURED)) as consumer:
         partitions = kafka_client.partitions_of(topic, range(3))
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)

@@ -14,13 +14,15 @@ from layerscope.events.cloudevent import CloudEvent
 from layerscope.events.http import to_binary
 from layerscope.events.kafka import from_record
 from layerscope.events.memory import MemoryLog
-from layerscope.events.topics import EVENTS
+from layerscope.events.topics import Tenant
 from layerscope.functions.announce.func import new
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import Services
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.directory_store import DirectoryStore
+from layerscope.stores.object_store import ObjectStore
 from tests.stores.exact_vector_store import NumpyStore
+from tests.stores.named_store import NamedStore
 
 RECORDED = Path(__file__).parents[1] / "data" / "notifications"
 PUT = (RECORDED / "minio-put.json").read_bytes()
@@ -38,12 +40,16 @@ def wrapped(data: bytes) -> CloudEvent:
     )
 
 
-def post(headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str | None]]]:
+def post(
+    headers: dict[str, str], body: bytes, store: ObjectStore | None = None, tenant: Tenant | None = None
+) -> tuple[int, list[tuple[str, str | None]]]:
     """Return the status that announce answers, and what it published."""
+    tenant = tenant or Tenant()
     log = MemoryLog()
-    log.ensure_topics()
+    log.ensure_topics(tenant.topics)
     function = new()
-    function.attach(Services(DirectoryStore(Path("unused")), NumpyStore(), MemoryCache(), log, Path("unused")))
+    store = store or DirectoryStore(Path("unused"))
+    function.attach(Services(store, NumpyStore(), MemoryCache(), log, Path("unused"), tenant=tenant))
 
     async def posted() -> int:
         transport = httpx.ASGITransport(app=application(function), raise_app_exceptions=False)
@@ -51,7 +57,7 @@ def post(headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str
             return (await client.post("/", headers=headers, content=body)).status_code
 
     status = asyncio.run(posted())
-    told = [from_record(one) for one in log.backlog(EVENTS, "nobody", start="earliest")]
+    told = [from_record(one) for one in log.backlog(tenant.events, "nobody", start="earliest")]
     return status, [(one.type, one.subject) for one in told if one is not None]
 
 
@@ -60,6 +66,14 @@ UPLOADED = [("io.layerscope.model.uploaded.v1", "digits/lenet/1")]
 
 def test_a_notification_in_a_binary_event_is_announced() -> None:
     assert post(*to_binary(wrapped(PUT))) == (204, UPLOADED)
+
+
+def test_what_is_notified_of_a_bucket_by_its_own_name_is_announced_as_of_models_on_the_tenants_topic() -> None:
+    store, tenant = NamedStore(Path("unused")), Tenant("vision", "vision.")
+    renamed = PUT.replace(b'"name": "models"', b'"name": "acme-models"')
+    assert renamed != PUT
+    assert post(*to_binary(wrapped(renamed)), store, tenant) == (204, UPLOADED)
+    assert post(*to_binary(wrapped(PUT)), store, tenant) == (204, []), "another bucket of that store"
 
 
 def test_one_in_a_structured_event_is_as_well() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,10 +14,10 @@ import numpy as np
 import pytest
 
 from layerscope.events.cloudevent import CloudEvent, compose
-from layerscope.events.kafka import from_record, to_record
+from layerscope.events.kafka import KafkaMessage, from_record, to_record
 from layerscope.events.log import LogUnavailable
 from layerscope.events.memory import MemoryLog
-from layerscope.events.topics import EVENTS, trigger_group
+from layerscope.events.topics import EVENTS, Tenant, trigger_group
 from layerscope.functions.index.func import Index
 from layerscope.functions.replay.failures import read_dead_letter, record_failure
 from layerscope.functions.replay.func import PING, Replay, plan
@@ -34,6 +35,7 @@ from layerscope.stores.cache import MemoryCache
 from layerscope.stores.directory_store import DirectoryStore
 from layerscope.stores.product_store import Making
 from tests.stores.exact_vector_store import NumpyStore
+from tests.stores.named_store import NamedStore
 
 IDENTITY = Identity("digits", "plain", "1")
 WHO = {"dataset": "digits", "model": "plain", "version": "1"}
@@ -192,6 +194,22 @@ def test_what_waits_for_its_function_is_not_asked_for_again(system: System) -> N
     consumer.commit({record.partition: record.offset + 1})
     # Then only layer_vectors is asked for
     assert system.asks() == {("layer_vectors", IDENTITY.subject)}
+
+
+def test_what_waits_to_be_announced_is_not_asked_for_again_whatever_the_bucket_is_called(
+    system: System, tmp_path: Path
+) -> None:
+    tenant = Tenant("vision", "vision.")
+    system.log.ensure_topics(tenant.topics)
+    system.services = dataclasses.replace(system.services, tenant=tenant, store=NamedStore(tmp_path))
+    system.upload()
+    assert ("admit", IDENTITY.subject) in system.asks()
+    stored = {"key": "digits/plain/1.safetensors", "eTag": "e"}
+    told = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {"object": stored}}
+    for bucket, waits in (("models", False), ("acme-models", True)):
+        records = [{**told, "s3": {"bucket": {"name": bucket}, "object": stored}}]
+        system.log.publish("vision.s3.raw", KafkaMessage(b"k", json.dumps({"Records": records}).encode()))
+        assert (("admit", IDENTITY.subject) not in system.asks()) == waits
 
 
 def eventually_polled(consumer: Any) -> list[Any]:

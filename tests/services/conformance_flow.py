@@ -29,8 +29,10 @@ from tests.services.conformance import PATIENCE_SECONDS, Seen, Stage, event, lis
 
 ROOT: Final = Path(__file__).parents[2]
 SLOW: Final = Reply(204, seconds=60.0)
+TOPICS: Final = ("process", "raw", "process.dlq")
 PROGRAM: Final = (
-    "import sys; from pathlib import Path; from layerscope.dataplane.application import main; main(Path(sys.argv[1]))"
+    "import sys; from pathlib import Path; from layerscope.dataplane.application import main; "
+    "from layerscope.events.topics import Topic; main(Path(sys.argv[1]), [Topic(name, 1) for name in sys.argv[2:]])"
 )
 
 
@@ -218,7 +220,7 @@ async def _start(
     }
     with (stage.folder / f"process-{port}.log").open("wb") as said:
         started = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PROGRAM, str(rendered), cwd=ROOT, env={**os.environ, **settings}, stderr=said
+            sys.executable, "-c", PROGRAM, str(rendered), *TOPICS, cwd=ROOT, env={**os.environ, **settings}, stderr=said
         )
 
     async def end() -> None:
@@ -246,7 +248,6 @@ def manifests() -> list[dict[str, Any]]:
     sink = {"deadLetterSink": {"ref": {"name": "letters"}}}
     hasty = {"retry": 2, "backoffDelay": "PT0.2S", "backoffPolicy": "exponential", "timeout": "PT90S", **sink}
     return [
-        *({"kind": "KafkaTopic", "metadata": {"name": n}, "spec": {"partitions": 1}} for n in ("process", "raw", "process.dlq")),
         {"kind": "Broker", "metadata": {"name": "broker", "annotations": external}},
         {"kind": "KafkaSink", "metadata": {"name": "letters"}, "spec": {"topic": "process.dlq"}},
         *map(_service, ("process", "patient", "patient-source")),

@@ -20,7 +20,8 @@ from minio.commonconfig import ENABLED, CopySource
 from minio.notificationconfig import NotificationConfig, QueueConfig
 from minio.versioningconfig import VersioningConfig
 
-from layerscope.stack import servers
+from layerscope.functions.runtime.settings import NOTIFICATION_ARN
+from layerscope.stack import programs, servers
 from layerscope.stack.supervisor import ProcessStatus, Supervisor, read_status
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("real_servers")]
@@ -90,7 +91,7 @@ def make_topic(kafka_port: int) -> None:
 
 def make_watched_bucket(storage: Minio) -> None:
     storage.make_bucket("models")
-    target = QueueConfig(queue=servers.NOTIFICATION_ARN, events=EVENTS)
+    target = QueueConfig(queue=NOTIFICATION_ARN, events=EVENTS)
     storage.set_bucket_notification("models", NotificationConfig(queue_config_list=[target]))
 
 
@@ -362,14 +363,14 @@ def test_free_ports_are_different_and_free() -> None:
 def test_installing_again_does_nothing() -> None:
     said: list[str] = []
 
-    servers.install(said.append)
+    programs.install(said.append)
 
     assert said == []
 
 
 def test_two_installers_at_once_fetch_kafka_once(tmp_path: Path) -> None:
-    minio = servers.cache_directory() / f"minio-{servers.MINIO_VERSION}" / "minio"
-    unfinished = tmp_path / "layerscope" / f"{servers._kafka_jars().name}.unfinished"
+    minio = programs.cache_directory() / f"minio-{programs.MINIO_VERSION}" / "minio"
+    unfinished = tmp_path / "layerscope" / f"{programs.kafka_jars().name}.unfinished"
     unfinished.mkdir(parents=True)
     (unfinished / "left-by-a-killed-installer").touch()
     environment = {
@@ -378,7 +379,7 @@ def test_two_installers_at_once_fetch_kafka_once(tmp_path: Path) -> None:
         "XDG_CACHE_HOME": str(tmp_path),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
-    command = (sys.executable, "-c", "from layerscope.stack import servers; servers.install(print)")
+    command = (sys.executable, "-c", "from layerscope.stack import programs; programs.install(print)")
     installers = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)
@@ -398,8 +399,8 @@ def test_what_only_the_user_can_install_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.delenv("LAYERSCOPE_MINIO", raising=False)
 
-    with pytest.raises(servers.ServerError, match=r"install Go(.|\n)*install Java(.|\n)*install mvn"):
-        servers.install(print)
+    with pytest.raises(programs.ServerError, match=r"install Go(.|\n)*install Java(.|\n)*install mvn"):
+        programs.install(print)
 
     assert not (tmp_path / "layerscope").exists()
 
@@ -409,5 +410,5 @@ def test_a_minio_program_that_is_named_but_not_there_is_never_built_over(
 ) -> None:
     monkeypatch.setenv("LAYERSCOPE_MINIO", str(tmp_path / "minio"))
 
-    with pytest.raises(servers.ServerError, match="LAYERSCOPE_MINIO"):
-        servers.install(print)
+    with pytest.raises(programs.ServerError, match="LAYERSCOPE_MINIO"):
+        programs.install(print)

@@ -31,6 +31,8 @@ CANARY = "canary/7f3a+9b=="
 SHAPES = {CANARY, quote(CANARY), quote(CANARY, safe=""), base64.b64encode(CANARY.encode()).decode().rstrip("=")}
 CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": CANARY,
+    "AWS_SESSION_TOKEN": CANARY,
+    "KAFKA_SASL_PASSWORD": CANARY,
     "MILVUS_TOKEN": CANARY,
     "REDIS_URL": f"redis://user:{quote(CANARY, safe='')}@127.0.0.1:9/0",
     "OPENAI_API_KEY": CANARY,
@@ -40,6 +42,9 @@ NOWHERE = {
     "S3_ENDPOINT": "http://127.0.0.1:9",
     "AWS_ACCESS_KEY_ID": "layerscope",
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
+    "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+    "KAFKA_SASL_MECHANISM": "PLAIN",
+    "KAFKA_SASL_USERNAME": "layerscope",
     "MILVUS_URI": "http://127.0.0.1:9",
     "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
 }
@@ -130,6 +135,9 @@ def test_no_answer_and_no_log_has_it_while_every_service_is_down(running: tuple[
         ("OPENAI_BASE_URL", f"http://user:{quote(CANARY, safe='')}@127.0.0.1:9"),
         ("LAYERSCOPE_LIMIT_SECONDS", CANARY),
         ("LAYERSCOPE_DEVICE", CANARY),
+        ("KAFKA_SECURITY_PROTOCOL", CANARY),
+        ("KAFKA_SASL_MECHANISM", CANARY),
+        ("S3_BUCKET_MODELS", CANARY),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_and_not_shown(tmp_path: Path, name: str, value: str) -> None:

@@ -34,18 +34,6 @@ from tests.layerscope.deployment.rendered import (
     with_components,
 )
 
-AHEAD = {"LAYERSCOPE_TOPICS", "LAYERSCOPE_TOPIC_PREFIX", "LAYERSCOPE_PARTITIONS"} | {
-    f"KAFKA_{name}"
-    for name in (
-        "SECURITY_PROTOCOL",
-        "SASL_MECHANISM",
-        "SASL_USERNAME",
-        "SASL_PASSWORD",
-        "SSL_CAFILE",
-        "SSL_CERTFILE",
-        "SSL_KEYFILE",
-    )
-}
 ON_GPU = sorted(one.declared.name for one in declared_products() if one.declared.on_gpu)
 
 
@@ -222,7 +210,7 @@ def test_environment_variables_are_settings(name: str, kubernetes_tools: Kuberne
     documents = (
         overlay(name, kubernetes_tools) if name in SYSTEMS else parsed(of_component(name, tmp_path, kubernetes_tools))
     )
-    known = {field.upper() for field in Settings.model_fields} | {"HOME", "OMP_NUM_THREADS"} | AHEAD
+    known = {field.upper() for field in Settings.model_fields} | {"HOME", "OMP_NUM_THREADS"}
     given = [one["name"] for _, container in containers(documents) for one in container.get("env", ())]
     assert sorted({*given, *settings(documents)} - known) == []
     for owner, container in containers(documents):

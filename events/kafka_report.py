@@ -1,0 +1,104 @@
+"""What a Kafka says of itself: its brokers, topics and consumer groups, as `layerscope doctor` asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from layerscope.events import kafka_client
+from layerscope.events.kafka_client import KafkaAdminClient, OffsetSpec, TopicPartition, faults, partitions_of
+from layerscope.events.kafka_connection import Security, connect
+from layerscope.events.log import LogUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it is: its partitions, the replicas of the one with the fewest, and the partitions that lack some."""
+
+    partitions: int
+    replicas: int
+    behind: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """A consumer group: whether anybody reads for it, and how many records it has not finished; None: it never read."""
+
+    has_members: bool
+    lag: int | None
+
+
+class KafkaReport:
+    """Answers from one administrator, for as long as `opened`."""
+
+    def __init__(self, admin: Any) -> None:
+        """Use a client of the library."""
+        self._admin = admin
+
+    def brokers(self) -> list[tuple[str, int]]:
+        """Return the addresses that brokers give themselves, at which every client has to reach them."""
+        with _answering():
+            return sorted((one["host"], one["port"]) for one in self._admin.describe_cluster()["brokers"])
+
+    def topics(self, names: Iterable[str]) -> dict[str, TopicState | None]:
+        """Return the state of each topic; None: it is not there."""
+        with _answering():
+            described = self._admin.describe_topics(list(names))
+        return {one["name"]: _topic(one) for one in described}
+
+    def groups(self, topics: Mapping[str, str]) -> dict[str, GroupState | None]:
+        """Return the state of each group of `topics`, which maps it to what it reads; None: it is not there."""
+        with _answering():
+            listed = {one["group_id"]: one["group_state"] for one in self._admin.list_groups()}
+            ends = {topic: self._ends(topic) for topic in set(topics.values())}
+            found: dict[str, GroupState | None] = dict.fromkeys(topics)
+            for group in listed.keys() & topics.keys():
+                has_members = listed[group] not in ("Empty", "Dead")
+                found[group] = GroupState(has_members, self._lag(group, ends[topics[group]]))
+            return found
+
+    def _ends(self, topic: str) -> dict[TopicPartition, int]:
+        (described,) = self._admin.describe_topics([topic])
+        partitions = partitions_of(topic, (one["partition_index"] for one in described["partitions"]))
+        found = self._admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+        return {one: answer.offset for one, answer in found.items()}
+
+    def _lag(self, group: str, ends: Mapping[TopicPartition, int]) -> int | None:
+        committed = self._admin.list_group_offsets({group: list(ends)})[group]
+        read = {one: committed[one].offset for one in ends if committed[one].offset >= 0}
+        return sum(ends[one] - offset for one, offset in read.items()) if read else None
+
+
+@contextmanager
+def opened(bootstrap_servers: str, security: Security) -> Iterator[KafkaReport]:
+    """Connect for the length of the block.
+
+    Raises:
+        LogUnavailable: no broker can be used; here and in every question.
+    """
+    with _answering():
+        admin = connect(KafkaAdminClient, bootstrap_servers, security, **kafka_client.ADMIN)
+    with closing(admin):
+        yield KafkaReport(admin)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (faults.KafkaError, OSError) as error:
+        raise LogUnavailable(str(error)) from error
+
+
+def _topic(described: Mapping[str, Any]) -> TopicState | None:
+    if described["error_code"]:
+        fault = faults.for_code(described["error_code"])
+        if fault is faults.UnknownTopicOrPartitionError:
+            return None
+        raise LogUnavailable(f"the topic {described['name']} cannot be asked: {fault.__name__}")
+    partitions = described["partitions"]
+    replicas = min(len(one["replica_nodes"]) for one in partitions)
+    behind = sum(len(one["isr_nodes"]) < len(one["replica_nodes"]) for one in partitions)
+    return TopicState(len(partitions), replicas, behind)

@@ -13,6 +13,10 @@ PARALLEL := --dist loadfile --no-loadscope-reorder --numprocesses
 # A process a core, and one more, for the first waits for its servers most of the time.
 PROCESSES = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 
+FAST := "not services and not slow and not benchmark"
+# Per cent of the lines and branches that the fast tests alone run in their own processes; it only goes up.
+COVERED := 64
+
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test test-fast check format schemas manifests product requirements clean
 
@@ -30,11 +34,12 @@ down: $(VENV)/ready  ## stop it
 
 test: $(VENV)/ready  ## every test, real services included
 	$(BIN)/python -m tests.install_programs
-	$(BIN)/pytest -q $(PARALLEL) $(PROCESSES) -m "not benchmark"
+	$(BIN)/pytest -q $(PARALLEL) auto -m $(FAST) --cov --cov-report= --cov-fail-under=$(COVERED)
+	$(BIN)/pytest -q $(PARALLEL) $(PROCESSES) -m "(services or slow) and not benchmark"
 	$(BIN)/pytest -q -m benchmark
 
 test-fast: $(VENV)/ready  ## the tests that need no service, under a minute
-	$(BIN)/pytest -q $(PARALLEL) auto -m "not services and not slow and not benchmark"
+	$(BIN)/pytest -q $(PARALLEL) auto -m $(FAST)
 
 check: $(VENV)/ready  ## lint, types, imports, schemas, manifests
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from layerscope.demo.networks import plain
 from layerscope.models.safe_form import pack
@@ -17,3 +18,9 @@ def packed(seed: int) -> bytes:
     """Return the demo's plain network with random weights."""
     torch.manual_seed(seed)
     return pack(plain())
+
+
+def tiny(seed: int) -> bytes:
+    """Return the smallest network that has every product: one convolution of two channels, one classifier."""
+    torch.manual_seed(seed)
+    return pack(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 6 * 6, 10)))

@@ -5,7 +5,7 @@
       NotFound          the object store has no such object; never reaches a sender
       Changed           the object is no longer the one that was asked for; never reaches a sender
       EventError        an event cannot be taken; `status` is what its sender is answered
-        Ignored, Busy, Unavailable (ShortOfResources, WorkerNotStarted, WorkStalled, CircuitOpen),
+        Ignored, Busy, Unavailable (ShortOfResources, ShortOfMemory, WorkerNotStarted, WorkStalled, CircuitOpen),
           WorkFailed (WorkerDied), SetAside, BodyTooLarge, BodyLate, SenderGone, MethodNotAllowed, InvalidEvent
           InvalidCloudEvent, InvalidEventData (`events.cloudevent`), InvalidNotification (`events.notification`)
 
@@ -105,6 +105,10 @@ class WorkFailed(EventError):
 
 class ShortOfResources(Unavailable):
     """The node has no more space, open files, processes or memory to give: no fault of the work."""
+
+
+class ShortOfMemory(ShortOfResources):
+    """The node has no more memory to give, where the computation was still within its own limit."""
 
 
 class WorkerNotStarted(Unavailable):

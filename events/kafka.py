@@ -29,8 +29,16 @@ class KafkaMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a record cannot be read, and the first offset that is lost with it; the record's own is the last."""
+
+    first: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """What is read: a message and where it lies."""
+    """What is read: a message and where it lies; with a `fault` only where it lies."""
 
     topic: str
     partition: int
@@ -39,6 +47,7 @@ class Record:
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
     timestamp_ms: int
+    fault: Fault | None = None
 
 
 def to_record(event: CloudEvent) -> KafkaMessage:

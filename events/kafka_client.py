@@ -5,6 +5,7 @@ The only module that imports the library; the others named `kafka_…` take it f
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 import warnings
@@ -13,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
 
-from layerscope.events.kafka import Record
+from layerscope.events.kafka import Fault, Record
 
 with warnings.catch_warnings():
     # The library loads its schemas by a function that Python 3.11 and 3.12 call deprecated, and 3.13 no longer does.
@@ -21,22 +22,32 @@ with warnings.catch_warnings():
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
     from kafka import errors as faults
     from kafka.admin import OffsetSpec
+    from kafka.codec import snappy_decode
+    from kafka.consumer.fetcher import ConsumerRecord, Fetcher
     from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
     from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
     from kafka.net.compat import KafkaNetClient
     from kafka.net.inet import KafkaNetSocket
+    from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
+    from kafka.record.util import decode_varint
     from kafka.structs import OffsetAndMetadata
 
 __all__ = (
     "AsyncConsumerRebalanceListener",
+    "ConsumerRecord",
+    "DefaultRecord",
+    "DefaultRecordBatch",
     "KafkaAdminClient",
     "KafkaConsumer",
     "KafkaNetClient",
     "KafkaNetSocket",
     "KafkaProducer",
     "OffsetSpec",
+    "PartitionRecords",
     "Shared",
     "TopicPartition",
+    "Unread",
+    "decode_varint",
     "faults",
     "fetch_all_but",
     "finish_rebalance",
@@ -44,14 +55,19 @@ __all__ = (
     "partitions_of",
     "position_of",
     "record",
-    "require_crc32c",
+    "require_packages",
     "seek",
+    "snappy_decode",
     "to_commit",
     "topic_id",
 )
 
+PartitionRecords: Final = Fetcher.PartitionRecords
+
 CONNECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final = 4.0
+PACKAGES: Final = {"crc32c": "crc32c", "snappy": "python-snappy", "lz4.frame": "lz4", "zstandard": "zstandard"}
+"""Modules that the library uses if they are there, and the packages that have them."""
 
 
 def fetch_all_but(consumer: Any, held: Set[TopicPartition]) -> None:
@@ -134,16 +150,20 @@ ADMIN: Final[Mapping[str, Any]] = {
 }
 
 
-def require_crc32c() -> None:
-    """Stop where the checksums would be computed in Python, a hundred times slower than the rest of the library.
+def require_packages() -> None:
+    """Stop where the library lacks what it treats as optional.
+
+    Without crc32c the checksums are computed in Python, a hundred times slower than the rest; without the codecs a
+    record of a producer that compresses cannot be read.
 
     Raises:
-        RuntimeError: the package crc32c is missing.
+        RuntimeError: one is missing.
     """
-    try:
-        import crc32c  # noqa: F401
-    except ImportError as error:
-        raise RuntimeError("kafka-python needs the package crc32c here: pip install crc32c") from error
+    for module, package in PACKAGES.items():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise RuntimeError(f"kafka-python needs the package {package} here: pip install {package}") from error
 
 
 class Shared:
@@ -181,8 +201,21 @@ class Shared:
             return client
 
 
+class Unread(tuple[()]):
+    """The headers of a record that could not be read: none, but for the reason."""
+
+    fault: Fault
+
+    def __new__(cls, fault: Fault) -> Unread:
+        made = super().__new__(cls)
+        made.fault = fault
+        return made
+
+
 def record(raw: Any) -> Record:
     """Return the library's record as ours."""
+    if isinstance(raw.headers, Unread):
+        return Record(raw.topic, raw.partition, raw.offset, None, None, (), raw.timestamp, raw.headers.fault)
     headers = tuple((name, b"" if value is None else value) for name, value in raw.headers)
     return Record(raw.topic, raw.partition, raw.offset, raw.key, raw.value, headers, raw.timestamp)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
+from layerscope.events.kafka_batches import ReadableRecords
 from layerscope.events.kafka_client import (
     CONNECT_SECONDS,
     CONSUMER,
@@ -218,6 +219,7 @@ def make_consumer(bootstrap_servers: str, security: Security, **settings: Any) -
         KafkaError: no broker can be used within CONNECT_SECONDS.
     """
     consumer = connect(KafkaConsumer, bootstrap_servers, security, **CONSUMER, **settings)
+    consumer._fetcher.PartitionRecords = ReadableRecords
     _drain_before_fetching(consumer._fetcher)
     return consumer
 

@@ -32,6 +32,7 @@ from layerscope.events.kafka_tail import Tail
 from layerscope.events.kafka_topics import make_topics
 from layerscope.events.log import BACKLOG_RECORDS, Consumer, LogUnavailable, MessageRefused, Revoked, Start, check
 from layerscope.events.topics import TOPICS, Topic
+from layerscope.events.unreadable import note
 
 SLICE_SECONDS: Final = 0.5
 
@@ -49,9 +50,9 @@ class KafkaLog:
         """Connect to nothing yet; `replication_factor` is for the topics it makes, -1: what the brokers are set to.
 
         Raises:
-            RuntimeError: the package crc32c is missing.
+            RuntimeError: a package that the library needs here is missing.
         """
-        kafka_client.require_crc32c()
+        kafka_client.require_packages()
         self._servers, self._security = bootstrap_servers, security
         self._replication_factor = replication_factor
         self._producer = Shared(lambda: connect(KafkaProducer, bootstrap_servers, security, **kafka_client.PRODUCER))
@@ -90,7 +91,7 @@ class KafkaLog:
     def backlog(
         self, topic: str, group: str, *, start: Start = "earliest", limit: int = BACKLOG_RECORDS
     ) -> list[Record]:
-        """Return what the group has yet to finish, as of now."""
+        """Return what the group has yet to finish, as of now, but for what cannot be read."""
         with self._answering(f"the backlog of {group} cannot be read"):
             admin = self._admin.get()
             (described,) = admin.describe_topics([topic])
@@ -153,8 +154,17 @@ class KafkaLog:
                     raise faults.KafkaTimeoutError("its records do not come in time")
                 # A poll waits in vain where a transaction left its mark and no record, and then is past it.
                 for one, batch in reader.poll(timeout_ms=milliseconds(SLICE_SECONDS)).items():
-                    records += [record(raw) for raw in batch if raw.offset < spans[one][1]]
+                    records += _read_before(spans[one][1], batch)
         return sorted(records, key=lambda read: (read.partition, read.offset))[:limit]
+
+
+def _read_before(end: int, batch: Iterable[Any]) -> Iterator[Record]:
+    """Yield the records below an offset; what cannot be read is nothing that anybody waits for."""
+    for found in map(record, batch):
+        if found.fault is not None:
+            note(found)
+        elif found.offset < end:
+            yield found
 
 
 def _offsets(admin: Any, partitions: Iterable[TopicPartition], which: OffsetSpec) -> dict[TopicPartition, int]:

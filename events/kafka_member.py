@@ -103,7 +103,7 @@ class Member(Inbox):
             while not self._stopping.is_set():
                 try:
                     self._read()
-                except (faults.KafkaError, OSError, UnicodeDecodeError) as error:
+                except (faults.KafkaError, OSError) as error:
                     logger.warning("%s reads %s again: %s: %s", self._group, self.topic, type(error).__name__, error)
                     self._stopping.wait(RETRY_SECONDS)
         finally:

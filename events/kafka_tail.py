@@ -125,7 +125,7 @@ class Tail:
         while not self._stopping.is_set():
             try:
                 self._read()
-            except (faults.KafkaError, OSError, RuntimeError, UnicodeDecodeError) as error:
+            except (faults.KafkaError, OSError, RuntimeError) as error:
                 logger.warning("the end of %s is read again: %s: %s", self._topic, type(error).__name__, error)
                 self._stopping.wait(RETRY_SECONDS)
 

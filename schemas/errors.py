@@ -5,7 +5,8 @@
       NotFound          the object store has no such object; never reaches a sender
       Changed           the object is no longer the one that was asked for; never reaches a sender
       EventError        an event cannot be taken; `status` is what its sender is answered
-        Ignored, Busy, Unavailable, WorkFailed, BodyTooLarge, BodyLate, SenderGone, MethodNotAllowed, InvalidEvent
+        Ignored, Busy, Unavailable (ShortOfResources, ShortOfMemory, WorkerNotStarted, WorkStalled, CircuitOpen),
+          WorkFailed (WorkerDied), SetAside, BodyTooLarge, BodyLate, SenderGone, MethodNotAllowed, InvalidEvent
           InvalidCloudEvent, InvalidEventData (`events.cloudevent`), InvalidNotification (`events.notification`)
 
 Anything else is a bug: 500. `docs/architecture.md` has the statuses as a table, generated from these classes.
@@ -100,3 +101,33 @@ class WorkFailed(EventError):
     """The computation crashed or passed a limit: a failed attempt, never a dead function."""
 
     status = 500
+
+
+class ShortOfResources(Unavailable):
+    """The node has no more space, open files, processes or memory to give: no fault of the work."""
+
+
+class ShortOfMemory(ShortOfResources):
+    """The node has no more memory to give, where the computation was still within its own limit."""
+
+
+class WorkerNotStarted(Unavailable):
+    """The computing process could not start."""
+
+
+class WorkStalled(Unavailable):
+    """The computation took very long by the clock, but was given too little of the processor to have passed its limit."""
+
+
+class CircuitOpen(Unavailable):
+    """The function failed for one model after the other, and takes none until a trial succeeds."""
+
+
+class WorkerDied(WorkFailed):
+    """The computing process was ended from outside, as by the kernel where memory is short: perhaps not by the work."""
+
+
+class SetAside(EventError):
+    """Every attempt at this work ended the process, or never came to an end: a dead letter at once."""
+
+    status = 422

@@ -130,6 +130,18 @@ class IndexUpdated(AboutModel):
     fingerprint: str
 
 
+class RecordUnreadable(EventData):
+    """Records of the log could not be decoded, and were passed over by all who read it; found among the dead letters."""
+
+    type: ClassVar = "io.layerscope.record.unreadable.v1"
+
+    topic: str
+    partition: int
+    first_offset: int
+    last_offset: int
+    reason: str = Field(description="such as a codec, a checksum, or the name of a header")
+
+
 class _Replay(EventData):
     replay: str
     selector: Literal["missing"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -141,10 +142,30 @@ class Manifest(OfModel):
 
 
 class Failure(OfModel):
-    """Attempts at an outcome ended as a dead letter; stands next to the place of the outcome, which outranks it."""
+    """Attempts at an outcome ended as a dead letter; stands next to the place of the outcome, which outranks it.
+
+    `ask_again_at` is there as long as the cause may be one of the circumstances: repair asks again then.
+    """
 
     function: str
     address: str
     reason: str
     attempts: int = Field(ge=1, description="dead letters seen for this outcome")
     events: tuple[str, ...] = Field(description="ids of those events, the newest last")
+    letters: tuple[str, ...] = Field(default=(), description="where they lie, as partition:offset, the newest last")
+    cause: Literal["work", "circumstances"] = Field(
+        default="work", description="circumstances: what happened to the process, which another attempt may not meet"
+    )
+    failed_at: datetime | None = Field(default=None, description="of the newest dead letter")
+    ask_again_at: datetime | None = Field(default=None, description="when repair asks again; null: only when told to")
+    asked_again: int = Field(default=0, ge=0, description="pauses that were set so far")
+
+    @property
+    def outlook(self) -> str:
+        """Say in a sentence what will be done about it."""
+        if self.ask_again_at is not None:
+            when = self.ask_again_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+            return f"It may have been the circumstances: asked for again after {when} (pause {self.asked_again})."
+        if self.cause == "circumstances":
+            return f"It was asked for again {self.asked_again} times in vain, and is not by itself any more."
+        return "It is a failure of the work, which is not asked for again by itself."

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from urllib.parse import urlsplit
 
 from layerscope.events.cloudevent import CloudEvent
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import manifest_key
+from layerscope.schemas.errors import SetAside, WorkerDied
 from layerscope.schemas.events import ProductFailed
 from layerscope.schemas.files import DATA_TYPE
 from layerscope.schemas.identity import Identity
@@ -18,18 +21,33 @@ from layerscope.schemas.products import product_named
 from layerscope.stores import product_store, uploads
 from layerscope.stores.object_store import ObjectStore
 
-TRANSIENT = frozenset({408, 409, 429})
-KEPT_EVENTS = 20
+TRANSIENT: Final = frozenset({408, 409, 429})
+KEPT_EVENTS: Final = 20
+
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
+PAUSES: Final = (
+    *(_MINUTE, 5 * _MINUTE, 30 * _MINUTE),
+    *(2 * _HOUR, 6 * _HOUR, 12 * _HOUR, 24 * _HOUR, 24 * _HOUR),
+)
+"""How long an outcome that may have failed of its circumstances is left alone, after each time that it did."""
+
+CIRCUMSTANCES: Final = frozenset({WorkerDied.__name__, SetAside.__name__})
+"""Kinds of error (an answer's `kne-errorclass`) behind which there may be more than the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that no retry could help: the function that did not take it, its last status (None: no answer), why."""
+    """An event that no retry could help: the function that did not take it, its last status (None: no answer), why.
+
+    `kind` is that of the error; `place` where the letter lies in its topic, as partition:offset.
+    """
 
     event: CloudEvent
     function: str
     status: int | None
     reason: str
+    kind: str = ""
+    place: str = ""
 
     @property
     def is_final(self) -> bool:
@@ -52,10 +70,17 @@ def read_dead_letter(event: CloudEvent) -> DeadLetter | None:
         function=url.path.strip("/") or service.removesuffix("-replay").replace("-", "_"),
         status=int(code) if code.isdigit() else None,
         reason=_reason(event.extensions.get("knativeerrordata", "")),
+        kind=event.extensions.get("errorclass", ""),
+        place=_place_of(event),
     )
 
 
-def record_failure(store: ObjectStore, letter: DeadLetter) -> ProductFailed | None:
+def is_due(failure: Failure, now: datetime) -> bool:
+    """Tell whether repair asks again for what failed: it may have been the circumstances, and the pause is over."""
+    return failure.ask_again_at is not None and failure.ask_again_at <= now
+
+
+def record_failure(store: ObjectStore, letter: DeadLetter, now: datetime | None = None) -> ProductFailed | None:
     """Record that an outcome failed; None where there is nothing to record, as the outcome is there or out of date."""
     try:
         identity = Identity.parse(letter.event.subject)
@@ -64,15 +89,37 @@ def record_failure(store: ObjectStore, letter: DeadLetter) -> ProductFailed | No
     place = _place(store, identity, letter.function)
     if place is None:
         return None
-    earlier = product_store.failure(store, place)
-    events = tuple(dict.fromkeys([*(earlier.events if earlier else ()), letter.event.id]))[-KEPT_EVENTS:]
-    attempts = (earlier.attempts if earlier else 0) + (earlier is None or letter.event.id not in earlier.events)
-    who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}
-    address = place.rpartition("/")[2].removesuffix(".json")
-    said = {**who, "function": letter.function, "address": address, "reason": letter.reason, "attempts": attempts}
-    failure = Failure.model_validate({**said, "events": events})
+    failure = _failure(identity, place, letter, product_store.failure(store, place), now or datetime.now(UTC))
     store.put(keys.PRODUCTS, keys.failure(place), failure.to_bytes(), media_type=DATA_TYPE)
-    return ProductFailed.model_validate(said)
+    return ProductFailed.model_validate(failure.model_dump(include=set(ProductFailed.model_fields)))
+
+
+def _failure(identity: Identity, place: str, letter: DeadLetter, earlier: Failure | None, now: datetime) -> Failure:
+    """Return what is recorded after one more dead letter; the same letter, read again, changes nothing."""
+    seen = () if earlier is None else earlier.letters if letter.place else earlier.events
+    mark = letter.place or letter.event.id
+    if earlier is not None and mark in seen:
+        return earlier
+    may_pass = letter.kind in CIRCUMSTANCES
+    asked_again = earlier.asked_again if earlier else 0
+    pause = PAUSES[asked_again] if may_pass and asked_again < len(PAUSES) else None
+    events = tuple(dict.fromkeys([*(earlier.events if earlier else ()), letter.event.id]))
+    letters = (*(earlier.letters if earlier else ()), *([letter.place] if letter.place else ()))
+    return Failure(
+        dataset=identity.dataset,
+        model=identity.model,
+        version=identity.version,
+        function=letter.function,
+        address=place.rpartition("/")[2].removesuffix(".json"),
+        reason=letter.reason,
+        attempts=(earlier.attempts if earlier else 0) + 1,
+        events=events[-KEPT_EVENTS:],
+        letters=letters[-KEPT_EVENTS:],
+        cause="circumstances" if may_pass else "work",
+        failed_at=now,
+        ask_again_at=None if pause is None else now + pause,
+        asked_again=asked_again + (pause is not None),
+    )
 
 
 def _place(store: ObjectStore, identity: Identity, function: str) -> str | None:
@@ -98,3 +145,8 @@ def _reason(encoded: str) -> str:
         return base64.b64decode(encoded, validate=True).decode("utf-8", "replace") or "no reason was given"
     except binascii.Error:
         return "no reason was given"
+
+
+def _place_of(event: CloudEvent) -> str:
+    partition, offset = (event.extensions.get(f"knativekafka{name}") for name in ("partition", "offset"))
+    return f"{partition}:{offset}" if partition and offset else ""

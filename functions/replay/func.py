@@ -18,7 +18,7 @@ from layerscope.functions.replay.failures import read_dead_letter, record_failur
 from layerscope.functions.replay.missing import Ask, KnownOutcomes, missing
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.services import Services, publish
-from layerscope.schemas.errors import Ignored, Unavailable
+from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import REPLAY_LANE, EventData, ReplayFinished, ReplayStarted
 from layerscope.schemas.keys import MODELS
 
@@ -73,19 +73,23 @@ class Replay(EventFunction):
 
 
 def plan(services: Services, known: KnownOutcomes, *, ask_failed: bool = False) -> list[Ask]:
-    """Return what is missing and not queued for its function.
+    """Return what is missing and, as far as that can be known, not queued for its function.
 
     Raises:
-        Unavailable: the log, the index or the object store does not answer.
+        Unavailable: the index or the object store does not answer.
     """
     asks = list(missing(services.store, services.vectors, known, ask_failed=ask_failed))
-    try:
-        uploads = services.store.bucket_name(MODELS)
-        asked = {one.function for one in asks}
-        waiting = {name: queued(services.log, name, services.tenant, uploads) for name in asked}
-    except LogUnavailable as error:
-        raise Unavailable(str(error)) from error
+    waiting = {name: _queued(services, name) for name in sorted({one.function for one in asks})}
     return [one for one in asks if one.subject not in waiting[one.function]]
+
+
+def _queued(services: Services, function: str) -> set[str]:
+    """Return whom a function will look at anyway; nobody where that cannot be read: to be asked twice does no harm."""
+    try:
+        return queued(services.log, function, services.tenant, services.store.bucket_name(MODELS))
+    except LogUnavailable as error:
+        _log.warning("%s is asked for all that it lacks, queued or not: %s", function, error)
+        return set()
 
 
 def new() -> EventFunction:

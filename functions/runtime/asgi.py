@@ -18,6 +18,7 @@ from prometheus_client import Counter
 from layerscope.events import http
 from layerscope.events.cloudevent import CloudEvent
 from layerscope.functions.runtime import func_server
+from layerscope.functions.runtime.circumstances import shortage
 from layerscope.functions.runtime.services import Services, connect
 from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import (
@@ -135,6 +136,9 @@ class EventFunction(ABC):
             _log.warning("answered %d: %s", error.status, error)
             return _problem(error.status, type(error).__name__, str(error))
         except Exception as error:  # noqa: BLE001  the one error boundary
+            if (short := shortage(error)) is not None:
+                _log.warning("answered %d: %s", short.status, short)
+                return _problem(short.status, type(short).__name__, str(short))
             _log.error("a bug, while an event was answered", exc_info=error)
             kind = type(error).__name__.lstrip(
                 "_"

@@ -1,7 +1,14 @@
 """Where things are computed: one child process, spawned and kept warm, with a time and a memory limit for each call.
 
-A crash there is a failed attempt, never a dead function. The child is spawned, not forked, so that it may use CUDA; it
-does not import the program that started it, which may be a user's script that trains a model and uploads it.
+    the child                                              the caller gets
+    raised an error, crashed, passed a limit               WorkFailed
+    was killed from outside                                WorkerDied, a WorkFailed that may not be the work's
+    was given no processor, disk, files or memory          Unavailable: WorkStalled, ShortOfResources
+    could not start                                        Unavailable: WorkerNotStarted
+
+A crash there is a failed attempt, never a dead function. Limits count the time in which the child has a processor. The
+child is spawned, not forked, so that it may use CUDA; it does not import the program that started it, which may be a
+user's script that trains a model and uploads it.
 """
 
 from __future__ import annotations
@@ -15,9 +22,9 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -25,8 +32,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from prometheus_client import Gauge
 
+from layerscope.functions.runtime.circumstances import shortage
+from layerscope.functions.runtime.processor_time import ProcessorTime
 from layerscope.models.sandbox.confinement import Level
-from layerscope.schemas.errors import LayerscopeError, WorkFailed
+from layerscope.schemas.errors import LayerscopeError, WorkerDied, WorkerNotStarted, WorkFailed, WorkStalled
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +43,10 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _confined = Gauge("layerscope_worker_confined", "What the computing process has given up", ["part"])
 _POLL_SECONDS = 0.02
-_START_SECONDS = 60.0
+_START_SECONDS = 60.0  # in which a child that starts must get on; it may take as long as it does
+PATIENCE = 20
+"""How many times its limit a call may take by the clock."""
+_FROM_OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGBUS", "SIGXCPU", "SIGPWR"})
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _starting = threading.Lock()
 
@@ -61,17 +73,28 @@ class Worker:
         Raises:
             LayerscopeError: the function raised it.
             WorkFailed: the function raised anything else, the child died, or a limit was passed.
+            Unavailable: the circumstances did not let it come to an end.
         """
+        return await self.attempt(contextlib.nullcontext(), function, *args, **kwargs)
+
+    async def attempt(
+        self, attempt: AbstractContextManager[None], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do the same within a context that is entered when the turn has come."""
         async with self._turn:
-            call: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(self._call, function, args, kwargs))
-            try:
-                answer: T = await asyncio.shield(call)
-                return answer
-            except asyncio.CancelledError:
-                self.stop()  # ends the call in the thread, so that the turn is free when it is given on
-                with contextlib.suppress(LayerscopeError):
-                    await call
-                raise
+            with attempt:
+                return await self._run(function, args, kwargs)
+
+    async def _run(self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        call: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(self._call, function, args, kwargs))
+        try:
+            answer: T = await asyncio.shield(call)
+            return answer
+        except asyncio.CancelledError:
+            self.stop()  # ends the call in the thread, so that the turn is free when it is given on
+            with contextlib.suppress(LayerscopeError):
+                await call
+            raise
 
     def stop(self) -> None:
         """End the child, whatever it is doing."""
@@ -81,23 +104,44 @@ class Worker:
             child.join(timeout=5)
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-        child, pipe = self._spawned()
+        child, pipe = self._started()
         try:
-            self._wait(child, pipe, _START_SECONDS, "the computing process took longer to start than")
-            self._tell(pipe.recv())
             pipe.send((function, args, kwargs))
-            self._wait(child, pipe, self._seconds, "the computation took longer than its limit of")
+            self._wait(child, pipe)
             kind, answer = pipe.recv()
         except (EOFError, OSError) as error:
-            child.join(timeout=5)
-            self.stop()
-            raise WorkFailed(f"the computing process ended with {_ending(child.exitcode)}") from error
+            ending = self._ended(child)
+            died = WorkerDied if ending.removeprefix("signal ") in _FROM_OUTSIDE else WorkFailed
+            raise died(f"the computing process ended with {ending}") from error
         if kind == "returned":
             return answer
         if isinstance(answer, LayerscopeError):
             raise answer
         _log.error("a computation failed:\n%s", answer)
         raise WorkFailed(f"the computation raised {kind}")
+
+    def _started(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+        """Return the child once it takes a call."""
+        try:
+            child, pipe = self._spawned()
+        except OSError as error:
+            raise WorkerNotStarted(f"the computing process could not start: {error.strerror}") from error
+        try:
+            spent = ProcessorTime(child.pid or 0)
+            while not pipe.poll(_POLL_SECONDS):
+                spent.look()
+                if spent.still > _START_SECONDS:
+                    self.stop()
+                    raise WorkerNotStarted(f"the computing process got no processor for {_START_SECONDS:g} s")
+            self._tell(pipe.recv())
+        except (EOFError, OSError) as error:
+            raise WorkerNotStarted(f"the computing process ended with {self._ended(child)} as it started") from error
+        return child, pipe
+
+    def _ended(self, child: multiprocessing.process.BaseProcess) -> str:
+        child.join(timeout=5)
+        self.stop()
+        return _ending(child.exitcode)
 
     def _tell(self, level: Level | None) -> None:
         if level != self.level:
@@ -120,17 +164,21 @@ class Worker:
                 child.kill()
         return child, pipe
 
-    def _wait(self, child: multiprocessing.process.BaseProcess, pipe: Connection, seconds: float, late: str) -> None:
-        deadline = time.monotonic() + seconds
+    def _wait(self, child: multiprocessing.process.BaseProcess, pipe: Connection) -> None:
+        spent, seconds = ProcessorTime(child.pid or 0), self._seconds
         while not pipe.poll(_POLL_SECONDS):
-            over = None
-            if time.monotonic() > deadline:
-                over = f"{late} {seconds:g} s"
+            spent.look()
+            over: LayerscopeError | None = None
+            if spent.computed > seconds:
+                over = WorkFailed(f"the computation took longer than its limit of {seconds:g} s of processor time")
+            elif spent.still > seconds or spent.passed > PATIENCE * seconds:
+                computed = f"{spent.computed:.1f} of the {seconds:g} s that it may take"
+                over = WorkStalled(f"the computation had a processor for {computed}, in {spent.passed:.0f} s")
             elif (used := _resident_bytes(child.pid)) > self._memory:
-                over = f"the computation used {used >> 20} MB, its limit is {self._memory >> 20} MB"
+                over = WorkFailed(f"the computation used {used >> 20} MB, its limit is {self._memory >> 20} MB")
             if over:
                 self.stop()
-                raise WorkFailed(over)
+                raise over
 
 
 @contextlib.contextmanager
@@ -178,9 +226,10 @@ def _outcome(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     try:
         return "returned", function(*args, **kwargs)
     except LayerscopeError as error:
-        return "raised", error
+        return "raised", shortage(error) or error
     except Exception as error:  # noqa: BLE001  the far side of the one error boundary: the parent judges what this raised
-        return type(error).__name__, traceback.format_exc()
+        short = shortage(error)
+        return ("raised", short) if short else (type(error).__name__, traceback.format_exc())
 
 
 def _end_with(parent: int) -> None:

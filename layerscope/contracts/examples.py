@@ -43,6 +43,9 @@ EXAMPLES: Final[Mapping[type[EventData], EventData]] = {
             attempts=6,
         ),
         events.IndexUpdated(**_WHO, rows=12, fingerprint="7c211433f02071597741e6ff5a8ea34789abbf43"),
+        events.RecordUnreadable(
+            topic="s3.raw", partition=1, first_offset=41, last_offset=42, reason="Unrecognized compression type: 5"
+        ),
         events.ReplayPlanned(replay="0a1b2c", selector="missing", asks=_ASKS),
         events.ReplayStarted(replay="0a1b2c", selector="missing", asks=_ASKS),
         events.ReplayFinished(replay="0a1b2c", selector="missing", asked=12),

@@ -50,6 +50,7 @@ class Tally:
     dead_letters: int = 0
     lost: int = 0
     discarded: int = 0
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)

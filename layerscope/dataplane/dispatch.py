@@ -32,6 +32,7 @@ RETRY_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 30.0  # nothing waits for a poll to end: new records, a resumed partition and closing wake it
 
 Deliver = Callable[[CloudEvent, str | None], Coroutine[Any, Any, None]]
+PassOver = Callable[[Record, Subscription], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True, eq=False)
@@ -45,11 +46,14 @@ class _Partition:
 class Dispatcher:
     """Runs one subscription; only polling and closing happen outside the event loop."""
 
-    def __init__(self, subscription: Subscription, log: EventLog, deliver: Deliver, tally: Tally) -> None:
-        """Prepare; `deliver` brings one event to its end, whichever that is."""
+    def __init__(
+        self, subscription: Subscription, log: EventLog, deliver: Deliver, pass_over: PassOver, tally: Tally
+    ) -> None:
+        """Prepare; `deliver` brings one event to its end, whichever that is, `pass_over` a record that has none."""
         self.subscription = subscription
         self._log = log
         self._deliver = deliver
+        self._pass_over = pass_over
         self._tally = tally
         self._consumer: Consumer | None = None
         self._partitions: dict[int, _Partition] = {}
@@ -129,6 +133,9 @@ class Dispatcher:
     def _take(self, record: Record, deliveries: asyncio.TaskGroup) -> None:
         partition = self._partitions.setdefault(record.partition, _Partition(record.partition))
         partition.progress.receive(record.offset)
+        if record.fault is not None:
+            self._begin(self._pass_over_one(partition, record), deliveries)
+            return
         event = self._wanted(record)
         if event is None:
             self._settle(partition, record)
@@ -174,6 +181,11 @@ class Dispatcher:
 
     async def _deliver_one(self, partition: _Partition, record: Record, event: CloudEvent) -> None:
         await self._deliver(event, traceparent_of(record))
+        self._settle(partition, record)
+
+    async def _pass_over_one(self, partition: _Partition, record: Record) -> None:
+        self._tally.unreadable += 1
+        await self._pass_over(record, self.subscription)
         self._settle(partition, record)
 
     def _settle(self, partition: _Partition, record: Record) -> None:

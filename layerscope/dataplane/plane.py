@@ -24,6 +24,7 @@ from layerscope.dataplane.dispatch import Dispatcher
 from layerscope.dataplane.pings import Pinger
 from layerscope.dataplane.resources import Subscription, System
 from layerscope.dataplane.subscribers import Subscribers
+from layerscope.dataplane.unreadable_records import UnreadableRecords
 from layerscope.events.cloudevent import CloudEvent
 from layerscope.events.kafka import to_record
 from layerscope.events.log import EventLog, LogUnavailable
@@ -52,6 +53,7 @@ class SubscriptionStatus:
     dead_letters: int
     lost: int
     discarded: int
+    unreadable: int
 
 
 class DataPlane:
@@ -66,9 +68,14 @@ class DataPlane:
         called = Subscribers(system.services, clients)
         self._log = log
         self._tallies = {subscription.name: Tally() for subscription in system.subscriptions}
+        unreadable = UnreadableRecords(self._publish)
         self._dispatchers = tuple(
             Dispatcher(
-                s, log, Delivery(s, called.at(s.service, s.path), self._publish, self._pause, tally).deliver, tally
+                s,
+                log,
+                Delivery(s, called.at(s.service, s.path), self._publish, self._pause, tally).deliver,
+                unreadable.pass_over,
+                tally,
             )
             for s, tally in zip(system.subscriptions, self._tallies.values(), strict=True)
         )

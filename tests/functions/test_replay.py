@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from layerscope.events.cloudevent import CloudEvent, compose
-from layerscope.events.kafka import KafkaMessage, from_record, to_record
+from layerscope.events.kafka import KafkaMessage, Record, from_record, to_record
 from layerscope.events.log import LogUnavailable
 from layerscope.events.memory import MemoryLog
 from layerscope.events.topics import EVENTS, Tenant, trigger_group
@@ -242,17 +242,48 @@ def test_the_timer_asks_on_a_lane_of_its_own_and_says_what_for(system: System) -
     assert len(system.published()) == len(events)
 
 
-class Down(MemoryLog):
-    """A log that does not answer."""
+class Unread(MemoryLog):
+    """A log in which one group's backlog cannot be read, or none can."""
 
-    def backlog(self, *_: Any, **__: Any) -> list[Any]:
-        raise LogUnavailable("Kafka is down")
+    def __init__(self, *groups: str) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def backlog(self, topic: str, group: str, **others: Any) -> list[Record]:
+        if not self.groups or group in self.groups:
+            raise LogUnavailable(f"the backlog of {group} cannot be read")
+        return super().backlog(topic, group, **others)
 
 
-def test_without_the_log_nothing_is_asked_for(system: System) -> None:
+def test_repair_needs_no_readable_backlog(system: System, caplog: pytest.LogCaptureFixture) -> None:
     system.upload()
+    found = plan(dataclasses.replace(system.services, log=Unread()), KnownOutcomes())
+    assert {(one.function, one.subject) for one in found} == {("admit", IDENTITY.subject), ("index", IDENTITY.subject)}
+    assert "admit is asked for all that it lacks" in caplog.text
+
+
+def test_a_backlog_that_cannot_be_read_leaves_those_of_other_functions_as_they_are(system: System) -> None:
+    system.upload()
+    system.admit()
+    log = Unread(trigger_group("layerscope", "summary"))
+    for function in ("summary", "predictions"):
+        event = compose(ProductRequested(**WHO, product=function), source="/tests", subject=IDENTITY.subject)
+        log.publish(EVENTS, to_record(event))
+    asked = {one.function for one in plan(dataclasses.replace(system.services, log=log), KnownOutcomes())}
+    assert "summary" in asked
+    assert "predictions" not in asked
+
+
+def test_without_a_log_to_ask_in_the_round_ends_as_unavailable(system: System) -> None:
+    class Gone(Unread):
+        def publish(self, topic: str, message: KafkaMessage) -> None:
+            raise LogUnavailable("Kafka is down")
+
+    system.upload()
+    replay = Replay()
+    replay.attach(dataclasses.replace(system.services, log=Gone()))
     with pytest.raises(Unavailable):
-        plan(dataclasses.replace(system.services, log=Down()), KnownOutcomes())
+        asyncio.run(replay.respond(CloudEvent({"id": "1", "source": "/ping", "type": PING, "subject": "missing"})))
 
 
 # Dead letters --------------------------------------------------------------------------------------------------------

@@ -86,6 +86,12 @@ def use_thread() -> list[str]:
     return done
 
 
+def spin() -> None:
+    """Compute without end."""
+    while True:
+        pass
+
+
 def fill_memory(megabytes: int) -> int:
     held = []
     try:

@@ -23,7 +23,7 @@ from prometheus_client import REGISTRY
 from layerscope.functions.runtime.worker import Worker
 from layerscope.models.sandbox import landlock
 from layerscope.models.sandbox.confinement import Level, Sandbox, confining
-from layerscope.schemas.errors import WorkFailed
+from layerscope.schemas.errors import WorkFailed, WorkStalled
 from tests.models import confined as tasks
 from tests.models.formats.onnx_files import digits, written
 
@@ -286,6 +286,8 @@ def test_a_confined_worker_answers_refuses_crashes_and_is_ended_like_any_other(s
             with pytest.raises(WorkFailed, match="SIGSEGV"):
                 await worker.run(os.kill, await worker.run(os.getpid), signal.SIGSEGV)
             with pytest.raises(WorkFailed, match="longer than its limit"):
+                await worker.run(tasks.spin)
+            with pytest.raises(WorkStalled, match=r"had a processor for 0\.\d of the 3 s"):
                 await worker.run(time.sleep, 60)
             assert await worker.run(os.getpid) != first
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -83,6 +84,10 @@ def asked(error: Exception | None) -> httpx.Response:
         (Busy("later"), 429),
         (Unavailable("the store is down"), 503),
         (WorkFailed("the computing process ended with signal SIGKILL"), 500),
+        (OSError(errno.ENOSPC, "No space left on device", "/secret/hunter2"), 503),
+        (OSError(errno.EMFILE, "Too many open files"), 503),
+        (MemoryError(), 503),
+        (OSError(errno.EACCES, "Permission denied"), 500),
         (ValueError("a bug with a secret: hunter2"), 500),
         (KeyError("hunter2"), 500),
     ],

@@ -93,7 +93,7 @@ def test_status_counts_what_happened_and_metrics_say_the_same() -> None:
                 return status, metrics, listed, await client.get("/health/readiness")
 
     status, metrics, listed, ready = asyncio.run(run())
-    assert status == SubscriptionStatus("s", EVENTS, "s", 0, 0, 4, 1, 0, 2, 0, 1)
+    assert status == SubscriptionStatus("s", EVENTS, "s", 0, 0, 4, 1, 0, 2, 0, 1, 0)
     assert ready.status_code == 200
     assert listed.json()[0]["dead_letters"] == 2
     assert 'layerscope_dataplane_attempts_total{subscription="s"} 4.0' in metrics.text
@@ -102,7 +102,7 @@ def test_status_counts_what_happened_and_metrics_say_the_same() -> None:
 
 
 def test_lag_is_left_out_while_the_log_does_not_answer() -> None:
-    status = SubscriptionStatus("s", EVENTS, "s", None, 0, 0, 0, 0, 0, 0, 0)
+    status = SubscriptionStatus("s", EVENTS, "s", None, 0, 0, 0, 0, 0, 0, 0, 0)
     assert b"layerscope_dataplane_lag{" not in exposition([status])
 
 

@@ -1,0 +1,105 @@
+"""A failure that may be one of the circumstances is asked for again after growing pauses; one of the work is not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from layerscope.events.cloudevent import CloudEvent
+from layerscope.functions.replay.failures import PAUSES, is_due, read_dead_letter, record_failure
+from layerscope.schemas.addresses import manifest_key
+from layerscope.schemas.errors import SetAside, WorkerDied, WorkFailed
+from layerscope.schemas.manifests import Failure
+from layerscope.schemas.products.predictions import Predictions
+from layerscope.stores import product_store, uploads
+from tests.functions.test_replay import System, dead_letter
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    made = System(tmp_path)
+    made.upload()
+    made.admit()
+    return made
+
+
+def letter(kind: str, offset: int, code: str = "500") -> CloudEvent:
+    return dead_letter("predictions", code).with_attributes(
+        errorclass=kind, knativekafkapartition="0", knativekafkaoffset=str(offset)
+    )
+
+
+def failed(system: System, kind: str, offset: int, at: datetime = START, code: str = "500") -> Failure:
+    read = read_dead_letter(letter(kind, offset, code))
+    assert read is not None
+    record_failure(system.store, read, at)
+    place = manifest_key(Predictions, uploads.facts(system.store, system.record))
+    recorded = product_store.failure(system.store, place)
+    assert recorded is not None
+    return recorded
+
+
+def test_a_failure_of_the_work_is_never_due(system: System) -> None:
+    recorded = failed(system, WorkFailed.__name__, 0)
+    assert (recorded.cause, recorded.ask_again_at) == ("work", None)
+    assert not is_due(recorded, START + timedelta(days=365))
+    assert "not asked for again" in recorded.outlook
+
+
+@pytest.mark.parametrize(("kind", "code"), [(WorkerDied.__name__, "500"), (SetAside.__name__, "422")])
+def test_what_may_be_circumstances_is_asked_for_again_eight_times_after_growing_pauses(
+    system: System, kind: str, code: str
+) -> None:
+    now, pauses = START, []
+    for attempt in range(8):
+        recorded = failed(system, kind, attempt, now, code)
+        assert recorded.ask_again_at is not None
+        assert (recorded.cause, recorded.asked_again, recorded.attempts) == (
+            "circumstances",
+            attempt + 1,
+            attempt + 1,
+        )
+        assert not is_due(recorded, recorded.ask_again_at - timedelta(seconds=1))
+        assert is_due(recorded, recorded.ask_again_at)
+        assert f"{recorded.ask_again_at:%Y-%m-%d %H:%M:%S}" in recorded.outlook
+        pauses.append(recorded.ask_again_at - now)
+        now = recorded.ask_again_at
+    assert pauses == list(PAUSES)
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (timedelta(minutes=1), timedelta(days=1))
+    last = failed(system, kind, 8, now, code)
+    assert (last.ask_again_at, last.attempts) == (None, 9)
+    assert "8 times in vain" in last.outlook
+
+
+def test_the_same_letter_read_again_sets_no_further_pause_although_its_event_has_one_id_for_ever(
+    system: System,
+) -> None:
+    first = failed(system, WorkerDied.__name__, 0)
+    assert failed(system, WorkerDied.__name__, 0, START + timedelta(hours=1)) == first
+    assert failed(system, WorkerDied.__name__, 1, START + timedelta(hours=1)).attempts == 2
+
+
+def test_a_work_that_fails_by_itself_after_circumstances_is_final(system: System) -> None:
+    failed(system, WorkerDied.__name__, 0)
+    recorded = failed(system, WorkFailed.__name__, 1)
+    assert (recorded.cause, recorded.ask_again_at, recorded.attempts) == ("work", None, 2)
+
+
+def test_a_failure_stored_by_an_earlier_release_is_read_and_never_due() -> None:
+    stored = (
+        b'{"address":"r1-ab","attempts":2,"dataset":"digits","events":["a","b"],"function":"predictions",'
+        b'"model":"plain","reason":"a bug","version":"1"}'
+    )
+    read = Failure.from_bytes(stored)
+    assert (read.attempts, read.cause, read.ask_again_at, read.letters) == (2, "work", None, ())
+    assert not is_due(read, START)
+
+
+def test_what_is_stored_is_read_back_whole(system: System) -> None:
+    recorded = failed(system, WorkerDied.__name__, 0)
+    assert Failure.from_bytes(recorded.to_bytes()) == recorded

@@ -58,9 +58,12 @@ def up(
     from layerscope.stack import local_stack
 
     made = systems.make_stack(data or systems.default_directory(systems.STACK_DIRECTORY), secured=secure)
+    if detach:
+        local_stack.start(made, say)  # which runs this command once more
+        return
     say(f"system: {made.directory}")
     systems.remember(made, say)
-    (local_stack.start if detach else local_stack.run)(made, say)
+    local_stack.run(made, say)
 
 
 @app.command()

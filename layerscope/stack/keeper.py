@@ -137,7 +137,7 @@ class Keeper:
             again = "" if self._stopping.is_set() else f"; starting it again in {pause:g} s"
             self._mark(f"{end.reason}{again}")
             self._changed()
-            if again:
+            if again and self.was_ready.is_set():  # before that, whoever waits for it says so
                 logger.warning("%s: %s%s", self._process.name, end.reason, again)
             if self._stopping.wait(pause):
                 return

@@ -88,7 +88,8 @@ def start(stack: Stack, say: Say) -> None:
             return
         if child.poll() is not None:
             raise StackError("\n".join(["the stack did not start", *lines[-20:]]))
-        _check(stack.directory)
+        if (failing := failure(stack.directory)) is not None:
+            raise StackError(failing)
         time.sleep(0.1)
 
 
@@ -114,6 +115,20 @@ def is_running(directory: Path) -> bool:
     return read_status(directory) is not None
 
 
+def failure(directory: Path) -> str | None:
+    """Return what is said of a process that ends again and again before it is ready; None: there is no such process."""
+    status = read_status(directory) or Status(0, ())
+    for one in status.processes:
+        if one.failures >= FAILURES and one.last_end is not None:
+            return (
+                f"{one.name} has ended {one.failures} times in a row before it was ready. The last time: "
+                f"{one.last_end.text}\n"
+                "What has started stays, and it is started again and again: `layerscope status` shows how it stands, "
+                "`layerscope down` stops all."
+            )
+    return None
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     """End whatever the main thread waits for; further signals find it stopping."""
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -136,16 +151,3 @@ def _mend(stack: Stack, server: str, say: Say) -> None:
     if server in PROVIDED:
         provide(stack, say)
         say(f"{server} is back")
-
-
-def _check(directory: Path) -> None:
-    """Raise StackError where a process ends again and again; the stack stays, and goes on trying."""
-    status = read_status(directory) or Status(0, ())
-    for one in status.processes:
-        if one.failures >= FAILURES and one.last_end is not None:
-            raise StackError(
-                f"{one.name} has ended {one.failures} times in a row before it was ready. The last time:\n"
-                f"{one.last_end.text}\n"
-                "The rest of the stack stays, and it is started again and again: `layerscope status` shows how it stands, "
-                "`layerscope down` stops all."
-            )

@@ -83,6 +83,7 @@ def minio(
         name="minio",
         command=(*program, "--certs-dir", "certs", "drive"),  # a folder of ours, never the user's certificates
         environment=_environment(
+            HOME=str(directory),  # it makes folders there, and the user's may be read-only
             MINIO_ROOT_USER=access_key,
             MINIO_ROOT_PASSWORD=secret_key,
             MINIO_BROWSER="off",

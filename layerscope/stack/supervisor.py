@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from layerscope.stack.process import End, Process, ProcessStatus
 logger = logging.getLogger(__name__)
 
 SAY_SECONDS: Final = 10.0
+LINE_SHOWN: Final = 200
 Say = Callable[[str], None]
 
 
@@ -137,7 +138,7 @@ class _Report:
         self._began = self._said = time.monotonic()
         self._next: dict[str, int] = {}  # the 1st, 2nd, 4th … end of one that ends again and again, by its name
 
-    def on(self, waiting: Iterable[Keeper]) -> None:
+    def on(self, waiting: Sequence[Keeper]) -> None:
         now = time.monotonic()
         for status in (keeper.status() for keeper in waiting):
             if status.last_end is not None and status.failures >= self._next.get(status.name, 1):
@@ -146,11 +147,10 @@ class _Report:
                 self._say(f"{status.name} {status.last_end.text}\n{status.name} is started again{times}")
         if now - self._said >= self._seconds:
             self._said = now
-            named = "; ".join(
-                keeper.status().name + (f", which wrote last: {line[:200]}" if (line := keeper.last_line()) else "")
-                for keeper in waiting
-            )
-            self._say(f"waiting, {now - self._began:.0f} s so far, for {named}")
+            named = ", ".join(keeper.status().name for keeper in waiting)
+            said = [line for keeper in waiting if (line := keeper.last_line())]
+            wrote = f", which wrote last: {said[0][:LINE_SHOWN]}" if len(waiting) == 1 and said else ""
+            self._say(f"waiting, {now - self._began:.0f} s so far, for {named}{wrote}")
 
 
 def _process_status(stored: dict[str, Any]) -> ProcessStatus:

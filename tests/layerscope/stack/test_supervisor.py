@@ -19,6 +19,7 @@ import pytest
 
 from layerscope.stack import progress
 from layerscope.stack.keeper import LOG_BYTES
+from layerscope.stack.local_stack import FAILURES, failure
 from layerscope.stack.process import Process, ProcessStatus
 from layerscope.stack.programs import ServerError
 from layerscope.stack.supervisor import AlreadyRunning, Status, Supervisor, read_status
@@ -209,6 +210,10 @@ def test_a_process_that_ends_before_it_is_ready_is_started_again_and_its_last_wo
         assert end is not None
         assert (end.reason, end.last_lines[-1]) == ("ended by itself with code 1", "the port is taken")
         assert standing(tmp_path, "healthy").restarts == 0 and standing(tmp_path, "healthy").last_end is None
+        # And who waits in another process is told once it can be no passing circumstance
+        assert eventually(lambda: standing(tmp_path, "server").failures >= FAILURES)
+        told = failure(tmp_path) or ""
+        assert told.startswith("server has ended 5 times in a row") and "| the port is taken" in told
 
 
 @pytest.mark.parametrize(
@@ -336,6 +341,7 @@ def test_what_cannot_be_prepared_or_started_is_said_and_tried_again(tmp_path: Pa
         assert any(line.startswith("unreachable could not be started: ") for line in said)
         (tmp_path / "space").touch()
         assert eventually(lambda: standing(tmp_path, "crowded").ready)
+    assert failure(tmp_path) is None
 
 
 def test_a_process_is_kept_although_its_log_and_the_status_cannot_be_written(
@@ -360,7 +366,7 @@ def test_what_is_waited_for_is_said_with_its_last_line(tmp_path: Path, superviso
     slow = python("slow", "import time; print('loading 3 of 9', flush=True); time.sleep(60)", tmp_path)
     with starting(supervisor, python("fast", WELL_BEHAVED, tmp_path), slow, say_seconds=1.0) as said:
         assert eventually(lambda: bool(said))
-        assert re.fullmatch(r"waiting, \d+ s so far, for slow, which wrote last: loading 3 of 9", said[0])
+        assert re.fullmatch(r"waiting, \d+ s so far, for slow, which wrote last: loading 3 of 9", said[-1])
 
 
 @pytest.mark.slow

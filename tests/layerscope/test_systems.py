@@ -22,6 +22,7 @@ from layerscope import client, systems
 from layerscope.cli import app
 from layerscope.events.loopback import is_loopback
 from layerscope.functions.analysis.wording.language_model import LanguageModel, NoAnswer
+from layerscope.stores.directory_store import DirectoryStore
 from layerscope.systems import (
     NoSystem,
     Remote,

@@ -164,6 +164,8 @@ def upload(
     """Put a model file into the bucket, wait for its analysis, and show it."""
     from layerscope.sidecars import sidecar_files
 
+    if as_json and not wait:
+        raise ValueError("--json prints the analysis, for which --wait 0 does not wait: leave one of them out")
     system, identity = systems.locate(at), Identity.parse(name)
     identify(f"{identity.subject}{file.suffix}")
     asyncio.run(client.upload(system, identity, file, file.suffix, say, sidecars=sidecar_files(architecture, history)))
@@ -316,7 +318,7 @@ def datasets_list(at: At = None, as_json: Json = False) -> None:
 def datasets_add(
     name: Annotated[str, typer.Argument(help="mnist, fashion_mnist, cifar10, cifar100, svhn, emnist, or your own")],
     root: Annotated[Path | None, typer.Option(help="where torchvision keeps its datasets, or may put this one")] = None,
-    download: Annotated[bool, typer.Option(help="fetch what is not in --root")] = True,
+    download: Annotated[bool | None, typer.Option(help="fetch what is not in --root (by default) or not")] = None,
     folder: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="of test/CLASS/*.png")] = None,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH that pictures of --folder are brought to")] = None,
     test: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help=".npz of images and labels")] = None,

@@ -7,6 +7,7 @@ message; `tests/events/test_sdk.py` has the list.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
@@ -53,6 +54,8 @@ def from_request(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> CloudEv
     texts = [(name, _text(name, value, faults)) for name, value in named if name.startswith(PREFIX)]
     if not texts:
         raise InvalidCloudEvent(["neither ce- headers nor a content-type of application/cloudevents+json"])
+    if is_json(content_type):
+        body = body.removeprefix(BOM_UTF8)  # some editors put it before a text; JSON has no place for it
     if body and is_json(content_type):
         faults += _json_faults(body)
     attributes = event_headers(texts, PREFIX, faults)

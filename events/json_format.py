@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from codecs import BOM_UTF8
 from typing import Any, Final
 
 from cloudevents.core.formats.json import JSONFormat
@@ -70,7 +71,7 @@ def from_object(body: bytes) -> CloudEvent:
 
 def _members(body: bytes) -> dict[str, Any]:
     try:
-        members = from_json(body, allow_inf_nan=False)
+        members = from_json(body.removeprefix(BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:
         raise InvalidCloudEvent([f"the body is not JSON: {error}"]) from error
     if not isinstance(members, dict):

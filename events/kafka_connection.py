@@ -182,7 +182,7 @@ def connect(make: Callable[..., Any], bootstrap_servers: str, security: Security
     """Make a client of the library.
 
     Raises:
-        KafkaError: no broker can be used within CONNECT_SECONDS.
+        KafkaError: no broker can be used within CONNECT_SECONDS, or `bootstrap_timeout_ms` of the settings.
     """
     connections: list[_Client] = []
 
@@ -193,7 +193,6 @@ def connect(make: Callable[..., Any], bootstrap_servers: str, security: Security
     try:
         return make(
             bootstrap_servers=bootstrap_servers.split(","),
-            bootstrap_timeout_ms=milliseconds(CONNECT_SECONDS),
             reconnect_backoff_max_ms=500,
             proxy_url="direct://",
             selector=_Selector,
@@ -203,7 +202,7 @@ def connect(make: Callable[..., Any], bootstrap_servers: str, security: Security
             sasl_mechanism=security.mechanism,
             sasl_plain_username=security.username,
             sasl_plain_password=security.password or None,
-            **settings,
+            **{"bootstrap_timeout_ms": milliseconds(CONNECT_SECONDS), **settings},
         )
     except faults.KafkaError as error:
         for left_behind in connections:  # with its thread, for there is no object yet that could be closed

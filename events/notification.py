@@ -7,6 +7,7 @@ MinIO writes `{"EventName", "Key", "Records": [...]}`, to Kafka and to webhooks 
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -75,7 +76,7 @@ def read_notification(value: bytes | None, bucket: str = MODELS) -> list[ModelUp
 
 def _records(value: bytes | None) -> list[Any]:
     try:
-        message = from_json(value or b"", allow_inf_nan=False)
+        message = from_json((value or b"").removeprefix(BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:
         raise InvalidNotification(f"not JSON: {error}") from error
     if not isinstance(message, dict):

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 it failed or was refused, 2 the command was not understoo
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shlex
 import sys
@@ -16,19 +17,16 @@ import typer
 from rich.console import Console, RenderableType
 
 from layerscope import client, systems, terminal
+from layerscope.options import At, Data, Json, Name, Services, err, say
 from layerscope.schemas.datasets import PartName
 from layerscope.schemas.errors import LayerscopeError, Refused
 from layerscope.schemas.identity import Identity, KeyRefused, identify
 from layerscope.schemas.queries import ModelAnswer, ModelList, SimilarAnswer
 from layerscope.stack.programs import ServerError
-from layerscope.stack.supervisor import AlreadyRunning, StartError
+from layerscope.stack.supervisor import AlreadyRunning
 from layerscope.systems import Embedded, Located, NoSystem, Stack
 
 T = TypeVar("T")
-At = Annotated[str | None, typer.Option("--at", metavar="URL|DIR", help="which system; by default the one made last")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-Name = Annotated[str, typer.Argument(metavar="DATASET/MODEL/VERSION")]
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 replay_app = typer.Typer(no_args_is_help=True, help="Ask again for what is missing.")
 datasets_app = typer.Typer(no_args_is_help=True, help="The datasets that models are analysed on.")
@@ -36,49 +34,54 @@ app.add_typer(replay_app, name="replay")
 app.add_typer(datasets_app, name="datasets")
 
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def say(line: str) -> None:
-    """Tell of progress, apart from what the command prints."""
-    err.print(line, style="dim", markup=False)
 
 
 @app.command()
-def demo(data: Annotated[Path, typer.Option(help="where it leaves its system")] = systems.DEMO_DIRECTORY) -> None:
+def demo(data: Data = None) -> None:
     """Train small networks on digits, upload them, and show what comes of it; no server, one process."""
     from layerscope.demo.demo import Showcase  # torch
 
-    system = systems.make_embedded(data)
-    systems.remember(system)
+    system = systems.make_embedded(data or systems.default_directory(systems.DEMO_DIRECTORY))
+    say(f"system: {system.directory}")
+    systems.remember(system, say)
     if not asyncio.run(Showcase(system.directory, out).run()):
         raise typer.Exit(1)
 
 
 @app.command()
 def up(
-    data: Annotated[Path, typer.Option(help="where its data lies")] = systems.STACK_DIRECTORY,
+    data: Data = None,
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready")] = False,
     secure: Annotated[bool, typer.Option("--secure", help="TLS, a user for Kafka, buckets of other names")] = False,
 ) -> None:
     """Run the real stack here: MinIO, Kafka, Redis, Milvus Lite, every function and the data plane."""
     from layerscope.stack import local_stack
 
-    made = systems.make_stack(data, secured=secure)
-    systems.remember(made)
-    (local_stack.start if detach else local_stack.run)(made, say)
+    made = systems.make_stack(data or systems.default_directory(systems.STACK_DIRECTORY), secured=secure)
+    if detach:
+        local_stack.start(made, say)  # which runs this command once more
+        return
+    say(f"system: {made.directory}")
+    systems.remember(made, say)
+    local_stack.run(made, say)
 
 
 @app.command()
-def down(data: Annotated[Path, typer.Option(help="where its data lies")] = systems.STACK_DIRECTORY) -> None:
+def down(data: Data = None) -> None:
     """Stop the real stack; its data stays."""
     from layerscope.stack import local_stack
 
-    say("stopped" if local_stack.stop(data.resolve(), say) else f"no stack runs in {data}")
+    found = systems.find_stack(data)
+    if found is None:
+        say("there is no stack to stop")
+        return
+    say(found.sentence)
+    assert isinstance(found.system, Stack)
+    say("stopped" if local_stack.stop(found.system.directory, say) else "it does not run")
 
 
 @app.command()
-def init(at: At = None) -> None:
+def init(at: Services = None) -> None:
     """Make what is missing of buckets, notifications, topics and the dataset digits.
 
     Without --at, the services are those that the environment names, as in the Job on a cluster.
@@ -91,17 +94,21 @@ def init(at: At = None) -> None:
         import os
 
         settings = Settings.read(os.environ)
+        say(f"system: {settings.s3_endpoint} and what else the environment names")
         initialise(connect(settings), say, settings)
+    elif "://" in at:
+        raise NoSystem(f"--at is a folder here, not {at}: a system elsewhere is prepared where its services are named")
     else:
         system = systems.make_embedded(Path(at))
+        say(f"system: {system.directory}")
         initialise(embedded(system.directory), say)
-        systems.remember(system)
+        systems.remember(system, say)
 
 
 @app.command()
 def env(at: At = None, as_json: Json = False) -> None:
     """Print what an S3 client needs: `eval "$(layerscope env)"`. It holds the secret key."""
-    environment = _stack(at).client_environment()
+    environment = _running_stack(at).client_environment()
     if as_json:
         print_json(environment)
     else:
@@ -118,7 +125,7 @@ def status(at: At = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(at: At = None, as_json: Json = False) -> None:
+def doctor(at: Services = None, as_json: Json = False) -> None:
     """Say what is missing, in the order in which to mend it, and how.
 
     In a pod, or wherever the environment names the services and no --at is given, it is those that are looked at.
@@ -129,7 +136,7 @@ def doctor(at: At = None, as_json: Json = False) -> None:
 
     marks = {True: ("ok  ", None), False: ("FAIL", "red"), None: ("-   ", "dim")}
     findings = []
-    for one in examine(at, os.environ):
+    for one in examine(at, os.environ, say):
         findings.append(one)
         if not as_json:
             mark, style = marks[one.ok]
@@ -157,6 +164,8 @@ def upload(
     """Put a model file into the bucket, wait for its analysis, and show it."""
     from layerscope.sidecars import sidecar_files
 
+    if as_json and not wait:
+        raise ValueError("--json prints the analysis, for which --wait 0 does not wait: leave one of them out")
     system, identity = systems.locate(at), Identity.parse(name)
     identify(f"{identity.subject}{file.suffix}")
     asyncio.run(client.upload(system, identity, file, file.suffix, say, sidecars=sidecar_files(architecture, history)))
@@ -216,16 +225,20 @@ def show(
 
 
 @app.command()
-def serve(at: At = None, port: Annotated[int, typer.Option(min=1, max=65535)] = 8080) -> None:
+def serve(
+    at: At = None, port: Annotated[int | None, typer.Option(min=1, max=65535, help="by default 8080")] = None
+) -> None:
     """Show the pages of a system that is one directory, until Ctrl-C. The real stack has them at its URL."""
     system = systems.locate(at)
     if not isinstance(system, Embedded):
+        if port is not None:
+            raise ValueError(f"--port is for a system that is one directory; this one has its pages at {system.url}")
         out.print(f"open {system.url}/models")
         return
     from layerscope.local_pages import run
 
-    out.print(f"open http://127.0.0.1:{port}/models", markup=False)
-    run(system.directory, port)
+    out.print(f"open http://127.0.0.1:{port or 8080}/models", markup=False)
+    run(system.directory, port or 8080)
 
 
 @app.command()
@@ -305,7 +318,7 @@ def datasets_list(at: At = None, as_json: Json = False) -> None:
 def datasets_add(
     name: Annotated[str, typer.Argument(help="mnist, fashion_mnist, cifar10, cifar100, svhn, emnist, or your own")],
     root: Annotated[Path | None, typer.Option(help="where torchvision keeps its datasets, or may put this one")] = None,
-    download: Annotated[bool, typer.Option(help="fetch what is not in --root")] = True,
+    download: Annotated[bool | None, typer.Option(help="fetch what is not in --root (by default) or not")] = None,
     folder: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="of test/CLASS/*.png")] = None,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH that pictures of --folder are brought to")] = None,
     test: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help=".npz of images and labels")] = None,
@@ -345,14 +358,19 @@ def datasets_add(
 
 def main() -> None:
     """Run the command line, and end with a sentence where something is wrong."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without our signs is no reason to end
     try:
         app()
     except NoSystem as error:
         _end(str(error), status=3)
     except Refused as error:
         _end(f"{error.message}\n{error.hint}".strip())
-    except (LayerscopeError, KeyRefused, ServerError, StartError, AlreadyRunning, TimeoutError) as error:
+    except (LayerscopeError, KeyRefused, ServerError, AlreadyRunning, TimeoutError) as error:
         _end(str(error))
+    except OSError as error:  # a folder that cannot be written, a full disk
+        _end(f"{error.filename or 'this machine'}: {error.strerror or error}")
     except ValueError as error:
         _end(str(error), status=2)
 
@@ -367,10 +385,15 @@ async def _outcome(system: Located, identity: Identity, seconds: float) -> Model
         return await client.outcome(query, identity, seconds, say)
 
 
-def _stack(at: str | None) -> Stack:
+def _running_stack(at: str | None) -> Stack:
+    from layerscope.stack.local_stack import is_running
+
     system = systems.locate(at)
     if not isinstance(system, Stack):
         raise NoSystem("only a stack that `layerscope up` made has an environment to print")
+    if not is_running(system.directory):
+        again = f"`layerscope up --detach --data {shlex.quote(str(system.directory))}` starts it"
+        raise LayerscopeError(f"the stack of {system.directory} does not run: {again}")
     return system
 
 

@@ -12,10 +12,11 @@ from rich.text import Text
 from layerscope import client
 from layerscope.schemas import keys
 from layerscope.stack.local_stack import is_running
+from layerscope.stack.process_table import process_table
 from layerscope.stack.supervisor import read_status
 from layerscope.stores import datasets
 from layerscope.stores.object_store import ObjectStore
-from layerscope.systems import Located, Stack
+from layerscope.systems import Located, NoSystem, Stack
 
 
 async def status_of(system: Located) -> tuple[dict[str, Any], RenderableType]:
@@ -25,16 +26,17 @@ async def status_of(system: Located) -> tuple[dict[str, Any], RenderableType]:
     if isinstance(system, Stack):
         told["running"] = is_running(system.directory)
         status = read_status(system.directory) if told["running"] else None
-        table = Table("process", "pid", "ready", "restarts", "since", box=None, header_style="dim")
-        for one in status.processes if status else ():
-            table.add_row(
-                one.name, str(one.pid or ""), "yes" if one.ready else "no", str(one.restarts), one.since or ""
-            )
         told["processes"] = [asdict(one) for one in status.processes] if status else []
-        shown.append(table if status else Text("not running: `layerscope up` starts it"))
+        shown.append(process_table(status.processes) if status else Text("not running: `layerscope up` starts it"))
     if told.get("running", True):
-        async with client.querying(system) as query:
-            page = await client.get(query, "/models", limit=1000)
+        try:
+            async with client.querying(system) as query:
+                page = await client.get(query, "/models", limit=1000)
+        except NoSystem as error:
+            if not isinstance(system, Stack):
+                raise
+            shown.append(Text(str(error)))  # it starts, or stands still: the table says which
+            return told, Group(*shown)
         states = [line["state"] for line in page["models"]]
         told["models"] = {state: states.count(state) for state in tables_states() if state in states}
         counted = ", ".join(f"{count} {state}" for state, count in told["models"].items())

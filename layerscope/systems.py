@@ -1,66 +1,42 @@
 """Which system a command is about: a local stack, a directory, or one elsewhere; and how its parts are reached.
 
 A system on this machine is a directory with a `system.json`; the credentials of a stack lie next to it in a private file.
-The one that `up` or `demo` made last is remembered for the user.
+Commands are about the one in the nearest `.layerscope` above the working folder, or the one that `up` or `demo` made
+last, which is remembered for the user.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-import socket
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
+from layerscope import nearest
 from layerscope.schemas.errors import LayerscopeError
 from layerscope.schemas.keys import BUCKETS
 from layerscope.stack import certificates, kafka_node
 from layerscope.stack.certificates import Certificates
-from layerscope.stack.servers import free_ports
+from layerscope.stack.credentials import Credentials
+from layerscope.stack.ports import PORTS, is_free
+from layerscope.stack.ports import choose as ports_of
 
 MANIFESTS: Final = Path(__file__).parent / "knative" / "rendered" / "laptop.yaml"
 """What a laptop's cluster is given, and the local data plane reads."""
 
 STACK_DIRECTORY: Final = Path(".layerscope/stack")
 DEMO_DIRECTORY: Final = Path(".layerscope/demo")
-ROLES: Final = ("", "functions_", "uploader_")
+LEAVING_SECONDS: Final = 3.0
 BUCKET_PREFIX: Final = "layerscope-"
 """What the names of buckets begin with in a secured stack, as they have to where names are shared with all the world."""
-
-PORTS: Final = {"query": 8080, "minio": 9000, "kafka": 9092, "controller": 9093, "redis": 6379, "milvus": 19530}
 
 
 class NoSystem(LayerscopeError):
     """There is no such system; the message says how to make one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What the servers of a stack ask for; made once, at random, and kept in a file that only the user can read.
-
-    The first pair of keys is MinIO's own, which may do all; `knative/policies` says what the other two may.
-    """
-
-    access_key: str
-    secret_key: str = field(repr=False)
-    functions_access_key: str
-    functions_secret_key: str = field(repr=False)
-    uploader_access_key: str
-    uploader_secret_key: str = field(repr=False)
-    redis_password: str = field(repr=False)
-    kafka_password: str = field(repr=False)
-    kafka_broker_password: str = field(repr=False)
-
-    @classmethod
-    def random(cls) -> Self:
-        """Return new ones."""
-        names = {f"{role}access_key": f"layerscope-{role.replace('_', '-')}{secrets.token_hex(4)}" for role in ROLES}
-        named = [f"{role}secret_key" for role in ROLES]
-        named += ["redis_password", "kafka_password", "kafka_broker_password"]
-        return cls(**names, **{name: secrets.token_urlsafe(24) for name in named})
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,59 +129,163 @@ class Remote:
 Located = Stack | Embedded | Remote
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The system that a command is about, and how it was found."""
+
+    system: Located
+    how: str
+
+    @property
+    def sentence(self) -> str:
+        """Return one line that says which it is."""
+        match self.system:
+            case Stack(directory) | Embedded(directory):
+                return f"system: {directory} ({self.how})"
+            case Remote(url):
+                return f"system: {url} ({self.how})"
+
+
 def make_stack(directory: Path, *, secured: bool = False) -> Stack:
     """Return the stack of a directory, choosing ports and credentials the first time.
 
     Raises:
-        NoSystem: it is `secured`, and the one that is there is not.
+        NoSystem: it is `secured` and the one that is there is not, there is a system of another kind, or the folder
+            cannot be written.
     """
     directory = directory.resolve()
-    if (directory / "system.json").exists():
-        found = _read_stack(directory)
-        if secured and not found.secured:
-            raise NoSystem(f"the stack of {directory} was made without --secure: give another one with --data")
-        return found
-    directory.mkdir(parents=True, exist_ok=True)
-    usual = {name: port for name, port in PORTS.items() if _is_free(port)}
-    others = iter(free_ports(len(PORTS) - len(usual)))
-    ports = {name: usual.get(name) or next(others) for name in PORTS}
+    match _kind(directory):
+        case "stack":
+            found = _read_stack(directory)
+            if secured and not found.secured:
+                raise NoSystem(f"the stack of {directory} was made without --secure: give another one with --data")
+            return found
+        case "embedded":
+            raise NoSystem(f"{directory} holds a system without servers: give the stack another folder with --data")
+    ports = ports_of({}, PORTS)
     credentials = Credentials.random()
-    _write(directory / "credentials.json", asdict(credentials), private=True)
-    _write(directory / "system.json", {"kind": "stack", "ports": ports, "secured": secured})
+    with _writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        _write(directory / "credentials.json", asdict(credentials), private=True)
+        _write(directory / "system.json", {"kind": "stack", "ports": ports, "secured": secured})
     return Stack(directory, ports, credentials, secured)
 
 
+def on_free_ports(stack: Stack, say: Callable[[str], None]) -> Stack:
+    """Return the stack, which does not run, on other ports where somebody else has taken its own meanwhile."""
+    deadline = time.monotonic() + LEAVING_SECONDS  # what a killed stack has left behind is about to end
+    while not all(map(is_free, stack.ports.values())) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    kept = {name: port for name, port in stack.ports.items() if is_free(port)}
+    ports = ports_of(kept, {})
+    for name, port in ports.items():
+        if port != stack.ports[name]:
+            say(f"port {stack.ports[name]} is taken by another program: {name} is at {port} from now on")
+    if len(kept) < len(ports):
+        with _writing(stack.directory):
+            _write(stack.directory / "system.json", {"kind": "stack", "ports": ports, "secured": stack.secured})
+    return replace(stack, ports=ports)
+
+
 def make_embedded(directory: Path) -> Embedded:
-    """Return the embedded system of a directory, making it the first time."""
+    """Return the embedded system of a directory, making it the first time.
+
+    Raises:
+        NoSystem: a stack is there, or the folder cannot be written.
+    """
     directory = directory.resolve()
-    if not (directory / "system.json").exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        _write(directory / "system.json", {"kind": "embedded"})
+    kind = _kind(directory)
+    if kind == "stack":
+        raise NoSystem(f"{directory} holds a stack, which `layerscope up` prepares by itself: give another folder")
+    if kind is None:
+        with _writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            _write(directory / "system.json", {"kind": "embedded"})
     return Embedded(directory)
 
 
-def remember(system: Stack | Embedded) -> None:
-    """Make this the system that commands are about when they do not say."""
-    _pointer().parent.mkdir(parents=True, exist_ok=True)
-    _pointer().write_text(str(system.directory))
+def remember(system: Stack | Embedded, say: Callable[[str], None]) -> None:
+    """Make this the system that commands are about when they do not say, and none is nearer; `say` so if that fails."""
+    with suppress(OSError):
+        os.utime(system.directory / "system.json")  # of those in one folder, the one made last is meant
+    pointer = nearest.pointer()
+    try:
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        pointer.write_text(str(system.directory), encoding="utf-8")
+    except OSError as error:
+        say(
+            f"{pointer.parent} cannot be written ({error.strerror}): commands in other folders need --at "
+            f"{system.directory}, or XDG_STATE_HOME has to name a folder that can be"
+        )
 
 
-def locate(at: str | None) -> Located:
-    """Return the system at a URL or a directory; None: LAYERSCOPE_URL, or the one made last.
+def default_directory(kind: Path) -> Path:
+    """Return where `up` or `demo` has its system: in the nearest `.layerscope` above, or in a new one here.
+
+    Args:
+        kind: STACK_DIRECTORY or DEMO_DIRECTORY.
+    """
+    folder = nearest.nearest_folder()
+    return kind if folder is None else folder / kind.name
+
+
+def find(at: str | None) -> Found:
+    """Return the system at a URL or a directory, and how it was found.
+
+    Without `at` it is the one that LAYERSCOPE_URL names, the one in the nearest `.layerscope` above the working folder,
+    or the one that `up` or `demo` made last.
 
     Raises:
         NoSystem: there is none.
     """
-    at = at or os.environ.get("LAYERSCOPE_URL")
-    if at and at.startswith(("http://", "https://")):
-        return Remote(at.rstrip("/"))
     if at:
-        directory = Path(at).resolve()
-    else:
-        try:
-            directory = Path(_pointer().read_text())
-        except FileNotFoundError:
-            raise NoSystem("there is no system yet: `layerscope demo` makes one, `layerscope up` another") from None
+        return Found(_located(at), "--at")
+    if url := os.environ.get("LAYERSCOPE_URL"):
+        return Found(_located(url), "LAYERSCOPE_URL")
+    folder = nearest.nearest_folder()
+    if folder is not None and (inside := nearest.systems_in(folder)):
+        return Found(_located(str(inside[0])), "the nearest .layerscope above this folder")
+    try:
+        directory = nearest.pointer().read_text(encoding="utf-8")
+    except OSError:
+        raise NoSystem("there is no system yet: `layerscope demo` makes one, `layerscope up` another") from None
+    return Found(_located(directory), "the one made last")
+
+
+def find_stack(data: Path | None) -> Found | None:
+    """Return the stack of a folder; without one the nearest, or the one made last; None: there is none of these.
+
+    Raises:
+        NoSystem: there is no stack in that folder.
+    """
+    if data is not None:
+        stack = _located(str(data))
+        if not isinstance(stack, Stack):
+            raise NoSystem(f"{data.resolve()} holds a system without servers")
+        return Found(stack, "--data")
+    folder = nearest.nearest_folder()
+    for one in nearest.systems_in(folder) if folder else ():
+        if isinstance(stack := _located(str(one)), Stack):
+            return Found(stack, "the nearest .layerscope above this folder")
+    with suppress(OSError, NoSystem):
+        if isinstance(stack := _located(nearest.pointer().read_text(encoding="utf-8")), Stack):
+            return Found(stack, "the one made last")
+    return None
+
+
+def locate(at: str | None) -> Located:
+    """Return the system that `find` finds.
+
+    Raises:
+        NoSystem: there is none.
+    """
+    return find(at).system
+
+
+def _located(at: str) -> Located:
+    if at.startswith(("http://", "https://")):
+        return Remote(at.rstrip("/"))
+    directory = Path(at).resolve()
     match _kind(directory):
         case "stack":
             return _read_stack(directory)
@@ -215,11 +295,22 @@ def locate(at: str | None) -> Located:
             raise NoSystem(f"there is no system in {directory}: `layerscope init --at {directory}` makes one")
 
 
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Raises NoSystem with a sentence where the folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise NoSystem(f"{directory} cannot be written ({error.strerror}): give another folder with --data") from error
+
+
 def _kind(directory: Path) -> Literal["stack", "embedded"] | None:
     try:
         kind: Literal["stack", "embedded"] = json.loads((directory / "system.json").read_text())["kind"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise NoSystem(f"{directory / 'system.json'} cannot be read: {type(error).__name__}") from error
     return kind
 
 
@@ -232,22 +323,7 @@ def _read_stack(directory: Path) -> Stack:
     return Stack(directory, system["ports"], credentials, system.get("secured", False))
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 def _write(path: Path, content: object, *, private: bool = False) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     with os.fdopen(os.open(path, flags, 0o600 if private else 0o644), "w") as file:
         json.dump(content, file, indent=1)
-
-
-def _pointer() -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "layerscope" / "current"

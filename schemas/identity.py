@@ -98,6 +98,11 @@ def identify(key: str) -> UploadKey:
     return UploadKey(_identity(key, folder, file.removesuffix(extension)))
 
 
+def is_folder_marker(key: str, size: int) -> bool:
+    """Tell whether an object is what clients put where they show an empty folder: no upload, and no fault of anybody's."""
+    return size == 0 and key.endswith("/")
+
+
 def subject_of_key(key: str) -> str:
     """Return the subject of an event about an object: its identity's, or one of its own if the key breaks the rule."""
     try:

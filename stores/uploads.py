@@ -11,7 +11,7 @@ from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Changed, Ignored, NotFound, Refused
-from layerscope.schemas.identity import Identity, KeyRefused, identify
+from layerscope.schemas.identity import Identity, KeyRefused, identify, is_folder_marker
 from layerscope.schemas.manifests import UploadRecord
 from layerscope.stores import datasets
 from layerscope.stores.object_store import Object, ObjectStore
@@ -47,6 +47,8 @@ def by_identity(objects: Iterable[Object]) -> tuple[dict[Identity, Upload], list
     sidecars: dict[Identity, dict[str, Object]] = {}
     refused = []
     for one in objects:
+        if is_folder_marker(one.key, one.size):
+            continue
         try:
             named = identify(one.key)
         except KeyRefused:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from layerscope.events.loopback import is_loopback
 from layerscope.schemas.errors import Unavailable
 from layerscope.stores import milvus_entities as written
 from layerscope.stores.index_rows import (
@@ -246,8 +247,9 @@ class MilvusStore:
     def _client_at(self, uri: str) -> MilvusClient:
         from pymilvus import MilvusClient
 
+        options = CHANNEL | ({"grpc.enable_http_proxy": 0} if is_loopback(uri) else {})
         return MilvusClient(
-            uri, token=self._token, timeout=READ_SECONDS, dedicated=True, grpc_options=CHANNEL, **self._tls
+            uri, token=self._token, timeout=READ_SECONDS, dedicated=True, grpc_options=options, **self._tls
         )
 
     def _connected(self) -> MilvusClient:

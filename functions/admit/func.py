@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import tempfile
 import time
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from layerscope.schemas.digests import canonical_json, sha256
 from layerscope.schemas.errors import Changed, Ignored, NotFound, Refused
 from layerscope.schemas.events import ModelAdmitted, ModelRefused, ModelUploaded
 from layerscope.schemas.files import DATA_TYPE
-from layerscope.schemas.identity import KeyRefused, identify
+from layerscope.schemas.identity import KeyRefused, identify, is_folder_marker
 from layerscope.schemas.manifests import Refusal, RefusedKey, UploadRecord
 from layerscope.stores import datasets, uploads
 from layerscope.stores.object_store import ObjectStore
@@ -40,6 +41,8 @@ class Admit(WorkingFunction):
     async def respond(self, event: CloudEvent) -> CloudEvent:
         """Answer with what the current upload of the event's model came to."""
         data = read(event, ModelUploaded)
+        if is_folder_marker(data.key, data.size):
+            raise Ignored(f"{data.key!r} marks a folder, and is no upload")
         try:
             identity = identify(data.key).identity
         except KeyRefused as refused:
@@ -123,7 +126,7 @@ def _given(store: ObjectStore, upload: Upload) -> Given:
     sidecar = upload.sidecar_objects.get("architecture")
     if sidecar is None or sidecar.size > BLOCKS_LIMIT:
         return Given(named)
-    content = store.get(keys.MODELS, sidecar.key).strip()
+    content = store.get(keys.MODELS, sidecar.key).removeprefix(BOM_UTF8).strip()
     if content.startswith(b"["):
         return Given(named, content)
     return Given(content.decode("utf-8", "replace").strip('"'))

@@ -15,7 +15,8 @@ from layerscope.events.cloudevent import JSON, CloudEvent, compose
 from layerscope.events.notification import read_notification
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.services import publish
-from layerscope.schemas.identity import subject_of_key
+from layerscope.schemas.events import ModelUploaded
+from layerscope.schemas.identity import is_folder_marker, subject_of_key
 from layerscope.schemas.keys import MODELS
 
 WEBHOOK: Final = "io.layerscope.notification.v1"
@@ -39,6 +40,8 @@ class Announce(EventFunction):
             InvalidNotification: it is none.
         """
         for data in read_notification(event.data or b"", self.services.store.bucket_name(MODELS)):
+            if isinstance(data, ModelUploaded) and is_folder_marker(data.key, data.size):
+                continue
             news = compose(data, source="/functions/announce", subject=subject_of_key(data.key))
             await publish(self.services, news)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -17,7 +18,7 @@ from layerscope.schemas.products.training_history import HistorySource, Training
 
 def _read_history(content: bytes) -> Series:
     try:
-        return epochs.of_history(History.model_validate_json(content))
+        return epochs.of_history(History.model_validate_json(content.removeprefix(BOM_UTF8)))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])[:80]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import httpx
 
@@ -17,21 +17,27 @@ from layerscope.schemas.errors import LayerscopeError, Unavailable
 from layerscope.systems import Embedded, Located, NoSystem, Stack
 
 
-def examine(at: str | None, environment: Mapping[str, str]) -> Iterator[Finding]:
+def examine(
+    at: str | None, environment: Mapping[str, str], say: Callable[[str], None] = lambda _: None
+) -> Iterator[Finding]:
     """Yield what is found, in the order in which to mend it.
 
     Without `at`, an environment that names an object store and no system (LAYERSCOPE_URL) is what is examined, as
-    `init` would use it: so in a pod. Otherwise it is this machine, and the system at `at`, or the one made last.
+    `init` would use it: so in a pod. Otherwise it is this machine, and the system that `systems.find` finds. `say` gets
+    a line about which it is.
     """
     if at is None and environment.get("S3_ENDPOINT") and not environment.get("LAYERSCOPE_URL"):
+        say(f"system: {environment['S3_ENDPOINT']} and what else the environment names")
         yield from _services(environment, _query_in_cluster(environment))
         return
     yield from take(machine.checks())
     try:
-        system = systems.locate(at)
+        found = systems.find(at)
     except NoSystem as error:
         yield Finding("system", False, "none", str(error))
         return
+    say(found.sentence)
+    system = found.system
     if isinstance(system, Stack):
         yield from _services(system.administrator_environment(), system.url)
     else:

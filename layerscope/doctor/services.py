@@ -14,6 +14,7 @@ from layerscope.doctor.checks import Check, NotLookedAt, Wrong
 from layerscope.doctor.network import Peer, address_of, addresses_of, certificates, connections
 from layerscope.events.kafka_report import GroupState, KafkaReport, TopicState, opened
 from layerscope.events.log import LogUnavailable
+from layerscope.events.loopback import is_loopback
 from layerscope.events.tls import client_context
 from layerscope.events.topics import Tenant
 from layerscope.functions.runtime import services
@@ -163,7 +164,7 @@ class Examined:
         if self.query is None:
             raise NotLookedAt("LAYERSCOPE_URL does not say where it is")
         try:
-            answer = httpx.get(f"{self.query}/health/readiness", timeout=30)
+            answer = httpx.get(f"{self.query}/health/readiness", timeout=30, trust_env=not is_loopback(self.query))
         except httpx.TransportError as error:
             mend = f"kubectl get ksvc query -n {self.tenant.namespace}; locally, layerscope status"
             raise Wrong(f"nothing answers at {self.query} ({type(error).__name__})", mend) from error

@@ -1,34 +1,34 @@
-"""The real stack on this machine: servers, functions and data plane under one supervisor; `layerscope up` and `down`."""
+"""The real stack on this machine: servers, functions and data plane under one supervisor; `layerscope up` and `down`.
+
+Nothing here gives up on what is slow, and nothing that has started is taken down because something else has not.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
 from typing import Final
 
-from layerscope.dataplane import manifests, resources
-from layerscope.events.topics import Tenant
 from layerscope.functions.__main__ import names
-from layerscope.functions.runtime.services import connect, kafka_security
-from layerscope.functions.runtime.settings import Settings
-from layerscope.initialise import initialise
 from layerscope.schemas.errors import LayerscopeError
-from layerscope.stack import programs, roles, servers
-from layerscope.stack.kafka_node import SecuredKafka
-from layerscope.stack.supervisor import AlreadyRunning, Process, Supervisor, read_status
-from layerscope.systems import MANIFESTS, Stack
+from layerscope.stack import programs
+from layerscope.stack.members import stack_dataplane, stack_functions, stack_servers
+from layerscope.stack.provision import provide
+from layerscope.stack.supervisor import SAY_SECONDS, AlreadyRunning, Status, Supervisor, read_status
+from layerscope.systems import Stack, on_free_ports
 
 Say = Callable[[str], None]
-START_SECONDS: Final = 120.0
+FAILURES: Final = 5
+"""So many runs of a process in a row that end before it was ready are no passing circumstance."""
+PROVIDED: Final = frozenset({"minio", "kafka", "milvus"})
+"""Servers in which something is made before they are used, and again when they come back without it."""
 
 
 class StackError(LayerscopeError):
@@ -41,29 +41,24 @@ def run(stack: Stack, say: Say) -> None:
     Raises:
         AlreadyRunning: it runs in another process.
         ServerError: a server cannot be installed.
-        StartError: a process did not become ready.
     """
-    ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    ready = stack.directory / "ready"
-    with Supervisor(stack.directory) as supervisor:
+        signal.signal(number, _interrupt)
+    ready, returned = stack.directory / "ready", SimpleQueue[str]()
+    with Supervisor(stack.directory, returned.put) as supervisor:
         ready.unlink(missing_ok=True)
-        programs.install(say)
-        say("starting MinIO, Kafka, Redis and Milvus Lite")
-        supervisor.start(*_servers(stack))
-        roles.grant(stack)
-        settings = Settings.read(stack.administrator_environment())
-        initialise(connect(settings), say, settings)
-        say(f"starting {len(names())} functions")
-        functions = _functions(stack)
-        supervisor.start(*(process for process, _ in functions.values()))
-        supervisor.start(_dataplane(stack, {name: url for name, (_, url) in functions.items()}))
-        ready.write_text(str(os.getpid()))
-        say(f"ready: {stack.url}")
-        ended.wait()
-        say("stopping")
-        ready.unlink(missing_ok=True)
+        try:
+            programs.install(say)
+            stack = on_free_ports(stack, say)
+            _start(stack, supervisor, say)
+            ready.write_text(str(os.getpid()))
+            say(f"ready: {stack.url}")
+            while True:
+                _mend(stack, returned.get(), say)
+        except KeyboardInterrupt:
+            say("stopping")
+        finally:
+            ready.unlink(missing_ok=True)
 
 
 def start(stack: Stack, say: Say) -> None:
@@ -71,7 +66,7 @@ def start(stack: Stack, say: Say) -> None:
 
     Raises:
         AlreadyRunning: it runs already.
-        StackError: it did not become ready; the message ends with what it said last.
+        StackError: it ended, or one of its processes ends again and again; the message says with which words.
     """
     if is_running(stack.directory):
         raise AlreadyRunning(f"the stack of {stack.directory} is running")
@@ -83,32 +78,34 @@ def start(stack: Stack, say: Say) -> None:
             command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
         )
     shown = 0
-    while not ready.exists():
+    while True:
+        done = ready.exists()
         lines = log.read_text(errors="replace").splitlines()
         for line in lines[shown:]:
             say(line)
         shown = len(lines)
+        if done:
+            return
         if child.poll() is not None:
             raise StackError("\n".join(["the stack did not start", *lines[-20:]]))
+        if (failing := failure(stack.directory)) is not None:
+            raise StackError(failing)
         time.sleep(0.1)
-    say(f"ready: {stack.url}")
 
 
 def stop(directory: Path, say: Say) -> bool:
-    """Stop the stack of a directory and return once it is gone; False: it was not running.
-
-    Raises:
-        StackError: it did not end.
-    """
+    """Stop the stack of a directory and return once it is gone; False: it was not running."""
     status = read_status(directory)
     if status is None:
         return False
     say(f"stopping the stack of {directory}")
     os.kill(status.supervisor, signal.SIGTERM)
-    deadline = time.monotonic() + START_SECONDS
-    while is_running(directory):
-        if time.monotonic() > deadline:
-            raise StackError(f"process {status.supervisor} did not end within {START_SECONDS:g} s")
+    began = said = time.monotonic()
+    while (status := read_status(directory)) is not None:
+        if time.monotonic() - said >= SAY_SECONDS:
+            said = time.monotonic()
+            left = ", ".join(one.name for one in status.processes if one.pid) or "the supervisor"
+            say(f"waiting, {said - began:.0f} s so far, for the end of {left}")
         time.sleep(0.1)
     return True
 
@@ -118,81 +115,39 @@ def is_running(directory: Path) -> bool:
     return read_status(directory) is not None
 
 
-def _servers(stack: Stack) -> tuple[Process, ...]:
-    data, ports, credentials = stack.directory / "data", stack.ports, stack.credentials
-    settings, held = Settings.read(stack.function_environment()), stack.certificates
-    secured = None
-    if held is not None:
-        secured = SecuredKafka(held, credentials.kafka_broker_password, credentials.kafka_password)
-    return (
-        servers.minio(
-            data / "minio",
-            ports["minio"],
-            credentials.access_key,
-            credentials.secret_key,
-            settings.kafka_bootstrap_servers,
-            Tenant().s3_raw,
-            certificates=held,
-            security=kafka_security(settings),
-        ),
-        servers.kafka(data / "kafka", ports["kafka"], ports["controller"], secured),
-        servers.redis(data / "redis", ports["redis"], credentials.redis_password, held),
-        servers.milvus(data / "milvus", ports["milvus"]),
-    )
+def failure(directory: Path) -> str | None:
+    """Return what is said of a process that ends again and again before it is ready; None: there is no such process."""
+    status = read_status(directory) or Status(0, ())
+    for one in status.processes:
+        if one.failures >= FAILURES and one.last_end is not None:
+            return (
+                f"{one.name} has ended {one.failures} times in a row before it was ready. The last time: "
+                f"{one.last_end.text}\n"
+                "What has started stays, and it is started again and again: `layerscope status` shows how it stands, "
+                "`layerscope down` stops all."
+            )
+    return None
 
 
-def _functions(stack: Stack) -> dict[str, tuple[Process, str]]:
-    """Return a process for each function, and its URL, by the name of its Service."""
-    declared = manifests.load(MANIFESTS).services
-    ports = servers.free_ports(len(names()))
-    made = {}
-    for name, free in zip(names(), ports, strict=True):
-        port = stack.ports["query"] if name == "query" else free
-        service = name.replace("_", "-")
-        environment = {
-            **_inherited(),
-            **stack.function_environment(),
-            **_limit(declared[service]),
-            "LISTEN_ADDRESS": f"127.0.0.1:{port}",
-            "LAYERSCOPE_SCRATCH": str(stack.directory / "scratch"),
-            # One thread each: several workers with a thread a core are slower together (they share two cores here).
-            "OMP_NUM_THREADS": "1",
-        }
-        url = f"http://127.0.0.1:{port}"
-        command = (sys.executable, "-m", "layerscope.functions", name)
-        grace = float(environment.get("LAYERSCOPE_LIMIT_SECONDS", 5)) + 5
-        process = Process(name, command, environment, _readiness(url), grace_seconds=grace, start_seconds=START_SECONDS)
-        made[service] = (process, url)
-    return made
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End whatever the main thread waits for; further signals find it stopping."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
-def _limit(service: resources.Service) -> dict[str, str]:
-    return {} if service.limit_seconds is None else {"LAYERSCOPE_LIMIT_SECONDS": f"{service.limit_seconds:g}"}
+def _start(stack: Stack, supervisor: Supervisor, say: Say) -> None:
+    say("starting MinIO, Kafka, Redis and Milvus Lite")
+    supervisor.start(*stack_servers(stack), say=say)
+    provide(stack, say)
+    say(f"starting {len(names())} functions")
+    functions = stack_functions(stack)
+    supervisor.start(*(process for process, _ in functions.values()), say=say)
+    supervisor.start(stack_dataplane(stack, {name: url for name, (_, url) in functions.items()}), say=say)
 
 
-def _dataplane(stack: Stack, urls: Mapping[str, str]) -> Process:
-    (port,) = servers.free_ports(1)
-    environment = {
-        **_inherited(),
-        **stack.function_environment(),
-        "LAYERSCOPE_FUNCTIONS": json.dumps(urls),
-        "LAYERSCOPE_DATAPLANE_PORT": str(port),
-    }
-    command = (sys.executable, "-m", "layerscope.dataplane")
-    ready = _readiness(f"http://127.0.0.1:{port}")
-    return Process("dataplane", command, environment, ready, grace_seconds=30, start_seconds=START_SECONDS)
-
-
-def _inherited() -> dict[str, str]:
-    """Return what a child needs of this process's environment: never credentials that happen to be there."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LAYERSCOPE_DEVICE")
-    return {name: os.environ[name] for name in kept if name in os.environ}
-
-
-def _readiness(url: str) -> Callable[[], bool]:
-    def ready() -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health/readiness", timeout=2) as answer:
-            return bool(answer.status == 200)
-        return False
-
-    return ready
+def _mend(stack: Stack, server: str, say: Say) -> None:
+    """Make in a server that came back what it may have lost."""
+    if server in PROVIDED:
+        provide(stack, say)
+        say(f"{server} is back")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
-from layerscope.stack.supervisor import try_lock
+from layerscope.stack.file_lock import try_lock
 
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"  # its release tags are no module versions
 KAFKA_JARS = (

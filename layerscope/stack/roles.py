@@ -14,9 +14,12 @@ from urllib.parse import urlsplit
 
 from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
+from minio.error import MinioAdminException
+from urllib3.exceptions import HTTPError
 
 from layerscope.events.tls import client_context
 from layerscope.functions.runtime.settings import ObjectStoreSettings
+from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.keys import BUCKETS
 from layerscope.stores.s3_connection import pool
 from layerscope.systems import Stack
@@ -26,7 +29,20 @@ POLICIES: Final = Path(__file__).parents[1] / "knative" / "policies"
 
 
 def grant(stack: Stack) -> None:
-    """Make the users and their policies in the stack's MinIO, or make them what they should be."""
+    """Make the users and their policies in the stack's MinIO, or make them what they should be.
+
+    Raises:
+        Unavailable: it does not answer, or not yet as it should.
+    """
+    try:
+        _grant(stack)
+    except HTTPError as error:
+        raise Unavailable(f"MinIO does not answer: {type(error).__name__}") from error
+    except MinioAdminException as error:
+        raise Unavailable(f"MinIO does not let its users be made: status {error._code}") from error
+
+
+def _grant(stack: Stack) -> None:
     held = stack.credentials
     settings = ObjectStoreSettings.read(stack.administrator_environment())
     endpoint = urlsplit(settings.s3_endpoint)

@@ -27,11 +27,11 @@ from layerscope.notification_target import minio_environment
 from layerscope.stack import kafka_node
 from layerscope.stack.certificates import Certificates
 from layerscope.stack.kafka_node import HOST, SecuredKafka
+from layerscope.stack.process import Process
 from layerscope.stack.programs import ServerError, java_with_kafka, minio_program, redis_program
-from layerscope.stack.supervisor import Process
+from layerscope.stack.readiness import ANSWER_SECONDS
 
 PORTS = range(20000, 32000)  # below those that the kernel lends to outgoing connections, so free again after a restart
-CHECK_SECONDS = 2.0
 
 # A cache: nothing goes to disk, and only keys with an expiry are evicted (counters have none).
 _REDIS_CONFIGURATION = """bind {host}
@@ -83,6 +83,7 @@ def minio(
         name="minio",
         command=(*program, "--certs-dir", "certs", "drive"),  # a folder of ours, never the user's certificates
         environment=_environment(
+            HOME=str(directory),  # it makes folders there, and the user's may be read-only
             MINIO_ROOT_USER=access_key,
             MINIO_ROOT_PASSWORD=secret_key,
             MINIO_BROWSER="off",
@@ -136,8 +137,15 @@ def milvus(directory: Path, port: int) -> Process:
 
 def _environment(**settings: str) -> Mapping[str, str]:
     """Return the few variables that a server needs, so that no setting or secret of the user's shell reaches it."""
-    passed = ("HOME", "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-    return {name: os.environ[name] for name in passed if name in os.environ} | settings
+    passed = ("HOME", "PATH", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+    return {**{name: os.environ[name] for name in passed if name in os.environ}, **locale(os.environ), **settings}
+
+
+def locale(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the locale for a child: the user's, or one in UTF-8 where that is none; Java finds no ä in a path without."""
+    given = {name: environment[name] for name in ("LANG", "LC_ALL", "LC_CTYPE") if environment.get(name)}
+    decides = given.get("LC_ALL") or given.get("LC_CTYPE") or given.get("LANG") or ""
+    return given if "utf" in decides.lower() else given | {"LC_ALL": "C.UTF-8"}
 
 
 def _prepare_minio(directory: Path, certificates: Certificates) -> None:
@@ -165,9 +173,9 @@ def _trusting(certificates: Certificates | None) -> ssl.SSLContext | None:
 def _minio_answers(port: int, certificates: Certificates | None) -> bool:
     tls = _trusting(certificates)
     connection = (
-        http.client.HTTPConnection(HOST, port, timeout=CHECK_SECONDS)
+        http.client.HTTPConnection(HOST, port, timeout=ANSWER_SECONDS)
         if tls is None
-        else http.client.HTTPSConnection(HOST, port, timeout=CHECK_SECONDS, context=tls)
+        else http.client.HTTPSConnection(HOST, port, timeout=ANSWER_SECONDS, context=tls)
     )
     with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/minio/health/cluster")  # …/ready says 200 before users and buckets are loaded
@@ -184,9 +192,10 @@ def _kafka_answers(port: int, secured: SecuredKafka | None) -> bool:
         tls = client_context(secured.certificates.authority)
         security = Security(kafka_node.MECHANISM, kafka_node.USER, secured.password, tls)
     with suppress(OSError, faults.KafkaError):
-        socket.create_connection((HOST, port), timeout=CHECK_SECONDS).close()  # kafka-python would log each refusal
-        limit = int(1000 * CHECK_SECONDS)
-        with closing(connect(KafkaAdminClient, f"{HOST}:{port}", security, request_timeout_ms=limit)) as client:
+        socket.create_connection((HOST, port), timeout=ANSWER_SECONDS).close()  # kafka-python would log each refusal
+        limit = int(1000 * ANSWER_SECONDS)
+        patient = {"request_timeout_ms": limit, "bootstrap_timeout_ms": limit}
+        with closing(connect(KafkaAdminClient, f"{HOST}:{port}", security, **patient)) as client:
             return bool(client.describe_cluster()["brokers"])  # none while a killed broker's session runs out
     return False
 
@@ -198,7 +207,7 @@ def _redis_answers(port: int, password: str, certificates: Certificates | None) 
     tls: dict[str, Any] = {} if certificates is None else {"ssl": True, "ssl_ca_certs": str(certificates.authority)}
     with (
         suppress(RedisError),
-        Redis(host=HOST, port=port, password=password, socket_timeout=CHECK_SECONDS, **tls) as client,
+        Redis(host=HOST, port=port, password=password, socket_timeout=ANSWER_SECONDS, **tls) as client,
     ):
         return bool(client.ping())
     return False
@@ -207,7 +216,8 @@ def _redis_answers(port: int, password: str, certificates: Certificates | None) 
 def _milvus_answers(port: int) -> bool:
     import grpc  # pymilvus makes the same call, but takes seconds to import
 
-    with suppress(grpc.RpcError), grpc.insecure_channel(f"{HOST}:{port}") as channel:
+    straight = (("grpc.enable_http_proxy", 0),)
+    with suppress(grpc.RpcError), grpc.insecure_channel(f"{HOST}:{port}", options=straight) as channel:
         call = channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")
-        return b"milvus" in call(b"", timeout=CHECK_SECONDS)
+        return b"milvus" in call(b"", timeout=ANSWER_SECONDS)
     return False

@@ -129,6 +129,14 @@ def test_json_data_keep_their_bytes() -> None:
     assert binary(b' {"b": 1.10, "a": 1e5}', content_type="application/json").data == b' {"b": 1.10, "a": 1e5}'
 
 
+def test_a_byte_order_mark_before_json_is_passed_over_and_before_anything_else_kept() -> None:
+    mark = b"\xef\xbb\xbf"
+    assert binary(mark + b"[1]", **{"content-type": "application/json"}).data == b"[1]"
+    assert binary(mark + b"[1]", **{"content-type": "text/plain"}).data == mark + b"[1]"
+    whole = json_bytes({"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": [1]})
+    assert from_request(raw({"content-type": STRUCTURED}), mark + whole).data == b"[1]"
+
+
 def test_every_fault_of_a_request_is_told_at_once() -> None:
     found = faults_of(
         {

@@ -24,7 +24,7 @@ from layerscope.functions.training_history.func import new as new_history
 from layerscope.models import safe_form
 from layerscope.models.sandbox import landlock
 from layerscope.schemas import keys
-from layerscope.schemas.errors import WorkFailed
+from layerscope.schemas.errors import Ignored, WorkFailed
 from layerscope.schemas.events import ModelAdmitted, ModelUploaded, ProductRequested
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import UploadRecord
@@ -125,6 +125,19 @@ def test_a_state_dict_is_admitted_with_the_name_beside_it(system: System, tmp_pa
     record = system.admit("digits/named/1", upload, json.dumps("shufflenet_v2_x0_5").encode())
     assert (record.state, record.architecture) == ("admitted", "torchvision shufflenet_v2_x0_5")
     assert record.architecture_given == "shufflenet_v2_x0_5"
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+def test_a_name_that_an_editor_put_a_mark_before_is_read(system: System, tmp_path: Path, mark: bytes) -> None:
+    upload = kinds.state_dict(kinds.shuffle_net(), tmp_path)
+    record = system.admit(f"digits/marked{len(mark)}/1", upload, mark + b'"shufflenet_v2_x0_5"\n')
+    assert (record.state, record.architecture_given) == ("admitted", "shufflenet_v2_x0_5")
+
+
+def test_the_marker_of_an_empty_folder_is_left_alone(system: System) -> None:
+    with pytest.raises(Ignored, match="marks a folder"):
+        system.tell("digits/")
+    assert not list(system.store.list(keys.PRODUCTS, keys.refused_key("digits/")))
 
 
 def test_what_lies_beside_a_model_is_believed_over_what_its_tensors_look_like(system: System, tmp_path: Path) -> None:

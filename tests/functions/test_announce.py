@@ -81,6 +81,23 @@ def test_one_in_a_structured_event_is_as_well() -> None:
     assert post(headers, JSONFormat().write(wrapped(PUT))) == (204, UPLOADED)
 
 
+def test_a_byte_order_mark_before_it_is_passed_over() -> None:
+    assert post({"content-type": "application/json"}, b"\xef\xbb\xbf" + PUT) == (204, UPLOADED)
+    headers, body = to_binary(wrapped(PUT))
+    assert post(headers, b"\xef\xbb\xbf" + body) == (204, UPLOADED)
+
+
+def test_the_marker_of_an_empty_folder_is_not_announced_but_a_misnamed_upload_is() -> None:
+    def notified(key: str, size: int) -> list[tuple[str, str | None]]:
+        message = json.loads(PUT)
+        message["Records"][0]["s3"]["object"] |= {"key": key, "size": size}
+        return post({"content-type": "application/json"}, json.dumps(message).encode())[1]
+
+    assert notified("digits%2F", 0) == notified("digits/lenet/", 0) == []
+    assert [kind for kind, _ in notified("digits%2F", 3)] == ["io.layerscope.model.uploaded.v1"]
+    assert [kind for kind, _ in notified("digits", 0)] == ["io.layerscope.model.uploaded.v1"]
+
+
 @pytest.mark.parametrize("name", ["minio-put", "aws-put"])
 def test_one_that_a_webhook_posts_is_as_well(name: str) -> None:
     body = (RECORDED / f"{name}.json").read_bytes()

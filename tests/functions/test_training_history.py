@@ -74,6 +74,12 @@ def test_our_own_file() -> None:
     expected(compute({"history": json.dumps({"epochs": epochs}).encode()}), [5, 10, 15, 20])
 
 
+def test_our_own_file_after_a_byte_order_mark() -> None:
+    epochs = [{"epoch": 5 * n, **row} for n, row in enumerate(rows(**LISTS), 1)]
+    content = b"\xef\xbb\xbf" + json.dumps({"epochs": epochs}).encode()
+    expected(compute({"history": content}), [5, 10, 15, 20])
+
+
 def test_epochs_without_a_number_count_from_one() -> None:
     expected(compute({"history": json.dumps({"epochs": rows(**LISTS)}).encode()}), [1, 2, 3, 4])
 

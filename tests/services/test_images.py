@@ -24,7 +24,8 @@ import yaml
 from layerscope.events.topics import S3_RAW
 from layerscope.functions.__main__ import names
 from layerscope.stack import roles, servers
-from layerscope.stack.supervisor import Process, Supervisor
+from layerscope.stack.process import Process
+from layerscope.stack.supervisor import Supervisor
 from layerscope.systems import MANIFESTS, Stack, make_stack
 from tests.containers import Image, buildah, unpacked
 from tests.requirements import distribution, pinned
@@ -217,7 +218,6 @@ def functions(
                 tuple(command),
                 image.environment({**one.environment, **held, **set_by_knative, **shared}),
                 partial(is_ready, addresses[service]),
-                start_seconds=600,
             )
         )
     yield addresses
@@ -233,7 +233,7 @@ def data_plane(stack: Stack, addresses: Mapping[str, str]) -> Process:
         "LAYERSCOPE_DATAPLANE_PORT": str(port),
     }
     command = (sys.executable, "-m", "layerscope.dataplane")
-    return Process("dataplane", command, environment, partial(is_ready, f"http://127.0.0.1:{port}"), start_seconds=600)
+    return Process("dataplane", command, environment, partial(is_ready, f"http://127.0.0.1:{port}"))
 
 
 def is_ready(address: str) -> bool:

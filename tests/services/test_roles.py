@@ -15,10 +15,15 @@ from tests.stack import RealStack, eventually, layerscope
 pytestmark = pytest.mark.services
 
 KEY = "digits/roles/1.txt.safetensors"
+TAGS = {"TagSet": [{"Key": "team", "Value": "vision"}]}
 ALLOWED: dict[str, dict[str, Callable[[Any], Any]]] = {
     "uploader": {
         "put a model": lambda s3: s3.put_object(Bucket="models", Key=KEY, Body=b"x"),
         "read it": lambda s3: s3.get_object(Bucket="models", Key=KEY),
+        "tag it": lambda s3: s3.put_object_tagging(Bucket="models", Key=KEY, Tagging=TAGS),
+        "read its tags": lambda s3: s3.get_object_tagging(Bucket="models", Key=KEY),
+        "take its tags away": lambda s3: s3.delete_object_tagging(Bucket="models", Key=KEY),
+        "put a tagged one": lambda s3: s3.put_object(Bucket="models", Key=KEY, Body=b"x", Tagging="team=vision"),
         "copy it": lambda s3: s3.copy_object(Bucket="models", Key=KEY + ".2", CopySource=f"models/{KEY}"),
         "remove it": lambda s3: [s3.delete_object(Bucket="models", Key=KEY + more) for more in ("", ".2")],
         "put a part of a dataset": lambda s3: s3.put_object(Bucket="datasets", Key="roles/x.npz", Body=b"x"),

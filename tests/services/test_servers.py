@@ -22,7 +22,8 @@ from minio.versioningconfig import VersioningConfig
 
 from layerscope.functions.runtime.settings import NOTIFICATION_ARN
 from layerscope.stack import programs, servers
-from layerscope.stack.supervisor import ProcessStatus, Supervisor, read_status
+from layerscope.stack.process import ProcessStatus
+from layerscope.stack.supervisor import Supervisor, read_status
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("real_servers")]
 

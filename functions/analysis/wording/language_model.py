@@ -17,6 +17,7 @@ from typing import Any, Final
 import httpx
 from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model
 
+from layerscope.events.loopback import is_loopback
 from layerscope.functions.runtime.settings import LanguageModelSettings
 from layerscope.schemas.errors import LayerscopeError
 from layerscope.schemas.products.description import Language
@@ -86,7 +87,7 @@ class LanguageModel:
     async def _posted(self, body: Mapping[str, Any]) -> bytes:
         # It takes a third of a second to import, and most functions never need it.
         await asyncio.to_thread(importlib.import_module, "openai")
-        from openai import APIStatusError, AsyncOpenAI, OpenAIError
+        from openai import APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 
         try:
             async with AsyncOpenAI(
@@ -94,6 +95,8 @@ class LanguageModel:
                 base_url=self.base_url,
                 timeout=self.attempt_seconds,
                 max_retries=RETRIES,
+                # A proxy that the environment names leads to other machines.
+                http_client=DefaultAsyncHttpxClient(trust_env=not is_loopback(self.base_url or "")),
             ) as client:
                 call = client.chat.completions.with_streaming_response.create(**body)
                 async with call as response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from layerscope.schemas.products.predictions import Predictions
 from layerscope.schemas.products.summary import Summary
 from layerscope.schemas.products.training_history import TrainingHistory
 from layerscope.stores import product_store, uploads
+from layerscope.stores.object_store import Object
 from layerscope.stores.product_store import Making
 from tests.functions import asking
 from tests.functions.bucket import DATASET, add_dataset, services
@@ -164,6 +166,16 @@ def test_of_two_files_of_a_kind_the_newer_counts_wherever_it_is_listed(made: Ser
     alone, among = uploads.current(made.store, zeta), uploads.by_identity(made.store.list(keys.MODELS))[0][zeta]
     assert alone is not None and alone.record_key == among.record_key
     assert alone.sidecar_objects["history"].size == 2
+
+
+def test_the_markers_of_empty_folders_are_neither_uploads_nor_misnamed() -> None:
+    def listed(key: str, size: int) -> Object:
+        return Object(key, "e", size, datetime.now(UTC))
+
+    found, misnamed = uploads.by_identity(
+        [listed("digits/", 0), listed("digits/lenet/", 0), listed("digits/full/", 5), listed("empty", 0)]
+    )
+    assert (found, [one.key for one in misnamed]) == ({}, ["digits/full/", "empty"])
 
 
 @pytest.mark.parametrize(("ending", "kind"), SIDECARS.items())

@@ -1,28 +1,30 @@
 """Supervision, shown with small real processes."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from layerscope.stack.supervisor import (
-    LOG_BYTES,
-    AlreadyRunning,
-    Process,
-    ProcessStatus,
-    StartError,
-    Supervisor,
-    read_status,
-)
+from layerscope.stack import progress
+from layerscope.stack.keeper import LOG_BYTES
+from layerscope.stack.local_stack import FAILURES, failure
+from layerscope.stack.process import Process, ProcessStatus
+from layerscope.stack.programs import ServerError
+from layerscope.stack.supervisor import AlreadyRunning, Status, Supervisor, read_status
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 # Says that it is up by making a file named after its pid, and tells in `stopped` when it was asked to stop.
 WELL_BEHAVED = """
@@ -131,7 +133,7 @@ def test_pauses_before_restarts_double(tmp_path: Path, supervisor: Supervisor) -
     assert eventually(lambda: standing(tmp_path, "brief").restarts >= 3)
 
     lines = (tmp_path / "logs" / "brief.log").read_text().splitlines()
-    starts = [datetime.fromisoformat(line.split()[1]) for line in lines if line.startswith("--- ")]
+    starts = [datetime.fromisoformat(line.split()[1]) for line in lines if line.endswith("starts")]
     gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(starts)]
     assert all(gap >= pause for gap, pause in zip(gaps, (0.2, 0.4, 0.8), strict=False))
     assert gaps[0] < 0.8
@@ -171,33 +173,221 @@ def test_stopping_does_not_wait_for_a_pause_before_a_restart(tmp_path: Path) -> 
     assert time.monotonic() - began < 0.5
 
 
-def test_a_process_that_ends_before_it_is_ready_is_reported_with_the_end_of_its_log(
+@contextmanager
+def starting(supervisor: Supervisor, *processes: Process, say_seconds: float = 60) -> Iterator[list[str]]:
+    """Start in another thread, as a start ends only when all are ready; gives what is said meanwhile."""
+    said: list[str] = []
+    thread = threading.Thread(
+        target=lambda: supervisor.start(*processes, say=said.append, say_seconds=say_seconds), daemon=True
+    )
+    thread.start()
+    assert eventually(lambda: len(read_status_of(supervisor).processes) == len(processes))
+    yield said
+    supervisor.stop()
+    thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive()
+    assert not any(one.pid for one in read_status_of(supervisor).processes)
+
+
+def read_status_of(supervisor: Supervisor) -> Status:
+    found = read_status(supervisor._directory)
+    assert found is not None
+    return found
+
+
+def test_a_process_that_ends_before_it_is_ready_is_started_again_and_its_last_words_are_said(
     tmp_path: Path, supervisor: Supervisor
 ) -> None:
     code = "print(*range(100), sep='\\n', flush=True); raise SystemExit('the port is taken')"
+    healthy = python("healthy", WELL_BEHAVED, tmp_path)
+    with starting(supervisor, healthy, python("server", code, tmp_path)) as said:
+        assert eventually(lambda: standing(tmp_path, "server").failures >= 3)
+        # Then the first and the second end were said with the last lines of their own run, and what runs stays
+        assert said[0].startswith("server ended by itself with code 1\n")
+        assert "\n  | 99\n  | the port is taken\n" in said[0] and "| 50\n" not in said[0]
+        assert said[1].endswith("(2 times in a row)") and len(said) < 4
+        end = standing(tmp_path, "server").last_end
+        assert end is not None
+        assert (end.reason, end.last_lines[-1]) == ("ended by itself with code 1", "the port is taken")
+        assert standing(tmp_path, "healthy").restarts == 0 and standing(tmp_path, "healthy").last_end is None
+        # And who waits in another process is told once it can be no passing circumstance
+        assert eventually(lambda: standing(tmp_path, "server").failures >= FAILURES)
+        told = failure(tmp_path) or ""
+        assert told.startswith("server has ended 5 times in a row") and "| the port is taken" in told
 
-    with pytest.raises(StartError, match=r"server: it ended with code 1(?s:.)*\| 99\n  \| the port is taken") as caught:
-        supervisor.start(python("server", code, tmp_path))
 
-    assert "| 50\n" not in str(caught.value)
-    assert standing(tmp_path, "server").pid is None
+@pytest.mark.parametrize(
+    "work",
+    ["[None for _ in range(100_000)]", "print('at work', flush=True); time.sleep(0.05)"],
+    ids=["its CPU time grows", "its log grows"],
+)
+@pytest.mark.slow
+def test_a_slow_first_start_is_waited_for_while_something_moves(
+    tmp_path: Path, supervisor: Supervisor, work: str
+) -> None:
+    code = f"""
+import pathlib, time
+until = time.monotonic() + 2.5
+while time.monotonic() < until:
+    {work}
+pathlib.Path("slow-up").touch()
+time.sleep(60)
+"""
+    supervisor.start(python("slow", code, tmp_path, stalled_seconds=1.0))
+
+    assert (standing(tmp_path, "slow").restarts, standing(tmp_path, "slow").last_end) == (0, None)
 
 
 @pytest.mark.slow
-def test_a_process_that_never_gets_ready_is_reported_and_ended(tmp_path: Path, supervisor: Supervisor) -> None:
-    code = "import os, time; open('pid', 'w').write(str(os.getpid())); print('waiting', flush=True); time.sleep(60)"
+def test_a_first_start_in_which_nothing_moves_is_given_up_and_who_killed_it_is_known(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    code = """
+import pathlib, time
+if pathlib.Path("second").exists():
+    pathlib.Path("stuck-up").touch()
+pathlib.Path("second").touch()
+print("waiting for a lock", flush=True)
+time.sleep(60)
+"""
+    said: list[str] = []
+    supervisor.start(python("stuck", code, tmp_path, stalled_seconds=1.0), say=said.append)
 
-    with pytest.raises(StartError, match=r"slow: it was not ready after 1 s(?s:.)*waiting"):
-        supervisor.start(python("slow", code, tmp_path, start_seconds=1.0))
+    because = "killed by the supervisor: in its first start neither its CPU time nor its log grew for 1 s"
+    end = standing(tmp_path, "stuck").last_end
+    assert end is not None and (end.reason, end.last_lines) == (because, ("waiting for a lock",))
+    assert because in said[0] and "waiting for a lock" in said[0]
+    assert because in (tmp_path / "logs" / "stuck.log").read_text()
 
-    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+@pytest.mark.slow
+def test_after_its_first_start_a_process_is_never_killed_for_slowness(tmp_path: Path, supervisor: Supervisor) -> None:
+    code = """
+import pathlib, signal, time
+first = not pathlib.Path("second").exists()
+pathlib.Path("second").touch()
+if not first:
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    print("nothing moves", flush=True)
+    signal.pause()
+pathlib.Path("one-up").touch()
+time.sleep(60)
+"""
+    supervisor.start(python("one", code, tmp_path, stalled_seconds=0.4))
+    # Given a second start in which nothing moves
+    (tmp_path / "one-up").unlink()
+    os.kill(pid_of(tmp_path, "one"), signal.SIGKILL)
+    assert eventually(lambda: "nothing moves" in (tmp_path / "logs" / "one.log").read_text())
+    second = pid_of(tmp_path, "one")
+    time.sleep(2.0)
+    # Then it is left alone, and is ready once it goes on
+    assert (standing(tmp_path, "one").pid, standing(tmp_path, "one").ready) == (second, False)
+    os.kill(second, signal.SIGUSR1)
+    assert eventually(lambda: standing(tmp_path, "one").ready)
+    assert standing(tmp_path, "one").restarts == 1
 
 
-def test_a_program_that_does_not_exist_is_reported(tmp_path: Path, supervisor: Supervisor) -> None:
+def test_a_kill_by_somebody_else_is_told_from_one_by_the_supervisor(tmp_path: Path, supervisor: Supervisor) -> None:
+    supervisor.start(python("one", WELL_BEHAVED, tmp_path))
+
+    os.kill(pid_of(tmp_path, "one"), signal.SIGKILL)
+
+    assert eventually(lambda: standing(tmp_path, "one").last_end is not None)
+    end = standing(tmp_path, "one").last_end
+    assert end is not None and end.reason == "killed by SIGKILL, not by the supervisor"
+    assert f"one {end.reason}; starting it again in 0.2 s" in (tmp_path / "logs" / "one.log").read_text()
+
+
+def test_where_the_kernel_killed_meanwhile_that_is_said_of_a_kill_and_of_nothing_else() -> None:
+    assert "as memory ran out" in progress.reason_of(-9, None, kernel_killed=True)
+    assert "memory" not in progress.reason_of(-9, None, kernel_killed=False)
+    assert "memory" not in progress.reason_of(-15, None, kernel_killed=True)
+    assert "memory" not in progress.reason_of(1, None, kernel_killed=True)
+    assert "memory" not in progress.reason_of(-9, "it did not stop", kernel_killed=True)
+
+
+def test_what_a_process_needs_is_made_again_before_each_start(tmp_path: Path, supervisor: Supervisor) -> None:
+    def format_storage() -> None:
+        (tmp_path / "data" / "formatted").touch()
+
+    code = (
+        "import pathlib, time; pathlib.Path('formatted').read_text(); pathlib.Path('../one-up').touch(); time.sleep(60)"
+    )
+    returned: list[str] = []
+    supervisor._returned = returned.append
+    one = python("one", code, tmp_path)
+    supervisor.start(replace(one, directory=tmp_path / "data", prepare=format_storage))
+    assert returned == []
+
+    shutil.rmtree(tmp_path / "data")
+    os.kill(pid_of(tmp_path, "one"), signal.SIGKILL)
+
+    assert eventually(lambda: returned == ["one"])
+    assert standing(tmp_path, "one").restarts == 1
+
+
+def test_what_cannot_be_prepared_or_started_is_said_and_tried_again(tmp_path: Path, supervisor: Supervisor) -> None:
+    def full() -> None:
+        if not (tmp_path / "space").exists():
+            raise ServerError("no space left")
+
     absent = Process("absent", (str(tmp_path / "absent"),), {}, lambda: False)
+    crowded = replace(python("crowded", WELL_BEHAVED, tmp_path), prepare=full)
+    unreachable = replace(python("unreachable", WELL_BEHAVED, tmp_path), directory=tmp_path / "status.json" / "below")
+    with starting(supervisor, absent, crowded, unreachable) as said:
+        assert eventually(lambda: len({line.split()[0] for line in said}) == 3)
+        assert any("FileNotFoundError" in line for line in said)
+        assert any(line.startswith("crowded could not be started: no space left") for line in said)
+        assert any(line.startswith("unreachable could not be started: ") for line in said)
+        (tmp_path / "space").touch()
+        assert eventually(lambda: standing(tmp_path, "crowded").ready)
+    assert failure(tmp_path) is None
 
-    with pytest.raises(StartError, match="FileNotFoundError"):
-        supervisor.start(absent)
+
+def test_a_process_is_kept_although_its_log_and_the_status_cannot_be_written(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    supervisor.start(python("one", WELL_BEHAVED, tmp_path))
+    first = pid_of(tmp_path, "one")
+    shutil.rmtree(tmp_path / "logs")
+    (tmp_path / "logs").touch()  # no folder can be made there, as on a full disk
+    (tmp_path / "status.json.new").mkdir()
+
+    os.kill(first, signal.SIGKILL)
+    time.sleep(1.0)
+    (tmp_path / "logs").unlink()
+    (tmp_path / "status.json.new").rmdir()
+
+    assert eventually(lambda: (one := standing(tmp_path, "one")).ready and one.pid not in (None, first))
+
+
+@pytest.mark.slow
+def test_what_is_waited_for_is_said_with_its_last_line(tmp_path: Path, supervisor: Supervisor) -> None:
+    slow = python("slow", "import time; print('loading 3 of 9', flush=True); time.sleep(60)", tmp_path)
+    with starting(supervisor, python("fast", WELL_BEHAVED, tmp_path), slow, say_seconds=1.0) as said:
+        assert eventually(lambda: bool(said))
+        assert re.fullmatch(r"waiting, \d+ s so far, for slow, which wrote last: loading 3 of 9", said[-1])
+
+
+@pytest.mark.slow
+def test_a_process_that_is_at_work_when_it_is_asked_to_stop_has_longer_than_its_grace(tmp_path: Path) -> None:
+    code = """
+import pathlib, signal, sys, time
+def stop(*_):
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        pass
+    pathlib.Path("closed").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, stop)
+pathlib.Path("one-up").touch()
+while True:
+    time.sleep(0.05)
+"""
+    with Supervisor(tmp_path) as supervisor:
+        supervisor.start(python("one", code, tmp_path, grace_seconds=0.5))
+
+    assert (tmp_path / "closed").exists()
 
 
 @pytest.mark.slow

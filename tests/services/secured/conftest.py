@@ -14,7 +14,8 @@ from layerscope.functions.runtime.settings import Settings
 from layerscope.stack import certificates, kafka_node, servers
 from layerscope.stack.certificates import Certificates
 from layerscope.stack.kafka_node import SecuredKafka
-from layerscope.stack.supervisor import Process, Supervisor
+from layerscope.stack.process import Process
+from layerscope.stack.supervisor import Supervisor
 from tests.tls_peers import Authority, authority, listening, relay
 
 ACCESS, SECRET, PASSWORD = "layerscope", "a-secret-of-the-tests", "a-password-of-the-tests"

@@ -74,7 +74,8 @@ class Admit(WorkingFunction):
         if found is not None and found.architecture_given == given.architecture:
             return found
         # Refused for what it was said to be: metadata are no part of an ETag, and may say something else now.
-        return await self._read(upload, given, event, replace=found is not None)
+        with self.circuit.trying(upload.identity.subject):
+            return await self._read(upload, given, event, replace=found is not None)
 
     async def _read(self, upload: Upload, given: Given, event: CloudEvent, *, replace: bool) -> UploadRecord:
         store, start = self.services.store, time.perf_counter()
@@ -85,7 +86,8 @@ class Admit(WorkingFunction):
         try:
             path = folder / "upload"
             await asyncio.to_thread(_download, store, upload, path)
-            safe = await self.compute(upload.identity.subject, to_safe_form, path, given, shape, memory)
+            subject, work = upload.identity.subject, upload.record_key
+            safe = await self.compute(subject, work, to_safe_form, path, given, shape, memory)
             await asyncio.to_thread(store.put, keys.PRODUCTS, keys.blob(safe.sha256), safe.path, only_if_absent=True)
             outcome = await asyncio.to_thread(_admitted, store, safe)
         except Refused as refused:

@@ -54,9 +54,9 @@ class DescriptionFunction(ProductFunction):
         super().attach(services)
         self._model = language_model.from_environment()
 
-    async def compute(self, subject: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def compute(self, subject: str, work: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in the worker; a description that it returns is then written by the language model, if there is one."""
-        done = await super().compute(subject, call, *args, **kwargs)
+        done = await super().compute(subject, work, call, *args, **kwargs)
         if self._model is None or not isinstance(done, Computed) or not isinstance(done.product, Description):
             return done
         return cast(T, replace(done, product=await written(done.product, self._model)))

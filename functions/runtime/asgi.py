@@ -18,6 +18,7 @@ from prometheus_client import Counter
 from layerscope.events import http
 from layerscope.events.cloudevent import CloudEvent
 from layerscope.functions.runtime import func_server
+from layerscope.functions.runtime.circuit import Circuit
 from layerscope.functions.runtime.circumstances import shortage
 from layerscope.functions.runtime.services import Services, connect
 from layerscope.functions.runtime.settings import Settings
@@ -49,6 +50,7 @@ class EventFunction(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.circuit: Circuit | None = None
         self._services: Services | None = None
         self._in_progress = 0
         self._draining = False
@@ -101,7 +103,12 @@ class EventFunction(ABC):
         return True, "alive"
 
     def ready(self) -> tuple[bool, str]:
-        """Say whether events may be sent."""
+        """Say whether events may be sent: not while the function fails for everyone."""
+        accepting, state = self._accepts()
+        reason = self.circuit.reason if self.circuit and accepting else None
+        return (accepting, state) if reason is None else (False, reason)
+
+    def _accepts(self) -> tuple[bool, str]:
         if self._draining:
             return False, "draining"
         return (False, "starting") if self._services is None else (True, "ready")
@@ -124,8 +131,9 @@ class EventFunction(ABC):
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("events are sent by POST")
-            if not self.ready()[0] or self._in_progress > QUEUE_LIMIT:
-                raise Busy(f"this replica is {self.ready()[1]}, with {self._in_progress} events in progress")
+            accepting, state = self._accepts()
+            if not accepting or self._in_progress > QUEUE_LIMIT:
+                raise Busy(f"this replica is {state}, with {self._in_progress} events in progress")
             event = self.read(scope["headers"], await _body(scope, receive))
             _log.info("received %s of %s, id %s", event.type, event.subject, event.id)
             answer = await self.respond(event)

@@ -17,11 +17,13 @@ from prometheus_client import Counter
 
 from layerscope.events.cloudevent import CloudEvent, InvalidEventData, compose
 from layerscope.functions.runtime.asgi import EventFunction
+from layerscope.functions.runtime.attempts import Attempts
+from layerscope.functions.runtime.circuit import Circuit
 from layerscope.functions.runtime.computation import gather, perform, software, warm
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.functions.runtime.worker import Worker
-from layerscope.schemas.addresses import Facts, address_of
+from layerscope.schemas.addresses import Facts, address_of, manifest_key
 from layerscope.schemas.errors import Ignored, Refused
 from layerscope.schemas.events import EventData, ProductRefused, ProductWritten
 from layerscope.schemas.identity import Identity
@@ -44,12 +46,15 @@ class WorkingFunction(EventFunction):
         super().__init__(name)
         self._warm = warming
         self._uploads = uploads
+        self.circuit: Circuit = Circuit(name)
+        self._attempts: Attempts
         self._worker: Worker
         self._warming: asyncio.Task[None]
 
     def attach(self, services: Services) -> None:
         """Use these services, and start the worker."""
         super().attach(services)
+        self._attempts = Attempts(services.scratch / "attempts" / self.name)
         self._worker = services.worker_of(uploads=self._uploads)
         self._warming = asyncio.get_running_loop().create_task(self._worker.run(self._warm))
 
@@ -59,15 +64,16 @@ class WorkingFunction(EventFunction):
         self._warming.cancel()
         self._worker.stop()
 
-    async def compute(self, subject: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function in the worker, and count how it ended.
+    async def compute(self, subject: str, work: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function in the worker, and count how it ended; `work` names what is made, for counting attempts at it.
 
         Raises:
-            Refused, WorkFailed: as the worker does.
+            Refused, WorkFailed, Unavailable: as the worker does.
+            SetAside: attempts at this work came to no end, too often.
         """
         outcome = "failed"
         try:
-            computed = await self._worker.run(call, *args, **kwargs)
+            computed = await self._worker.attempt(self._attempts.one(work), call, *args, **kwargs)
             outcome = "complete"
             return computed
         except Refused:
@@ -100,7 +106,8 @@ class ProductFunction(WorkingFunction):
     async def _make(self, facts: Facts, event: CloudEvent) -> CloudEvent:
         found = await asyncio.to_thread(product_store.manifest, self.services.store, self.product, facts)
         if found is None:
-            found = await self._outcome(facts, event)
+            with self.circuit.trying(facts.identity.subject):
+                found = await self._outcome(facts, event)
         return self._answer_with(found, event)
 
     async def _outcome(self, facts: Facts, event: CloudEvent) -> Manifest:
@@ -109,7 +116,8 @@ class ProductFunction(WorkingFunction):
         making = Making(software=software(), event=event.id, traceparent=event.extensions.get("traceparent"))
         try:
             computation = await asyncio.to_thread(gather, self.product, self.maths, facts, self.services)
-            done = await self.compute(facts.identity.subject, perform, computation)
+            work = manifest_key(self.product, facts)
+            done = await self.compute(facts.identity.subject, work, perform, computation)
         except Refused as refused:
             return await asyncio.to_thread(product_store.refuse, store, self.product, facts, refused, making)
         made = Making(making.software, done.device, round(done.seconds, 3), making.event, making.traceparent)

@@ -9,14 +9,14 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest, start_http_server
 
-from layerscope.functions.runtime.asgi import Receive, Scope, Send
+from layerscope.functions.runtime.asgi import EventFunction, Receive, Scope, Send
 from layerscope.functions.runtime.func_server import IDLE_SECONDS
 from layerscope.functions.runtime.request_head import BoundedHeads
 from layerscope.schemas.errors import LayerscopeError
@@ -60,7 +60,7 @@ def application(*functions: Function, metrics: bool = True) -> Callable[[Scope, 
         elif scope["path"] == "/health/liveness":
             await _report(send, {one.name: one.alive() for one in functions})
         elif scope["path"] == "/health/readiness":
-            await _report(send, {one.name: one.ready() for one in functions})
+            await _report(send, {one.name: one.ready() for one in functions}, _failing(functions))
         elif scope["path"] == "/metrics" and metrics:
             await _send(send, 200, CONTENT_TYPE_LATEST, generate_latest())
         elif (host := alone or hosts.get(scope["path"].strip("/"))) is not None:
@@ -100,8 +100,14 @@ async def _lifespan(hosts: Iterable[Any], receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _report(send: Send, found: Mapping[str, tuple[bool, str]]) -> None:
-    well = all(one for one, _ in found.values())
+def _failing(functions: Sequence[Function]) -> frozenset[str]:
+    """Return which functions fail for everyone, unless all of them do: the others of their host go on."""
+    names = {one.name for one in functions if isinstance(one, EventFunction) and one.circuit and one.circuit.reason}
+    return frozenset(names) if len(names) < len(functions) else frozenset()
+
+
+async def _report(send: Send, found: Mapping[str, tuple[bool, str]], passed_over: frozenset[str] = frozenset()) -> None:
+    well = all(one or name in passed_over for name, (one, _) in found.items())
     lines = [message if len(found) == 1 else f"{name}: {message}" for name, (_, message) in found.items()]
     await _send(send, 200 if well else 503, "text/plain; charset=utf-8", "\n".join(lines).encode())
 

@@ -48,7 +48,7 @@ class Busy(WorkingFunction):
 
     async def respond(self, event: CloudEvent) -> None:
         """Work."""
-        await self.compute(event.subject, work, float(read(event, ModelUploaded).size))
+        await self.compute(event.subject, event.subject, work, float(read(event, ModelUploaded).size))
 
 
 def new() -> Busy:

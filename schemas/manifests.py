@@ -161,6 +161,11 @@ class Failure(OfModel):
     asked_again: int = Field(default=0, ge=0, description="pauses that were set so far")
 
     @property
+    def explanation(self) -> str:
+        """Return the reason, and where it may have been the circumstances, what will be done about it."""
+        return self.reason if self.cause == "work" else f"{self.reason.rstrip('.')}. {self.outlook}"
+
+    @property
     def outlook(self) -> str:
         """Say in a sentence what will be done about it."""
         if self.ask_again_at is not None:

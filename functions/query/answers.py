@@ -84,7 +84,7 @@ def _model(store: ObjectStore, found: Standing) -> ModelAnswer:
         state=found.state,
         content=found.record.content if found.record else None,
         refusal=found.record.refusal if found.record else None,
-        reason=found.failure.reason if found.failure else None,
+        reason=found.failure.explanation if found.failure else None,
         products=lines,
     )
 
@@ -98,7 +98,7 @@ def _product(store: ObjectStore, found: Standing, name: str) -> ProductAnswer:
     identity = found.upload.identity
     outcome = _outcome(found, name)
     manifest, outdated = _shown(store, found, name, outcome)
-    reason = outcome.failure.reason if outcome.failure else None
+    reason = outcome.failure.explanation if outcome.failure else None
     if manifest is None or manifest.state == "refused":
         recipe = product_named(name).declared.recipe
         return ProductAnswer(product=name, state=outcome.state, recipe=recipe, refusal=outcome.refusal, reason=reason)
@@ -177,7 +177,7 @@ def why_no_layers(outcome: Outcome) -> str:
     if outcome.refusal is not None:
         return outcome.refusal.message
     if outcome.failure is not None:
-        return f"Its layers could not be computed: {outcome.failure.reason}"
+        return f"Its layers could not be computed: {outcome.failure.explanation}"
     return "Its layers are still being computed." if outcome.state == "computing" else "Its upload was not admitted."
 
 
@@ -200,7 +200,7 @@ def _line(store: ObjectStore, found: Standing, name: str, outcome: Outcome) -> P
         outdated=outdated,
         headline=manifest.headline if manifest else {},
         refusal=outcome.refusal,
-        reason=outcome.failure.reason if outcome.failure else None,
+        reason=outcome.failure.explanation if outcome.failure else None,
     )
 
 

@@ -24,7 +24,7 @@ from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.functions.runtime.worker import Worker
 from layerscope.schemas.addresses import Facts, address_of, manifest_key
-from layerscope.schemas.errors import Ignored, Refused
+from layerscope.schemas.errors import Ignored, Refused, Unavailable
 from layerscope.schemas.events import EventData, ProductRefused, ProductWritten
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
@@ -78,6 +78,9 @@ class WorkingFunction(EventFunction):
             return computed
         except Refused:
             outcome = "refused"
+            raise
+        except Unavailable:
+            outcome = "interrupted"
             raise
         finally:
             _computations.labels(self.name, outcome).inc()

@@ -158,7 +158,9 @@ class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
     layerscope_device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where models run; auto: CUDA where there is one"
     )
-    layerscope_limit_seconds: float = Field(default=120, gt=0, description="time limit of one computation")
+    layerscope_limit_seconds: float = Field(
+        default=120, gt=0, description="processor time that one computation may take"
+    )
     layerscope_limit_memory_mb: int = Field(default=8_192, gt=0, description="memory limit of the computing process")
     layerscope_namespace: str = Field(
         default="layerscope",

@@ -242,10 +242,10 @@ def test_a_worker_of_its_own_has_the_uploads_and_nothing_else(system: System) ->
     key = system.put("digits/outside/1", b"a model")
     try:
         inside = admit.services.uploads / "inside"
-        assert system.runner.run(admit.compute("test", confined.write, str(inside))) == "written"
+        assert system.runner.run(admit.compute("test", "a work", confined.write, str(inside))) == "written"
         for outside in (admit.services.scratch / "elsewhere", system.directory / keys.MODELS / key):
             with pytest.raises(WorkFailed, match="PermissionError"):
-                system.runner.run(admit.compute("test", confined.write, str(outside)))
+                system.runner.run(admit.compute("test", "a work", confined.write, str(outside)))
     finally:
         admit.stop()
 

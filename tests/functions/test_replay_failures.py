@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from layerscope.events.cloudevent import CloudEvent
+from layerscope.functions.query import answers
 from layerscope.functions.replay.failures import PAUSES, is_due, read_dead_letter, record_failure
 from layerscope.schemas.addresses import manifest_key
 from layerscope.schemas.errors import SetAside, WorkerDied, WorkFailed
 from layerscope.schemas.manifests import Failure
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores import product_store, uploads
-from tests.functions.test_replay import System, dead_letter
+from tests.functions.test_replay import IDENTITY, System, dead_letter
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -48,6 +49,7 @@ def test_a_failure_of_the_work_is_never_due(system: System) -> None:
     assert (recorded.cause, recorded.ask_again_at) == ("work", None)
     assert not is_due(recorded, START + timedelta(days=365))
     assert "not asked for again" in recorded.outlook
+    assert recorded.explanation == recorded.reason
 
 
 @pytest.mark.parametrize(("kind", "code"), [(WorkerDied.__name__, "500"), (SetAside.__name__, "422")])
@@ -88,6 +90,18 @@ def test_a_work_that_fails_by_itself_after_circumstances_is_final(system: System
     failed(system, WorkerDied.__name__, 0)
     recorded = failed(system, WorkFailed.__name__, 1)
     assert (recorded.cause, recorded.ask_again_at, recorded.attempts) == ("work", None, 2)
+
+
+def test_a_model_says_of_a_product_that_may_have_failed_of_circumstances_when_it_is_asked_for_again(
+    system: System,
+) -> None:
+    recorded = failed(system, WorkerDied.__name__, 0)
+    assert recorded.explanation == (
+        "the computing process ended with signal SIGKILL. It may have been the circumstances: asked for again after "
+        "2026-03-01 00:01:00 UTC (pause 1)."
+    )
+    answer = answers.product(system.store, IDENTITY, "predictions")
+    assert (answer.state, answer.reason) == ("failed", recorded.explanation)
 
 
 def test_a_failure_stored_by_an_earlier_release_is_read_and_never_due() -> None:

@@ -167,7 +167,7 @@ def test_a_process_that_will_not_stop_is_killed_after_its_grace_period(tmp_path:
 def test_stopping_does_not_wait_for_a_pause_before_a_restart(tmp_path: Path, supervisor: Supervisor) -> None:
     with starting(supervisor, python("brief", "", tmp_path)):
         log = tmp_path / "logs" / "brief.log"
-        assert eventually(lambda: "starting it again in 3.2 s" in log.read_text())
+        assert eventually(lambda: log.exists() and "starting it again in 3.2 s" in log.read_text())
         began = time.monotonic()
     assert time.monotonic() - began < 3.2
 

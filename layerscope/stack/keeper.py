@@ -157,7 +157,8 @@ class Keeper:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(run.child.pid, signal.SIGKILL)  # what the process started in its session goes with it
         self._run, self._ready = None, False
-        reason = reason_of(code, self._killed_because, kernel_kills() > run.kernel_kills)
+        asked, kernel_killed = self._stopping.is_set(), kernel_kills() > run.kernel_kills
+        reason = reason_of(code, self._killed_because, asked=asked, kernel_killed=kernel_killed)
         return End(_now(), reason, last_lines(self._log, run.log_begin)), was_ready
 
     def _spawn(self) -> _Run | None:

@@ -55,16 +55,19 @@ def kernel_kills() -> int:
     return 0
 
 
-def reason_of(code: int, by_supervisor: str | None, kernel_killed: bool) -> str:
+def reason_of(code: int, by_supervisor: str | None, *, asked: bool, kernel_killed: bool) -> str:
     """Return in words how a process ended.
 
     Args:
         code: as `subprocess` has it: negative for a signal.
         by_supervisor: why the supervisor killed it; None: it did not.
+        asked: whether the supervisor had asked it to stop.
         kernel_killed: whether the kernel has killed processes for want of memory meanwhile.
     """
     if by_supervisor is not None:
         return f"killed by the supervisor: {by_supervisor}"
+    if asked:
+        return f"stopped, as it was asked to, with code {code}"
     if code >= 0:
         return f"ended by itself with code {code}"
     try:

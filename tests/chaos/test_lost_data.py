@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 
@@ -14,18 +15,30 @@ from tests.stack import RealStack, eventually, layerscope
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-def test_a_kafka_without_its_data_is_prepared_again_and_uploads_are_analysed(stack: RealStack) -> None:
-    # Given a Kafka that was killed, and whose folder was emptied
-    stack.s3.put_object(Bucket="models", Key="digits/wiped/1.safetensors", Body=packed(300))
-    eventually(lambda: stack.state("digits/wiped/1") == "complete", seconds=900)
+@pytest.mark.parametrize(
+    ("killed", "end"),
+    [(True, "killed by SIGKILL, not by the supervisor"), (False, "ended by itself with code 1")],
+    ids=["that was killed", "that finds it out by itself"],
+)
+def test_a_kafka_without_its_data_is_prepared_again_and_uploads_are_analysed(
+    stack: RealStack, killed: bool, end: str
+) -> None:
+    # Given a Kafka whose folder was emptied
+    before, after = f"digits/wiped-{killed}/1".lower(), f"digits/wiped-{killed}/2".lower()
+    stack.s3.put_object(Bucket="models", Key=f"{before}.safetensors", Body=packed(300 + killed))
+    eventually(lambda: stack.state(before) == "complete", seconds=900)
     pid = stack.pid("kafka")
     assert pid is not None
-    shutil.rmtree(stack.stack.directory / "data" / "kafka" / "log")
-    os.kill(pid, signal.SIGKILL)
+    log = stack.stack.directory / "data" / "kafka" / "log"
+    for one in log.iterdir():
+        shutil.rmtree(one) if one.is_dir() else one.unlink()
+    if killed:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: stack.pid("kafka") not in (None, pid), seconds=900)
     # When a model is uploaded
-    stack.s3.put_object(Bucket="models", Key="digits/wiped/2.safetensors", Body=packed(301))
-    # Then it is analysed, nothing of before is lost, and who ended Kafka is known
-    eventually(lambda: stack.state("digits/wiped/2") == "complete", seconds=900)
-    assert stack.state("digits/wiped/1") == "complete"
+    stack.s3.put_object(Bucket="models", Key=f"{after}.safetensors", Body=packed(310 + killed))
+    # Then it is analysed, nothing of before is lost, and how Kafka ended is known
+    eventually(lambda: stack.state(after) == "complete", seconds=900)
+    assert stack.state(before) == "complete"
     shown = layerscope("status", "--at", str(stack.stack.directory)).stdout
-    assert "killed by SIGKILL, not by the supervisor" in shown
+    assert re.search(rf"kafka, \S+: {end}\n", shown), shown

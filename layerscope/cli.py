@@ -225,6 +225,20 @@ def show(
 
 
 @app.command()
+def why(
+    name: Name,
+    product: Annotated[str | None, typer.Argument(metavar="[PRODUCT]", help="one product; else all of them")] = None,
+    at: At = None,
+    as_json: Json = False,
+) -> None:
+    """Follow an upload to where it stands, and say what would help."""
+    from layerscope import why_command
+
+    found = asyncio.run(why_command.asked(systems.locate(at), Identity.parse(name), product))
+    _print(found, why_command.shown(found), as_json)
+
+
+@app.command()
 def serve(
     at: At = None, port: Annotated[int | None, typer.Option(min=1, max=65535, help="by default 8080")] = None
 ) -> None:

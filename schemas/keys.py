@@ -16,6 +16,7 @@ UPLOADS: Final = "uploads/"
 REFUSED_KEYS: Final = "uploads/_refused/"
 MANIFESTS: Final = "manifests/"
 BLOBS: Final = "blobs/"
+REPAIR_HEALTH: Final = "status/repair.json"
 
 
 def upload(identity: Identity, extension: str = ".safetensors") -> str:

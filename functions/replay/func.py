@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.events.log import LogUnavailable
-from layerscope.functions.replay.backlog import queued
 from layerscope.functions.replay.failures import read_dead_letter, record_failure
 from layerscope.functions.replay.missing import Ask, KnownOutcomes, missing
 from layerscope.functions.runtime.asgi import EventFunction
+from layerscope.functions.runtime.backlog import queued
 from layerscope.functions.runtime.services import Services, publish
 from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import REPLAY_LANE, EventData, ReplayFinished, ReplayStarted

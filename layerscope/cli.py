@@ -117,11 +117,23 @@ def env(at: At = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def status(at: At = None, as_json: Json = False) -> None:
-    """Tell which processes of the stack run, and how many models there are."""
-    from layerscope.diagnosis import status_of
+def status(
+    at: At = None,
+    watch: Annotated[bool, typer.Option("--watch", help="again and again, until Ctrl-C")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say how a system fares: processes, what waits, the oldest unserved upload, repair, dead letters, replays."""
+    from layerscope import status_command
 
-    _print(*asyncio.run(status_of(systems.locate(at))), as_json)
+    asking = status_command.Asking(systems.locate(at))
+    try:
+        if watch:
+            status_command.watch(lambda: asyncio.run(asking.look()), out, as_json=as_json)
+        else:
+            told = asyncio.run(asking.look())
+            _print(told.as_json(), status_command.shown(told), as_json)
+    finally:
+        asking.close()
 
 
 @app.command()

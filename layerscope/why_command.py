@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from layerscope import client
+from layerscope.functions.query.operator_routes import answer
 from layerscope.functions.query.why_facts import ProcessState
-from layerscope.functions.query.why_routes import answer
 from layerscope.functions.query.why_sources import Watch
 from layerscope.functions.runtime.services import connect
 from layerscope.functions.runtime.settings import Settings

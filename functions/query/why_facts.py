@@ -87,7 +87,12 @@ def ago(now: datetime, then: datetime) -> str:
 
 def length(span: timedelta) -> str:
     """Write a length of time in one unit, or two."""
-    seconds = max(0, round(span.total_seconds()))
+    return length_of(span.total_seconds())
+
+
+def length_of(seconds: float) -> str:
+    """Write so many seconds in one unit, or two."""
+    seconds = max(0, round(seconds))
     if seconds < 120:
         return f"{seconds} s"
     if seconds < 2 * 3600:

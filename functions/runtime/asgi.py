@@ -100,11 +100,15 @@ class EventFunction(ABC):
         """Say that the event loop turns; a dependency that is down is no reason for a restart."""
         return True, "alive"
 
-    def ready(self) -> tuple[bool, str]:
-        """Say whether events may be sent."""
+    def accepts(self) -> tuple[bool, str]:
+        """Say whether an event that comes is taken."""
         if self._draining:
             return False, "draining"
         return (False, "starting") if self._services is None else (True, "ready")
+
+    def ready(self) -> tuple[bool, str]:
+        """Say whether events may be sent; what a function that is not ready is sent all the same, it takes."""
+        return self.accepts()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request: 200 with an event, 204, or an error whose body gives the reason."""
@@ -124,8 +128,8 @@ class EventFunction(ABC):
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("events are sent by POST")
-            if not self.ready()[0] or self._in_progress > QUEUE_LIMIT:
-                raise Busy(f"this replica is {self.ready()[1]}, with {self._in_progress} events in progress")
+            if not self.accepts()[0] or self._in_progress > QUEUE_LIMIT:
+                raise Busy(f"this replica is {self.accepts()[1]}, with {self._in_progress} events in progress")
             event = self.read(scope["headers"], await _body(scope, receive))
             _log.info("received %s of %s, id %s", event.type, event.subject, event.id)
             answer = await self.respond(event)

@@ -1,4 +1,4 @@
-"""The route that says why a model, or a product of it, is as it is."""
+"""The routes of who keeps a system running: why a model is as it is, and how the whole fares."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 
 from layerscope.functions.query.answers import unknown
+from layerscope.functions.query.status import status
 from layerscope.functions.query.why import why
 from layerscope.functions.query.why_facts import ProcessState
 from layerscope.functions.query.why_sources import Watch, facts_of
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.identity import NAME_PATTERN, Identity
 from layerscope.schemas.products import declared_products
+from layerscope.schemas.status import StatusAnswer
 from layerscope.schemas.why import WhyAnswer
 
 Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
 
 
 def routes(services: Callable[[], Services], errors: dict[int | str, dict[str, Any]]) -> APIRouter:
-    """Return the route; `services` returns what it asks, once the function has started."""
+    """Return the routes; `services` returns what it asks, once the function has started."""
     router = APIRouter(responses=errors)
     watch = Watch()
 
@@ -34,6 +36,11 @@ def routes(services: Callable[[], Services], errors: dict[int | str, dict[str, A
     ) -> Any:
         """Follow an upload to where it stands: upload, notification, event, line, attempts, answer, manifest, index."""
         return await asyncio.to_thread(answer, services(), Identity(dataset, model, version), product, watch)
+
+    @router.get("/status", response_model=StatusAnswer)
+    async def whole() -> Any:
+        """Say how the system fares: what waits, the oldest unserved upload, the rounds of repair, dead letters, replays."""
+        return await asyncio.to_thread(status, services())
 
     return router
 

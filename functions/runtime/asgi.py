@@ -132,7 +132,8 @@ class EventFunction(ABC):
                 raise Busy(f"this replica is {self.accepts()[1]}, with {self._in_progress} events in progress")
             event = self.read(scope["headers"], await _body(scope, receive))
             _log.info("received %s of %s, id %s", event.type, event.subject, event.id)
-            answer = await self.respond(event)
+            with self.services.tracing.handling(self.name, event) as traced:
+                answer = await self.respond(traced)
         except Ignored as reason:
             _log.info("ignored: %s", reason)
             return reason.status, {}, b""

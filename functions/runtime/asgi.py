@@ -19,6 +19,7 @@ from layerscope.events import http
 from layerscope.events.cloudevent import CloudEvent
 from layerscope.functions.runtime import func_server
 from layerscope.functions.runtime.circumstances import shortage
+from layerscope.functions.runtime.outcomes import count_error
 from layerscope.functions.runtime.services import Services, connect
 from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import (
@@ -138,12 +139,15 @@ class EventFunction(ABC):
             _log.info("ignored: %s", reason)
             return reason.status, {}, b""
         except EventError as error:
+            count_error(self.name, error.status)
             _log.warning("answered %d: %s", error.status, error)
             return _problem(error.status, type(error).__name__, str(error))
         except Exception as error:  # noqa: BLE001  the one error boundary
             if (short := shortage(error)) is not None:
+                count_error(self.name, short.status)
                 _log.warning("answered %d: %s", short.status, short)
                 return _problem(short.status, type(short).__name__, str(short))
+            count_error(self.name, 500)
             _log.error("a bug, while an event was answered", exc_info=error)
             kind = type(error).__name__.lstrip(
                 "_"

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, Self
+from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
@@ -172,6 +173,7 @@ def tracing(endpoint: str | None) -> Tracing:
 def _exporting(endpoint: str) -> Tracing:
     """Return the one exporter of this process; the variables OTEL_… say the rest, such as headers."""
     try:
+        import requests
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -193,7 +195,9 @@ def _exporting(endpoint: str) -> Tracing:
             return super().generate_span_id() if position is None else position.span
 
     provider = TracerProvider(resource=Resource.create({"service.name": "layerscope"}), id_generator=Numbers())
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint}/v1/traces")))
+    session = requests.Session()
+    session.trust_env = urlsplit(endpoint).hostname not in ("127.0.0.1", "localhost", "::1")  # no proxy to this machine
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint}/v1/traces", session=session)))
     return ExportedTracing(provider, root)
 
 

@@ -27,11 +27,9 @@ from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.status import StatusAnswer
 from layerscope.stack.supervisor import ProcessStatus, read_status
-from layerscope.systems import Located, Stack
+from layerscope.systems import DATAPLANE_URL, Located, Stack
 
 WATCH_SECONDS: Final = 2.0
-DATAPLANE_URL: Final = "dataplane.url"
-"""The file in a stack's directory in which the address of its data plane stands."""
 
 
 @dataclass(frozen=True, slots=True)

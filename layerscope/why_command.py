@@ -7,6 +7,7 @@ down; any other system answers over HTTP.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -21,7 +22,8 @@ from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.why import WhyAnswer, WhyFinding
-from layerscope.stack.supervisor import read_status
+from layerscope.stack.supervisor import ProcessStatus, read_status
+from layerscope.status_command import last_end
 from layerscope.systems import Located, NoSystem, Stack
 from layerscope.terminal import COLOURS
 
@@ -46,8 +48,23 @@ async def asked(system: Located, identity: Identity, product: str | None) -> Why
 def processes_of(stack: Stack) -> dict[str, ProcessState]:
     """Return the processes of a stack on this machine by name; none where it does not run."""
     status = read_status(stack.directory)
-    rows = status.processes if status is not None else ()
-    return {one.name: ProcessState(one.name, one.pid is not None, one.ready, one.restarts) for one in rows}
+    return {one.name: _state(one) for one in (status.processes if status is not None else ())}
+
+
+def _state(process: ProcessStatus) -> ProcessState:
+    if process.pid is not None and _is_stopped(process.pid):
+        said = f"it was stopped by a signal; kill -CONT {process.pid} has it go on"
+        return ProcessState(process.name, False, False, process.restarts, said)
+    running = process.pid is not None
+    return ProcessState(process.name, running, process.ready, process.restarts, last_end(process))
+
+
+def _is_stopped(pid: int) -> bool:
+    """Tell whether a process is stopped, as by SIGSTOP; where there is no /proc, nobody knows."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except OSError:
+        return False
 
 
 def shown(found: WhyAnswer) -> RenderableType:

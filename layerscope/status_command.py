@@ -26,7 +26,9 @@ from layerscope.functions.runtime.services import Services, connect
 from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.status import StatusAnswer
-from layerscope.stack.supervisor import ProcessStatus, read_status
+from layerscope.stack.process import ProcessStatus
+from layerscope.stack.process_table import process_table
+from layerscope.stack.supervisor import read_status
 from layerscope.systems import DATAPLANE_URL, Located, Stack
 
 WATCH_SECONDS: Final = 2.0
@@ -100,7 +102,7 @@ def shown(told: Told) -> RenderableType:
     """Show how a system fares."""
     parts: list[RenderableType] = [Text(told.system, style="bold")]
     if told.processes:
-        parts += [_processes(told.processes), Text(f"data plane: {told.dataplane or 'does not answer'}")]
+        parts += [process_table(told.processes), Text(f"data plane: {told.dataplane or 'does not answer'}")]
     if told.answer is not None:
         parts += [_functions(told), *_lines(told.answer)]
     if told.fault:
@@ -131,20 +133,6 @@ def _dataplane(stack: Stack) -> tuple[str | None, tuple[dict[str, Any], ...]]:
         return f"{url}/status", tuple(answer.raise_for_status().json())
     except (OSError, httpx.HTTPError, ValueError):
         return None, ()
-
-
-def _processes(processes: tuple[ProcessStatus, ...]) -> Table:
-    table = Table("process", "pid", "ready", "restarts", "since", "last end", box=None, header_style="dim")
-    for one in processes:
-        ready = "yes" if one.ready else "no"
-        table.add_row(one.name, str(one.pid or ""), ready, str(one.restarts), one.since or "", Text(last_end(one)))
-    return table
-
-
-def last_end(process: ProcessStatus) -> str:
-    """Return how the last run of a process ended, as far as its supervisor wrote it down."""
-    end = getattr(process, "last_end", None)
-    return "" if end is None else f"{end.at[11:19]} {end.reason}"
 
 
 def _functions(told: Told) -> Table:

@@ -22,8 +22,8 @@ from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.why import WhyAnswer, WhyFinding
-from layerscope.stack.supervisor import ProcessStatus, read_status
-from layerscope.status_command import last_end
+from layerscope.stack.process import ProcessStatus
+from layerscope.stack.supervisor import read_status
 from layerscope.systems import Located, NoSystem, Stack
 from layerscope.terminal import COLOURS
 
@@ -48,15 +48,17 @@ async def asked(system: Located, identity: Identity, product: str | None) -> Why
 def processes_of(stack: Stack) -> dict[str, ProcessState]:
     """Return the processes of a stack on this machine by name; none where it does not run."""
     status = read_status(stack.directory)
-    return {one.name: _state(one) for one in (status.processes if status is not None else ())}
+    return {one.name: state_of(one) for one in (status.processes if status is not None else ())}
 
 
-def _state(process: ProcessStatus) -> ProcessState:
+def state_of(process: ProcessStatus) -> ProcessState:
+    """Return what keeps a process from its work, if anything does."""
     if process.pid is not None and _is_stopped(process.pid):
         said = f"it was stopped by a signal; kill -CONT {process.pid} has it go on"
         return ProcessState(process.name, False, False, process.restarts, said)
     running = process.pid is not None
-    return ProcessState(process.name, running, process.ready, process.restarts, last_end(process))
+    said = process.last_end.reason if process.last_end is not None else ""
+    return ProcessState(process.name, running, process.ready, process.restarts, said)
 
 
 def _is_stopped(pid: int) -> bool:

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +26,8 @@ from layerscope.cli import app
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.status import FunctionLine, OldestUnserved, RepairLine, StatusAnswer
 from layerscope.schemas.why import WhyAnswer, WhyFinding, WhyStep
-from layerscope.stack.supervisor import Process, ProcessStatus, Supervisor, read_status
+from layerscope.stack.process import End, Process, ProcessStatus
+from layerscope.stack.supervisor import Supervisor, read_status
 from layerscope.status_command import Asking, Told
 from layerscope.systems import DATAPLANE_URL, NoSystem, Stack, make_stack
 from tests.stack import eventually
@@ -151,11 +151,13 @@ def test_rounds_that_fail_are_told_with_their_reason() -> None:
     assert "75 rounds failed since the last good one (none so far): Kafka does not answer" in shown
 
 
-def test_how_a_process_last_ended_is_shown_where_its_supervisor_wrote_it() -> None:
-    end = SimpleNamespace(at="2026-01-02T03:04:05.678+00:00", reason="killed by the kernel (SIGKILL)")
-    ended: Any = SimpleNamespace(last_end=end)
-    assert status_command.last_end(ended) == "03:04:05 killed by the kernel (SIGKILL)"
-    assert status_command.last_end(ProcessStatus("admit", 12, 3, True, None)) == ""
+def test_how_a_process_last_ended_is_shown_and_goes_into_why() -> None:
+    end = End("2026-01-02T03:04:05.678+00:00", "killed by the kernel (SIGKILL)", ("no memory",))
+    down = ProcessStatus("admit", None, 3, False, None, last_end=end)
+    assert "killed by the kernel (SIGKILL)" in text(status_command.shown(Told("there", (down,), None, (), None)))
+    state = why_command.state_of(down)
+    assert (state.is_running, state.restarts, state.said) == (False, 3, "killed by the kernel (SIGKILL)")
+    assert why_command.state_of(ProcessStatus("admit", os.getpid(), 0, True, None)).said == ""
 
 
 def test_watching_repeats_until_it_is_interrupted() -> None:

@@ -68,8 +68,8 @@ manifests: $(VENV)/ready  ## write knative/base from the declarations, and rende
 
 requirements: $(VENV)/ready  ## pin every dependency anew: all of them, and what an image has
 	$(PIN) pyproject.toml --all-extras -o requirements/all.txt
-	$(PIN) pyproject.toml --constraint requirements/all.txt -o requirements/base.txt
-	$(PIN) pyproject.toml --constraint requirements/all.txt --extra compute -o requirements/compute.txt
+	$(PIN) pyproject.toml --constraint requirements/all.txt --extra tracing -o requirements/base.txt
+	$(PIN) pyproject.toml --constraint requirements/all.txt --extra compute --extra tracing -o requirements/compute.txt
 	$(PIN) --group images --constraint requirements/all.txt -o requirements/images.txt
 
 clean:  ## remove what the other targets made here

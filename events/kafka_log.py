@@ -28,9 +28,19 @@ from layerscope.events.kafka_client import (
 )
 from layerscope.events.kafka_connection import UNSECURED, Security, connect, make_consumer
 from layerscope.events.kafka_member import Member
+from layerscope.events.kafka_report import KafkaReport
 from layerscope.events.kafka_tail import Tail
 from layerscope.events.kafka_topics import make_topics
-from layerscope.events.log import BACKLOG_RECORDS, Consumer, LogUnavailable, MessageRefused, Revoked, Start, check
+from layerscope.events.log import (
+    BACKLOG_RECORDS,
+    Consumer,
+    GroupState,
+    LogUnavailable,
+    MessageRefused,
+    Revoked,
+    Start,
+    check,
+)
 from layerscope.events.topics import TOPICS, Topic
 from layerscope.events.unreadable import note
 
@@ -108,6 +118,11 @@ class KafkaLog:
                 if begin < ends[one]:
                     spans[one] = (begin, ends[one])
             return self._read(spans, limit) if spans else []
+
+    def groups(self, topics: Mapping[str, str]) -> dict[str, GroupState | None]:
+        """Return the state of each group of `topics`, which maps it to what it reads."""
+        with self._answering("its groups cannot be described"):
+            return KafkaReport(self._admin.get()).groups(topics)
 
     def ensure_topics(self, topics: Iterable[Topic] = TOPICS) -> None:
         """Make the topics that are not there, and wait until they can be used: for minutes, where brokers just start."""

@@ -10,7 +10,7 @@ from typing import Any
 from layerscope.events import kafka_client
 from layerscope.events.kafka_client import KafkaAdminClient, OffsetSpec, TopicPartition, faults, partitions_of
 from layerscope.events.kafka_connection import Security, connect
-from layerscope.events.log import LogUnavailable
+from layerscope.events.log import GroupState, LogUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,6 @@ class TopicState:
     partitions: int
     replicas: int
     behind: int
-
-
-@dataclass(frozen=True, slots=True)
-class GroupState:
-    """A consumer group: whether anybody reads for it, and how many records it has not finished; None: it never read."""
-
-    has_members: bool
-    lag: int | None
 
 
 class KafkaReport:

@@ -6,6 +6,7 @@ Delivery is at least once: what a group has not committed is read again by whoev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from layerscope.events.kafka import KafkaMessage, Record
@@ -25,6 +26,14 @@ class LogUnavailable(Exception):
 
 class MessageRefused(ValueError):
     """No log will ever take this message: it is too large, or has neither key nor value."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """A consumer group: whether anybody reads for it, and how many records it has not finished; None: it never read."""
+
+    has_members: bool
+    lag: int | None
 
 
 class Consumer(Protocol):
@@ -75,6 +84,13 @@ class EventLog(Protocol):
         self, topic: str, group: str, *, start: Start = "earliest", limit: int = BACKLOG_RECORDS
     ) -> list[Record]:
         """Return what the group has yet to finish, queued or in flight, as of now; at most `limit` records.
+
+        Raises:
+            LogUnavailable: the log does not answer.
+        """
+
+    def groups(self, topics: Mapping[str, str]) -> dict[str, GroupState | None]:
+        """Return the state of each group of `topics`, which maps it to what it reads; None: there is no such group.
 
         Raises:
             LogUnavailable: the log does not answer.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from layerscope.events.inbox import Inbox
 from layerscope.events.kafka import KafkaMessage, Record
-from layerscope.events.log import BACKLOG_RECORDS, Consumer, LogUnavailable, Revoked, Start, check
+from layerscope.events.log import BACKLOG_RECORDS, Consumer, GroupState, LogUnavailable, Revoked, Start, check
 from layerscope.events.topics import TOPICS, Topic
 
 
@@ -78,6 +78,11 @@ class MemoryLog:
             unread = (records[committed.get(p, begins[p]) :] for p, records in enumerate(partitions))
             return list(itertools.islice(itertools.chain.from_iterable(unread), limit))
 
+    def groups(self, topics: Mapping[str, str]) -> dict[str, GroupState | None]:
+        """Return the state of each group of `topics`, which maps it to what it reads."""
+        with self._lock:
+            return {group: self._state(topic, group) for group, topic in topics.items()}
+
     def ensure_topics(self, topics: Iterable[Topic] = TOPICS) -> None:
         """Make the topics that are not there."""
         with self._lock:
@@ -111,6 +116,13 @@ class MemoryLog:
         if topic not in self._topics:
             raise LogUnavailable(f"there is no topic {topic}")
         return self._topics[topic]
+
+    def _state(self, topic: str, name: str) -> GroupState | None:
+        partitions, group = self._partitions(topic), self._groups.get((topic, name))
+        if group is None:
+            return None
+        lag = sum(len(records) - group.committed.get(place, 0) for place, records in enumerate(partitions))
+        return GroupState(bool(group.members), lag)
 
     def _share_out(self, group: _Group) -> None:
         partitions = self._topics[group.topic]

@@ -117,11 +117,23 @@ def env(at: At = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def status(at: At = None, as_json: Json = False) -> None:
-    """Tell which processes of the stack run, and how many models there are."""
-    from layerscope.diagnosis import status_of
+def status(
+    at: At = None,
+    watch: Annotated[bool, typer.Option("--watch", help="again and again, until Ctrl-C")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say how a system fares: processes, what waits, the oldest unserved upload, repair, dead letters, replays."""
+    from layerscope import status_command
 
-    _print(*asyncio.run(status_of(systems.locate(at))), as_json)
+    asking = status_command.Asking(systems.locate(at))
+    try:
+        if watch:
+            status_command.watch(lambda: asyncio.run(asking.look()), out, as_json=as_json)
+        else:
+            told = asyncio.run(asking.look())
+            _print(told.as_json(), status_command.shown(told), as_json)
+    finally:
+        asking.close()
 
 
 @app.command()
@@ -222,6 +234,20 @@ def show(
     else:
         answer = ModelAnswer.model_validate(asyncio.run(_get(system, client.model_path(Identity.parse(name)))))
         _print(answer, terminal.model(answer), as_json)
+
+
+@app.command()
+def why(
+    name: Name,
+    product: Annotated[str | None, typer.Argument(metavar="[PRODUCT]", help="one product; else all of them")] = None,
+    at: At = None,
+    as_json: Json = False,
+) -> None:
+    """Follow an upload to where it stands, and say what would help."""
+    from layerscope import why_command
+
+    found = asyncio.run(why_command.asked(systems.locate(at), Identity.parse(name), product))
+    _print(found, why_command.shown(found), as_json)
 
 
 @app.command()

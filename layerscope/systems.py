@@ -28,6 +28,9 @@ from layerscope.stack.ports import choose as ports_of
 MANIFESTS: Final = Path(__file__).parent / "knative" / "rendered" / "laptop.yaml"
 """What a laptop's cluster is given, and the local data plane reads."""
 
+DATAPLANE_URL: Final = "dataplane.url"
+"""The file of a stack's directory in which the address of its data plane stands."""
+
 STACK_DIRECTORY: Final = Path(".layerscope/stack")
 DEMO_DIRECTORY: Final = Path(".layerscope/demo")
 LEAVING_SECONDS: Final = 3.0

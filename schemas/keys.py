@@ -16,6 +16,9 @@ UPLOADS: Final = "uploads/"
 REFUSED_KEYS: Final = "uploads/_refused/"
 MANIFESTS: Final = "manifests/"
 BLOBS: Final = "blobs/"
+REPLAYS: Final = "replays/"
+DEAD_LETTERS: Final = "dead-letters/"
+REPAIR_HEALTH: Final = "status/repair.json"
 
 
 def upload(identity: Identity, extension: str = ".safetensors") -> str:

@@ -20,8 +20,8 @@ from layerscope.dataplane import manifests
 from layerscope.dataplane.resources import Subscription, System
 from layerscope.events.cloudevent import compose
 from layerscope.events.topics import ANNOUNCE_GROUP, DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, trigger_group
-from layerscope.functions.replay.backlog import wakes
 from layerscope.functions.replay.func import PING
+from layerscope.functions.runtime.backlog import wakes
 from layerscope.functions.runtime.handler import EventFunction, ProductFunction
 from layerscope.schemas.events import (
     EventData,

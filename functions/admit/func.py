@@ -15,6 +15,7 @@ from layerscope.functions.admit.reader import Given, SafeForm, to_safe_form, war
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.computation import software
 from layerscope.functions.runtime.handler import WorkingFunction
+from layerscope.functions.runtime.outcomes import count
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas import keys
 from layerscope.schemas.digests import canonical_json, sha256
@@ -69,13 +70,19 @@ class Admit(WorkingFunction):
     async def _record(self, upload: Upload, event: CloudEvent) -> UploadRecord:
         found = await asyncio.to_thread(uploads.record, self.services.store, upload)
         if found is not None and found.state == "admitted":
-            return found
+            return self._there(found)
         given = await asyncio.to_thread(_given, self.services.store, upload)
         if found is not None and found.architecture_given == given.architecture:
-            return found
+            return self._there(found)
         # Refused for what it was said to be: metadata are no part of an ETag, and may say something else now.
         with self.circuit.trying(upload.identity.subject):
-            return await self._read(upload, given, event, replace=found is not None)
+            record = await self._read(upload, given, event, replace=found is not None)
+        count(self.name, "refused" if record.refusal else "computed")
+        return record
+
+    def _there(self, found: UploadRecord) -> UploadRecord:
+        count(self.name, "already_there")
+        return found
 
     async def _read(self, upload: Upload, given: Given, event: CloudEvent, *, replace: bool) -> UploadRecord:
         store, start = self.services.store, time.perf_counter()

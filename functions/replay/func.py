@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.events.log import LogUnavailable
-from layerscope.functions.replay.backlog import queued
 from layerscope.functions.replay.failures import read_dead_letter, record_failure
+from layerscope.functions.replay.health import Health
 from layerscope.functions.replay.missing import Ask, KnownOutcomes, missing
 from layerscope.functions.runtime.asgi import EventFunction
+from layerscope.functions.runtime.backlog import queued
 from layerscope.functions.runtime.services import Services, publish
 from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import REPLAY_LANE, EventData, ReplayFinished, ReplayStarted
@@ -36,6 +37,17 @@ class Replay(EventFunction):
         super().__init__("replay")
         self._known = KnownOutcomes()
         self._round = asyncio.Lock()
+        self.health = Health()
+
+    def ready(self) -> tuple[bool, str]:
+        """Say whether events may be sent: not while the rounds of repair fail."""
+        accepts, said = super().ready()
+        return self.health.ready() if accepts else (accepts, said)
+
+    def stop(self) -> None:
+        """Take nothing new, and do no further rounds."""
+        super().stop()
+        self.health.stop()
 
     async def respond(self, event: CloudEvent) -> None:
         """Do one round, or record one failure; what it has to say it publishes itself, as its sources discard answers."""
@@ -47,12 +59,17 @@ class Replay(EventFunction):
             if failed is not None:
                 await publish(self.services, compose(failed, source=SOURCE, subject=event.subject, cause=event))
         elif event.type == PING:
-            if self._round.locked():
-                raise Ignored("a round is under way")
-            async with self._round:
-                await self.ask(await asyncio.to_thread(plan, self.services, self._known))
+            await self.health.watched(self._look, self.services)
         else:
             raise Ignored(f"{event.type} is neither a timer's event nor a dead letter")
+
+    async def _look(self) -> None:
+        if self._round.locked():
+            raise Ignored("a round is under way")
+        async with self._round:
+            asks = await asyncio.to_thread(plan, self.services, self._known)
+            self.health.note(asks)
+            await self.ask(asks)
 
     async def ask(self, asks: Sequence[Ask]) -> None:
         """Publish the requests of a plan on the replay lane, at a bounded rate."""

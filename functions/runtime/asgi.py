@@ -20,6 +20,7 @@ from layerscope.events.cloudevent import CloudEvent
 from layerscope.functions.runtime import func_server
 from layerscope.functions.runtime.circuit import Circuit
 from layerscope.functions.runtime.circumstances import shortage
+from layerscope.functions.runtime.outcomes import count_error
 from layerscope.functions.runtime.services import Services, connect
 from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import (
@@ -103,12 +104,13 @@ class EventFunction(ABC):
         return True, "alive"
 
     def ready(self) -> tuple[bool, str]:
-        """Say whether events may be sent: not while the function fails for everyone."""
-        accepting, state = self._accepts()
+        """Say whether events may be sent: not while the function fails for everyone. What it is sent all the same, it takes."""
+        accepting, state = self.accepts()
         reason = self.circuit.reason if self.circuit and accepting else None
         return (accepting, state) if reason is None else (False, reason)
 
-    def _accepts(self) -> tuple[bool, str]:
+    def accepts(self) -> tuple[bool, str]:
+        """Say whether an event that comes is taken."""
         if self._draining:
             return False, "draining"
         return (False, "starting") if self._services is None else (True, "ready")
@@ -131,22 +133,26 @@ class EventFunction(ABC):
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("events are sent by POST")
-            accepting, state = self._accepts()
+            accepting, state = self.accepts()
             if not accepting or self._in_progress > QUEUE_LIMIT:
                 raise Busy(f"this replica is {state}, with {self._in_progress} events in progress")
             event = self.read(scope["headers"], await _body(scope, receive))
             _log.info("received %s of %s, id %s", event.type, event.subject, event.id)
-            answer = await self.respond(event)
+            with self.services.tracing.handling(self.name, event) as traced:
+                answer = await self.respond(traced)
         except Ignored as reason:
             _log.info("ignored: %s", reason)
             return reason.status, {}, b""
         except EventError as error:
+            count_error(self.name, error.status)
             _log.warning("answered %d: %s", error.status, error)
             return _problem(error.status, type(error).__name__, str(error))
         except Exception as error:  # noqa: BLE001  the one error boundary
             if (short := shortage(error)) is not None:
+                count_error(self.name, short.status)
                 _log.warning("answered %d: %s", short.status, short)
                 return _problem(short.status, type(short).__name__, str(short))
+            count_error(self.name, 500)
             _log.error("a bug, while an event was answered", exc_info=error)
             kind = type(error).__name__.lstrip(
                 "_"

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from prometheus_client import Counter
-
 from layerscope.events.cloudevent import CloudEvent, InvalidEventData, compose
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.attempts import Attempts
 from layerscope.functions.runtime.circuit import Circuit
 from layerscope.functions.runtime.computation import gather, perform, software, warm
+from layerscope.functions.runtime.outcomes import count
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.functions.runtime.worker import Worker
@@ -36,7 +35,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_computations = Counter("layerscope_computations", "Computations that ended, by outcome", ["function", "outcome"])
 
 
 class WorkingFunction(EventFunction):
@@ -65,7 +63,7 @@ class WorkingFunction(EventFunction):
         self._worker.stop()
 
     async def compute(self, subject: str, work: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function in the worker, and count how it ended; `work` names what is made, for counting attempts at it.
+        """Call a function in the worker, and log how it ended; `work` names what is made, for counting attempts at it.
 
         Raises:
             Refused, WorkFailed, Unavailable: as the worker does.
@@ -83,7 +81,6 @@ class WorkingFunction(EventFunction):
             outcome = "interrupted"
             raise
         finally:
-            _computations.labels(self.name, outcome).inc()
             _log.info("a computation for %s ended: %s", subject, outcome)
 
 
@@ -108,9 +105,12 @@ class ProductFunction(WorkingFunction):
 
     async def _make(self, facts: Facts, event: CloudEvent) -> CloudEvent:
         found = await asyncio.to_thread(product_store.manifest, self.services.store, self.product, facts)
-        if found is None:
+        if found is not None:
+            count(self.name, "already_there")
+        else:
             with self.circuit.trying(facts.identity.subject):
                 found = await self._outcome(facts, event)
+            count(self.name, "refused" if found.refusal else "computed")
         return self._answer_with(found, event)
 
     async def _outcome(self, facts: Facts, event: CloudEvent) -> Manifest:

@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest, start_http_server
 
+from layerscope.functions.runtime import logs
 from layerscope.functions.runtime.asgi import EventFunction, Receive, Scope, Send
 from layerscope.functions.runtime.func_server import IDLE_SECONDS
 from layerscope.functions.runtime.request_head import BoundedHeads
@@ -136,9 +134,7 @@ def serve(
     if metrics_address is not None:
         host = metrics_address[0] or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")
         start_http_server(metrics_address[1], host)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True, format="%(message)s")
-    logging.getLogger().handlers[0].setFormatter(JsonLines())
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it has several lines for every connection that fails
+    logs.configure()
     uvicorn.run(
         app,
         host=address[0],
@@ -152,19 +148,3 @@ def serve(
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=int(drain_seconds),
     )
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Write the record."""
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)

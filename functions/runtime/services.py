@@ -15,6 +15,7 @@ from layerscope.events.memory import MemoryLog
 from layerscope.events.tls import client_context
 from layerscope.events.topics import Tenant
 from layerscope.functions.runtime.settings import KafkaSettings, ObjectStoreSettings, Settings
+from layerscope.functions.runtime.tracing import UNTRACED, Tracing, begun, tracing
 from layerscope.functions.runtime.worker import Worker
 from layerscope.models.sandbox.confinement import Sandbox, confining, has_gpus
 from layerscope.schemas.errors import Unavailable
@@ -47,6 +48,7 @@ class Services:
     scratch: Path
     limits: Limits = Limits()
     tenant: Tenant = field(default_factory=Tenant)
+    tracing: Tracing = UNTRACED
     worker: Worker | None = None
     """The worker of all functions where they are one process; None: each starts its own."""
 
@@ -78,6 +80,7 @@ def connect(settings: Settings) -> Services:
 
     Raises:
         CertificateUnusable: a file of certificates that they name is none.
+        TracingUnavailable: spans are to be exported, and the packages for it are not installed.
     """
     token, url = settings.milvus_token.get_secret_value(), settings.redis_url.get_secret_value()
     for cafile in (settings.milvus_ssl_cafile, settings.redis_ssl_cafile):
@@ -92,6 +95,7 @@ def connect(settings: Settings) -> Services:
             settings.layerscope_limit_seconds, settings.layerscope_limit_memory_mb, settings.layerscope_device
         ),
         tenant=tenant(settings),
+        tracing=tracing(settings.otel_exporter_otlp_endpoint),
     )
 
 
@@ -153,10 +157,14 @@ def embedded(directory: Path) -> Services:
 async def publish(services: Services, event: CloudEvent) -> None:
     """Put an event into the log, and return once it is there: for functions whose source discards answers.
 
+    An event that names no trace begins one here.
+
     Raises:
         Unavailable: the log does not answer.
     """
     try:
-        await asyncio.to_thread(services.log.publish, services.tenant.events, to_record(event))
+        event = begun(event)
+        with services.tracing.publishing(event):
+            await asyncio.to_thread(services.log.publish, services.tenant.events, to_record(event))
     except LogUnavailable as error:
         raise Unavailable(str(error)) from error

@@ -186,6 +186,11 @@ class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
     layerscope_api_key: SecretStr = Field(default=SecretStr(""), description="what query asks of those who ask it")
     layerscope_hosts: str = Field(default="", description="names of query besides loopback's, comma-separated; *: any")
     layerscope_open: bool = Field(default=False, description="query may listen beyond loopback without a key")
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^@\s]+$",
+        description="where spans go, by OTLP over HTTP; without it, none are made",
+    )
     layerscope_scratch: Path = Field(
         default=Path(tempfile.gettempdir()) / "layerscope", description="local folder for models and datasets in use"
     )

@@ -22,8 +22,8 @@ from layerscope.dataplane.manifests import load
 from layerscope.dataplane.plane import DataPlane, SubscriptionStatus
 from layerscope.dataplane.subscribers import client_at
 from layerscope.events.topics import TOPICS, Topic
+from layerscope.functions.runtime import logs
 from layerscope.functions.runtime.asgi import Receive, Scope, Send
-from layerscope.functions.runtime.http_server import JsonLines
 from layerscope.systems import MANIFESTS
 
 logger = logging.getLogger(__name__)
@@ -41,11 +41,7 @@ def main(manifests: Path = MANIFESTS, topics: Iterable[Topic] = TOPICS) -> None:
     from layerscope.functions.runtime.services import kafka_security
     from layerscope.functions.runtime.settings import KafkaSettings
 
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for chatty in ("httpx", "kafka", "uvicorn.error"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.configure()
     settings = KafkaSettings.read(os.environ)
     log = KafkaLog(settings.kafka_bootstrap_servers, security=kafka_security(settings))
     clients = {name: client_at(url) for name, url in json.loads(os.environ["LAYERSCOPE_FUNCTIONS"]).items()}

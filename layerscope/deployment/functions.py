@@ -117,7 +117,7 @@ OTHERS: Final = (
         most=10,
         lanes=(),
         public=True,
-        uses=("s3", "milvus", "redis", "language-model"),
+        uses=("s3", "kafka", "milvus", "redis", "language-model"),
     ),
     Function(
         "replay",

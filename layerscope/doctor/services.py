@@ -12,8 +12,8 @@ import httpx
 from layerscope.dataplane import manifests
 from layerscope.doctor.checks import Check, NotLookedAt, Wrong
 from layerscope.doctor.network import Peer, address_of, addresses_of, certificates, connections
-from layerscope.events.kafka_report import GroupState, KafkaReport, TopicState, opened
-from layerscope.events.log import LogUnavailable
+from layerscope.events.kafka_report import KafkaReport, TopicState, opened
+from layerscope.events.log import GroupState, LogUnavailable
 from layerscope.events.loopback import is_loopback
 from layerscope.events.tls import client_context
 from layerscope.events.topics import Tenant

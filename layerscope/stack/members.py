@@ -16,7 +16,7 @@ from layerscope.functions.runtime.settings import Settings
 from layerscope.stack import readiness, servers
 from layerscope.stack.kafka_node import SecuredKafka
 from layerscope.stack.process import Process
-from layerscope.systems import MANIFESTS, Stack
+from layerscope.systems import DATAPLANE_URL, MANIFESTS, Stack
 
 _KEPT: Final = (
     "PATH",
@@ -25,6 +25,7 @@ _KEPT: Final = (
     "CUDA_VISIBLE_DEVICES",
     "LD_LIBRARY_PATH",
     "LAYERSCOPE_DEVICE",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",  # OpenTelemetry's headers may hold a key, and stay out
 )
 _LIMITS: Final = ("LAYERSCOPE_LIMIT_SECONDS", "LAYERSCOPE_LIMIT_MEMORY_MB")
 
@@ -86,6 +87,7 @@ def stack_dataplane(stack: Stack, urls: Mapping[str, str]) -> Process:
         "LAYERSCOPE_FUNCTIONS": json.dumps(urls),
         "LAYERSCOPE_DATAPLANE_PORT": str(port),
     }
+    (stack.directory / DATAPLANE_URL).write_text(f"http://127.0.0.1:{port}\n")
     command = (sys.executable, "-m", "layerscope.dataplane")
     return Process("dataplane", command, environment, readiness.probe(port), grace_seconds=30)
 

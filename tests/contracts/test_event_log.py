@@ -13,7 +13,15 @@ import pytest
 
 from layerscope.events.kafka import KafkaMessage, Record
 from layerscope.events.kafka_log import KafkaLog
-from layerscope.events.log import MESSAGE_BYTES, POLL_RECORDS, Consumer, EventLog, LogUnavailable, MessageRefused
+from layerscope.events.log import (
+    MESSAGE_BYTES,
+    POLL_RECORDS,
+    Consumer,
+    EventLog,
+    GroupState,
+    LogUnavailable,
+    MessageRefused,
+)
 from layerscope.events.memory import MemoryLog
 from layerscope.events.topics import TOPICS, Topic
 from tests.events.library import murmur2 as kafkas_murmur2
@@ -485,3 +493,22 @@ def test_a_closed_log_says_so(request: pytest.FixtureRequest, log: EventLog, top
             use()
     with pytest.raises(LogUnavailable, match="closed"):
         other.consumer(topic, "reader", start="earliest")
+
+
+def test_a_group_tells_whether_anybody_reads_for_it_and_how_much_it_has_not_finished(log: EventLog, topic: str) -> None:
+    reader, nobody = f"{topic}-reader", f"{topic}-nobody"
+    publish(log, topic, 4)
+    with joined(log, topic, reader) as consumer:
+        read = take(consumer, 4)
+        ends: dict[int, int] = {}
+        for one in read[:3]:
+            ends[one.partition] = max(ends.get(one.partition, 0), one.offset + 1)
+        consumer.commit(ends)
+        finished = sum(one.offset < ends.get(one.partition, 0) for one in read)
+
+        def states() -> dict[str, GroupState | None]:
+            return log.groups({reader: topic, nobody: topic})
+
+        eventually(lambda: states()[reader] == GroupState(has_members=True, lag=4 - finished))
+        assert states()[nobody] is None
+    eventually(lambda: states()[reader] == GroupState(has_members=False, lag=4 - finished))

@@ -92,6 +92,18 @@ def test_serve_shows_the_pages_of_a_directory(system: Path) -> None:
     assert f"http://127.0.0.1:{port}/models" in said
 
 
+def test_why_follows_an_upload_and_names_what_is_like_a_name_that_is_not_there(system: Path) -> None:
+    found = json.loads(layerscope("why", "digits/lenet/1", "--at", str(system), "--json").stdout)
+    assert found["finding"]["code"] == "complete"
+    assert [one["step"] for one in found["steps"]] == ["upload", "notification", "event", "answer", "index"]
+    told = layerscope("why", "digits/lenet/1", "evaluation", "--at", str(system))
+    assert told.returncode == 0 and "evaluation is complete" in told.stdout and "manifest" in told.stdout
+    missed = layerscope("why", "digits/lennet/1", "--at", str(system)).stdout
+    assert "there is digits/lenet/1" in missed and "what would help" in missed
+    unknown = layerscope("why", "digits/lenet/1", "verdict", "--at", str(system))
+    assert unknown.returncode == 1 and "There is no product 'verdict'" in unknown.stderr
+
+
 def test_doctor_finds_nothing_wrong_with_a_directory(system: Path) -> None:
     found = json.loads(layerscope("doctor", "--at", str(system), "--json").stdout)
     assert {one["check"]: one["ok"] for one in found[-3:]} == {

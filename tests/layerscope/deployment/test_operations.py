@@ -168,7 +168,7 @@ def test_a_series_that_nobody_counts_would_be_noticed(production: tuple[Document
     metrics = declared_metrics()
     assert "layerscope_answers_total" in metrics
     assert "layerscope_answer_total" not in metrics
-    assert metrics["layerscope_computations_total"] == {"function", "outcome"}
+    assert metrics["layerscope_outcomes_total"] == {"function", "outcome"}
     ((name, chosen),) = series(promql_parser.parse('sum by (a) (rate(layerscope_answers_total{lane="x"}[5m])) > 0'))
     assert (name, chosen) == ("layerscope_answers_total", {"lane"})
     assert not chosen <= metrics[name]

@@ -1,0 +1,132 @@
+"""How the rounds of repair fare: what readiness follows, metrics count, and `why` and `status` read in the bucket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Final
+
+from prometheus_client import Gauge
+
+from layerscope.functions.replay.missing import Ask
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas import keys
+from layerscope.schemas.errors import Ignored, Unavailable
+from layerscope.schemas.events import ModelUploaded
+from layerscope.schemas.files import DATA_TYPE
+from layerscope.schemas.health import RepairHealth
+from layerscope.stores.object_store import Object, ObjectStore
+
+FAILED_IN_A_ROW: Final = 3
+RETRY_SECONDS: Final = 30.0
+HEADS: Final = 100
+"""Of the uploads that a round asks to be read, those of which the age is looked up."""
+
+_log = logging.getLogger(__name__)
+_last_good = Gauge("layerscope_replay_last_good_round_timestamp_seconds", "When a round of repair last ended well")
+_failed = Gauge("layerscope_replay_failed_rounds", "Rounds of repair that failed since one ended well")
+_missing = Gauge("layerscope_replay_missing", "What the last good round found missing and asked for", ["function"])
+_oldest = Gauge(
+    "layerscope_replay_oldest_unserved_timestamp_seconds",
+    "When the oldest upload was put that the last good round asked to be read; 0: none",
+)
+
+
+class Health:
+    """Follows the rounds. While the last ones failed, it has further ones done by itself.
+
+    For where readiness decides who is sent events, as on Knative, the timer's no longer come then.
+    """
+
+    def __init__(self) -> None:
+        self.said = RepairHealth()
+        self.retry_seconds = RETRY_SECONDS
+        self._asked: list[Ask] = []
+        self._recovering: asyncio.Task[None] | None = None
+
+    def ready(self) -> tuple[bool, str]:
+        """Say whether repair works: not once its last rounds failed, one after the other."""
+        if self.said.failed_rounds < FAILED_IN_A_ROW:
+            return True, "ready"
+        return False, f"the last {self.said.failed_rounds} rounds of repair failed: {self.said.reason}"
+
+    def note(self, asks: Iterable[Ask]) -> None:
+        """Note what the present round asks for."""
+        self._asked = list(asks)
+
+    async def watched(self, look: Callable[[], Awaitable[None]], services: Services) -> None:
+        """Do a round, and note how it ended; what it raises is raised."""
+        self._asked = []
+        try:
+            await look()
+        except Ignored:
+            raise
+        except Exception as error:
+            said = self.said.model_copy(
+                update={
+                    "failed_rounds": self.said.failed_rounds + 1,
+                    "reason": f"{type(error).__name__}: {error}"[:500],
+                }
+            )
+            await asyncio.to_thread(self._tell, said, services.store)
+            self._recover(look, services)
+            raise
+        await asyncio.to_thread(self._end_well, services.store)
+
+    def stop(self) -> None:
+        """Do no further rounds."""
+        if self._recovering is not None:
+            self._recovering.cancel()
+
+    def _end_well(self, store: ObjectStore) -> None:
+        counted = Counter(one.function for one in self._asked)
+        oldest = _oldest_of(store, self._asked)
+        for function in self.said.missing.keys() - counted.keys():
+            _missing.labels(function).set(0)
+        for function, count in counted.items():
+            _missing.labels(function).set(count)
+        said = RepairHealth(
+            last_good=datetime.now(UTC),
+            missing=dict(sorted(counted.items())),
+            oldest_unserved=oldest.modified if oldest else None,
+            oldest_key=oldest.key if oldest else None,
+        )
+        _oldest.set(oldest.modified.timestamp() if oldest else 0)
+        self._tell(said, store)
+
+    def _tell(self, said: RepairHealth, store: ObjectStore) -> None:
+        self.said = said
+        _failed.set(said.failed_rounds)
+        if said.last_good is not None:
+            _last_good.set(said.last_good.timestamp())
+        try:
+            store.put(keys.PRODUCTS, keys.REPAIR_HEALTH, said.to_bytes(), media_type=DATA_TYPE)
+        except Unavailable as error:
+            _log.warning("how repair fares is not in the bucket: %s", error)
+
+    def _recover(self, look: Callable[[], Awaitable[None]], services: Services) -> None:
+        if not self.ready()[0] and (self._recovering is None or self._recovering.done()):
+            self._recovering = asyncio.get_running_loop().create_task(self._until_well(look, services))
+
+    async def _until_well(self, look: Callable[[], Awaitable[None]], services: Services) -> None:
+        while not self.ready()[0]:
+            await asyncio.sleep(self.retry_seconds)
+            if not self.ready()[0]:
+                round_ = asyncio.ensure_future(self.watched(look, services))
+                await asyncio.wait((round_,))
+                if (error := round_.exception()) is not None:
+                    _log.warning("a round of repair failed again: %s", error)
+
+
+def _oldest_of(store: ObjectStore, asks: Iterable[Ask]) -> Object | None:
+    """Return the oldest of the uploads that are asked to be read."""
+    uploads = (one.data.key for one in asks if isinstance(one.data, ModelUploaded))
+    found: list[Object] = []
+    with contextlib.suppress(Unavailable):
+        found = [one for key in islice(uploads, HEADS) if (one := store.head(keys.MODELS, key)) is not None]
+    return min(found, key=lambda one: one.modified, default=None)

@@ -1,0 +1,111 @@
+"""What still waits for a function, or is under way in it: the events that its consumer groups have not committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent
+from layerscope.events.kafka import Record, from_record
+from layerscope.events.log import EventLog
+from layerscope.events.notification import InvalidNotification, read_notification
+from layerscope.events.topics import Tenant
+from layerscope.schemas.events import REPLAY_LANE, ModelAdmitted, ModelUploaded, ProductRequested, ProductWritten
+from layerscope.schemas.identity import subject_of_key
+from layerscope.schemas.keys import MODELS
+from layerscope.schemas.products import product_named
+from layerscope.schemas.products.product import Product
+
+LATEST_MS: Final = 253_402_300_799_000  # the end of the calendar: a producer may write any time
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An event that a consumer group has not finished: whose it is, where it lies, and since when (UTC)."""
+
+    subject: str
+    group: str
+    partition: int
+    offset: int
+    since: datetime
+
+
+def queued(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS) -> set[str]:
+    """Return the subjects of the events that wait for `function`; see `waiting`."""
+    return {one.subject for one in waiting(log, function, tenant, uploads)}
+
+
+def waiting(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS) -> Iterator[Waiting]:
+    """Yield the events that wait for `function`, in the order of each group's partitions.
+
+    Args:
+        log: where they wait.
+        function: its name; notifications that `announce` has yet to read wait for `admit` too.
+        tenant: whose topics and groups they are.
+        uploads: what the store calls the bucket of uploads.
+
+    Raises:
+        LogUnavailable: the log does not answer.
+    """
+    for group, replayed in groups(function, tenant):
+        for one in log.backlog(tenant.events, group):
+            event = _event(one)
+            lane_fits = event is not None and (
+                replayed is None or replayed == (event.extensions.get("lane") == REPLAY_LANE)
+            )
+            if event is not None and lane_fits and wakes(function, event):
+                yield _place(one, event.subject, group)
+    if function == "admit":
+        yield from unannounced(log, tenant, uploads)
+
+
+def groups(function: str, tenant: Tenant) -> tuple[tuple[str, bool | None], ...]:
+    """Return the consumer groups of a function, and whether each is of the replay lane; None: of all lanes."""
+    name = function.replace("_", "-")
+    if function == "index":
+        return ((tenant.trigger_group(name), None),)
+    return (tenant.trigger_group(name), False), (tenant.trigger_group(f"{name}-replay"), True)
+
+
+def unannounced(log: EventLog, tenant: Tenant, uploads: str = MODELS) -> Iterator[Waiting]:
+    """Yield what the store has notified of and `announce` has yet to read; arguments and errors as for `waiting`."""
+    for one in log.backlog(tenant.s3_raw, tenant.announce_group):
+        try:
+            read = read_notification(one.value or b"", uploads)
+        except InvalidNotification:
+            continue
+        for data in read:
+            yield _place(one, subject_of_key(data.key), tenant.announce_group)
+
+
+def wakes(function: str, event: CloudEvent) -> bool:
+    """Tell whether an event makes `function` look; the Triggers in knative/ say the same, and a test compares them."""
+    if event.type == ProductRequested.type:
+        return event.extensions.get("product") == function
+    if function == "admit":
+        return event.type == ModelUploaded.type
+    if function == "index":
+        return False  # woken by nearly everything; only an explicit request says that its rows are looked at
+    return _wakes_product(product_named(function), event)
+
+
+def _wakes_product(product: type[Product], event: CloudEvent) -> bool:
+    if not product.declared.inputs:
+        return event.type == ModelAdmitted.type
+    if event.type != ProductWritten.type:
+        return False
+    return event.extensions.get("product") in {one.declared.name for one in product.declared.inputs}
+
+
+def _event(record: Record) -> CloudEvent | None:
+    try:
+        return from_record(record)
+    except InvalidCloudEvent:
+        return None  # the Broker passes over it as well
+
+
+def _place(record: Record, subject: str, group: str) -> Waiting:
+    since = datetime.fromtimestamp(min(max(record.timestamp_ms, 0), LATEST_MS) / 1000, UTC)
+    return Waiting(subject, group, record.partition, record.offset, since)

@@ -10,13 +10,22 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
+from layerscope.events.cloudevent import compose
+from layerscope.functions.admit.func import Admit
 from layerscope.functions.runtime.circuit import FAILURES, LONGEST_PAUSE_SECONDS, PAUSE_SECONDS, Circuit
 from layerscope.functions.runtime.handler import ProductFunction
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import Services, embedded
+from layerscope.schemas import keys
 from layerscope.schemas.errors import CircuitOpen, Ignored, Refused, SetAside, Unavailable, WorkFailed
+from layerscope.schemas.events import ModelUploaded
 from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
 from layerscope.schemas.products.evaluation import Evaluation
+from layerscope.schemas.products.predictions import Predictions
+from layerscope.stores import product_store
+from layerscope.stores.datasets import Dataset
+from layerscope.stores.product_store import Making
+from tests.functions.runtime.test_handler import System, event, post
 
 BUG = WorkFailed("the computation raised KeyError")
 
@@ -183,6 +192,60 @@ def test_a_host_of_one_is_not_ready_and_one_of_several_is_while_another_works(se
             one.stop()
 
     asyncio.run(scenario())
+
+
+def with_a_bug(predictions: Predictions, dataset: Dataset) -> ConfusionMatrix:
+    raise KeyError("for every model")
+
+
+@pytest.mark.slow
+def test_the_model_that_opens_it_is_answered_500_and_the_next_503_with_the_reason_but_what_is_there_is_told(
+    tmp_path: Path,
+) -> None:
+    async def answers(system: System) -> list[httpx.Response]:
+        function = ProductFunction(ConfusionMatrix, with_a_bug)
+        function.attach(system.services)
+        try:
+            fail(function.circuit, *models(FAILURES - 1))
+            found = [await post(function, event()), await post(function, event())]
+            assert function.ready()[0] is False
+            made = ConfusionMatrix(
+                classes=("a", "b"),
+                counts=((1, 0), (0, 1)),
+                rates=((1, 0), (0, 1)),
+                left_out=0,
+                most_confused=(),
+                heatmap=b"",
+            )
+            product_store.write(system.services.store, made, system.facts, Making())
+            return [*found, await post(function, event())]
+        finally:
+            function.stop()
+
+    system = System(tmp_path)
+    system.predict()
+    bug, turned_away, there = asyncio.run(answers(system))
+    assert (bug.status_code, bug.headers["kne-errorclass"]) == (500, "WorkFailed")
+    assert (turned_away.status_code, turned_away.headers["kne-errorclass"]) == (503, "CircuitOpen")
+    assert "confusion_matrix failed for 5 models in a row (the computation raised KeyError)" in turned_away.text
+    assert there.status_code == 200
+
+
+@pytest.mark.slow
+def test_admit_has_one_too(tmp_path: Path) -> None:
+    async def answer(system: System) -> httpx.Response:
+        function = Admit()
+        function.attach(system.services)
+        try:
+            fail(function.circuit, *models(FAILURES))
+            system.services.store.put(keys.MODELS, "digits/new/1.pth", b"an upload")
+            data = ModelUploaded(bucket=keys.MODELS, key="digits/new/1.pth", etag="e")
+            return await post(function, compose(data, source="/tests", subject="digits/new/1"))
+        finally:
+            function.stop()
+
+    found = asyncio.run(answer(System(tmp_path)))
+    assert (found.status_code, found.headers["kne-errorclass"]) == (503, "CircuitOpen")
 
 
 def _never(**_: object) -> ConfusionMatrix:

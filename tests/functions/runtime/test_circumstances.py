@@ -35,6 +35,7 @@ from layerscope.schemas.errors import (
     WorkFailed,
     WorkStalled,
 )
+from tests.functions.runtime.test_handler import System, event
 from tests.functions.runtime.test_worker import die, pid, sleep, spin
 
 T = TypeVar("T")
@@ -183,6 +184,36 @@ def test_a_host_without_open_files_to_spare_cannot_start_one_and_can_later() -> 
         assert await worker.run(sleep, 0.0) == "slept"
 
     in_worker(Worker(60, 2_048), scenario)
+
+
+@pytest.fixture
+def full_scratch(tmp_path: Path) -> Iterator[tuple[System, Path]]:
+    """Return a system whose scratch folder has no space, and the file that takes it."""
+    scratch = tmp_path / ".scratch"
+    scratch.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", scratch], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a file system can be mounted here only by root")
+    system = System(tmp_path)
+    system.predict()
+    filler = scratch / "filler"
+    with suppress(OSError):
+        fill(filler)
+    yield system, filler
+    subprocess.run(["umount", "--lazy", scratch], check=True)
+
+
+def test_while_the_disk_is_full_a_product_is_no_failure_and_once_it_is_not_it_is_made(
+    full_scratch: tuple[System, Path],
+) -> None:
+    system, filler = full_scratch
+    (answer,) = asyncio.run(system.send(event()))
+    assert (answer.status_code, answer.headers["kne-errorclass"]) == (503, "ShortOfResources")
+    filler.unlink()
+    (answer,) = asyncio.run(system.send(event()))
+    assert answer.status_code == 200
 
 
 # Time -----------------------------------------------------------------------------------------------------------------

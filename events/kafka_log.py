@@ -159,13 +159,15 @@ class KafkaLog:
     def _read(self, spans: Mapping[TopicPartition, tuple[int, int]], limit: int) -> list[Record]:
         """Read from each partition the offsets from the first of its span to below the second; `limit` in all."""
         records: list[Record] = []
-        deadline = time.monotonic() + 2 * ANSWER_SECONDS
+        reached, deadline = -1, 0.0
         with closing(self._consumer()) as reader:
             reader.assign(list(spans))
             for one, (begin, _) in spans.items():
                 reader.seek(one, begin)
             while len(records) < limit and any(reader.position(one) < end for one, (_, end) in spans.items()):
-                if time.monotonic() > deadline:
+                if (now_reached := sum(reader.position(one) for one in spans)) != reached:
+                    reached, deadline = now_reached, time.monotonic() + 2 * ANSWER_SECONDS
+                elif time.monotonic() > deadline:
                     raise faults.KafkaTimeoutError("its records do not come in time")
                 # A poll waits in vain where a transaction left its mark and no record, and then is past it.
                 for one, batch in reader.poll(timeout_ms=milliseconds(SLICE_SECONDS)).items():

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from layerscope.events.cloudevent import CloudEvent
+from layerscope.dataplane import delivery
+from layerscope.dataplane.subscribers import SubscriberAnswer
+from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.functions.query import answers
 from layerscope.functions.replay.failures import PAUSES, is_due, read_dead_letter, record_failure
 from layerscope.schemas.addresses import manifest_key
-from layerscope.schemas.errors import SetAside, WorkerDied, WorkFailed
+from layerscope.schemas.errors import CircuitOpen, SetAside, ShortOfResources, WorkerDied, WorkFailed, WorkStalled
+from layerscope.schemas.events import ProductRequested
 from layerscope.schemas.manifests import Failure
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores import product_store, uploads
-from tests.functions.test_replay import IDENTITY, System, dead_letter
+from tests.functions.runtime.test_handler import Answering, post
+from tests.functions.test_replay import IDENTITY, WHO, System, dead_letter
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -76,6 +81,50 @@ def test_what_may_be_circumstances_is_asked_for_again_eight_times_after_growing_
     last = failed(system, kind, 8, now, code)
     assert (last.ask_again_at, last.attempts) == (None, 9)
     assert "8 times in vain" in last.outlook
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (WorkerDied("the computing process ended with signal SIGKILL"), "circumstances"),
+        (SetAside("set aside after 5 attempts"), "circumstances"),
+        (WorkFailed("the computation raised KeyError"), "work"),
+        (KeyError("a bug"), "work"),
+    ],
+)
+def test_the_kind_of_an_error_comes_through_from_the_functions_answer_to_what_is_recorded(
+    system: System, error: Exception, cause: str
+) -> None:
+    async def respond(_: CloudEvent) -> CloudEvent | None:
+        raise error
+
+    sent = compose(ProductRequested(**WHO, product="predictions"), source="/tests", subject=IDENTITY.subject)
+    answer = asyncio.run(post(Answering(respond), sent))
+    given_up = SubscriberAnswer(answer.status_code, tuple(answer.headers.raw), answer.content)
+    stored = delivery.dead_letter(sent, "http://predictions.layerscope.svc.cluster.local/", given_up)
+    read = read_dead_letter(stored.with_attributes(knativekafkapartition="0", knativekafkaoffset="7"))
+    assert read is not None
+    assert read.is_final
+    assert record_failure(system.store, read, START) is not None
+    recorded = product_store.failure(
+        system.store, manifest_key(Predictions, uploads.facts(system.store, system.record))
+    )
+    assert recorded is not None
+    assert (recorded.cause, recorded.letters) == (cause, ("0:7",))
+    assert is_due(recorded, START + PAUSES[0]) == (cause == "circumstances")
+
+
+@pytest.mark.parametrize("error", [WorkStalled("no processor"), ShortOfResources("no space"), CircuitOpen("all fail")])
+def test_what_the_circumstances_did_leaves_no_failure(system: System, error: Exception) -> None:
+    async def respond(_: CloudEvent) -> CloudEvent | None:
+        raise error
+
+    sent = compose(ProductRequested(**WHO, product="predictions"), source="/tests", subject=IDENTITY.subject)
+    answer = asyncio.run(post(Answering(respond), sent))
+    given_up = SubscriberAnswer(answer.status_code, tuple(answer.headers.raw), answer.content)
+    read = read_dead_letter(delivery.dead_letter(sent, "http://predictions.layerscope.svc.cluster.local/", given_up))
+    assert read is not None
+    assert not read.is_final
 
 
 def test_the_same_letter_read_again_sets_no_further_pause_although_its_event_has_one_id_for_ever(

@@ -19,10 +19,11 @@ from typing import Final
 from layerscope.functions.__main__ import names
 from layerscope.schemas.errors import LayerscopeError
 from layerscope.stack import programs
+from layerscope.stack.environment import Stack
 from layerscope.stack.members import stack_dataplane, stack_functions, stack_servers
 from layerscope.stack.provision import provide
 from layerscope.stack.supervisor import SAY_SECONDS, AlreadyRunning, Status, Supervisor, read_status
-from layerscope.systems import Stack, on_free_ports
+from layerscope.systems import on_free_ports
 
 Say = Callable[[str], None]
 FAILURES: Final = 5

@@ -14,9 +14,10 @@ from layerscope.functions.__main__ import names
 from layerscope.functions.runtime.services import kafka_security
 from layerscope.functions.runtime.settings import Settings
 from layerscope.stack import readiness, servers
+from layerscope.stack.environment import Stack
 from layerscope.stack.kafka_node import SecuredKafka
 from layerscope.stack.process import Process
-from layerscope.systems import DATAPLANE_URL, MANIFESTS, Stack
+from layerscope.systems import DATAPLANE_URL, MANIFESTS
 
 _KEPT: Final = (
     "PATH",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
+from typing import IO
 
 from layerscope.stack.file_lock import try_lock
 
@@ -58,8 +59,9 @@ def install(say: Say) -> None:
     """
     if missing := missing_programs():
         raise ServerError("\n".join(missing))
-    cache_directory().mkdir(parents=True, exist_ok=True)
-    with (cache_directory() / "install.lock").open("w") as lock:
+    if minio_program().exists() and kafka_jars().exists():
+        return
+    with _lock() as lock:
         if not try_lock(lock, fcntl.LOCK_EX):
             say("another installer is at work: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -75,6 +77,17 @@ def install(say: Say) -> None:
                 (directory / "pom.xml").write_text(_POM.format("".join(dependencies)))
                 goal = (COPY_DEPENDENCIES, "-DincludeScope=runtime", "-DoutputDirectory=.")
                 run(("mvn", "-q", "-B", "-Dstyle.color=never", *goal), directory, os.environ, say)
+
+
+def _lock() -> IO[str]:
+    try:
+        cache_directory().mkdir(parents=True, exist_ok=True)
+        return (cache_directory() / "install.lock").open("w")
+    except OSError as error:
+        raise ServerError(
+            f"{cache_directory()} cannot be written ({error.strerror}), where the servers' programs are kept: "
+            "XDG_CACHE_HOME may name another folder"
+        ) from error
 
 
 def minio_program() -> Path:

@@ -14,7 +14,7 @@ from layerscope.functions.runtime.settings import Settings
 from layerscope.initialise import NoNotifications, initialise
 from layerscope.schemas.errors import Unavailable
 from layerscope.stack import roles
-from layerscope.systems import Stack
+from layerscope.stack.environment import Stack
 
 FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 5.0

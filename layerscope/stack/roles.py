@@ -21,8 +21,8 @@ from layerscope.events.tls import client_context
 from layerscope.functions.runtime.settings import ObjectStoreSettings
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.keys import BUCKETS
+from layerscope.stack.environment import Stack
 from layerscope.stores.s3_connection import pool
-from layerscope.systems import Stack
 
 _BUCKET: Final = re.compile(rf"(arn:aws:s3:::)({'|'.join(BUCKETS)})(?=[/\"])")
 POLICIES: Final = Path(__file__).parents[1] / "knative" / "policies"

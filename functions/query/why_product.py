@@ -34,7 +34,7 @@ def product_finding(facts: WhyFacts, name: str) -> WhyFinding:
     if through is not None:
         return through
     verdict = in_line(facts, name)
-    if outcome.failure is not None and (verdict is None or verdict.code == "log-unreachable"):
+    if outcome.failure is not None and (verdict is None or facts.lines is None):
         return failed(name, outcome.failure)
     verdict = verdict or _not_asked(facts, name)
     return WhyFinding(of=name, state="computing", code=verdict.code, message=verdict.message, help=verdict.help)

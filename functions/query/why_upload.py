@@ -24,7 +24,7 @@ def upload_finding(facts: WhyFacts) -> WhyFinding:
         message = f"The upload was admitted: {record.content_size:,} bytes in the safe form."
         return WhyFinding(of=OF, state="complete", code="complete", message=message)
     verdict = in_line(facts, "admit")
-    if failure is not None and (verdict is None or verdict.code == "log-unreachable"):
+    if failure is not None and (verdict is None or facts.lines is None):
         return failed(OF, failure)
     verdict = verdict or _not_announced(facts)
     return WhyFinding(of=OF, state="computing", code=verdict.code, message=verdict.message, help=verdict.help)

@@ -442,6 +442,23 @@ def test_of_a_stack_the_process_that_should_take_the_event_is_looked_at(
     assert (found.code, words in found.message) == (code, True), found.message
 
 
+def test_of_a_stack_whose_kafka_is_down_that_is_the_cause(system: System) -> None:
+    system.bucket.put()
+    system.services.log.close()
+    kafka = ProcessState("kafka", False, False, 2, "it was stopped by a signal")
+    found = why(dataclasses.replace(system.facts(), processes={"kafka": kafka})).finding
+    assert found.code == "not-running" and "kafka" in found.message and "stopped by a signal" in found.message
+    well = {"kafka": ProcessState("kafka", True, True)}
+    assert why(dataclasses.replace(system.facts(), processes=well)).finding.code == "log-unreachable"
+
+
+def test_what_was_only_not_asked_for_waits_behind_what_is_computed(system: System) -> None:
+    system.bucket.admit()
+    system.read_for("summary")
+    system.request("summary")
+    assert system.ask().finding.of == "summary"
+
+
 def test_a_line_whose_first_event_stays_stands_still(system: System) -> None:
     facts = in_line(system)
     line = facts.lines["admit"] if facts.lines else None

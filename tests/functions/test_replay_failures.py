@@ -9,7 +9,8 @@ import pytest
 
 from layerscope.events.cloudevent import CloudEvent
 from layerscope.functions.query import answers
-from layerscope.functions.replay.failures import PAUSES, is_due, read_dead_letter, record_failure
+from layerscope.functions.replay.failures import PAUSES, is_due, record_failure
+from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.schemas.addresses import manifest_key
 from layerscope.schemas.errors import SetAside, WorkerDied, WorkFailed
 from layerscope.schemas.manifests import Failure

@@ -139,13 +139,17 @@ def _functions(told: Told) -> Table:
     assert told.answer is not None
     table = Table("function", "behind", "replay", "read for", "attempts", "dead letters", box=None, header_style="dim")
     for one in told.answer.functions:
-        services = (one.function.replace("_", "-"), f"{one.function.replace('_', '-')}-replay")
-        own = [row for row in told.subscriptions if row["service"] in services]
-        attempts = str(sum(row["attempts"] for row in own)) if own else ""
-        dead = str(sum(row["dead_letters"] for row in own)) if own else ""
+        trigger = one.function.replace("_", "-")
+        own = {row["name"]: row for row in told.subscriptions if row["name"] in (trigger, f"{trigger}-replay")}
+        live = own.get(trigger, {}).get(
+            "lag", one.live
+        )  # the data plane knows where a group begins that has not read yet
+        replay = own.get(f"{trigger}-replay", {}).get("lag", one.replay)
+        attempts = str(sum(row["attempts"] for row in own.values())) if own else ""
+        dead = str(sum(row["dead_letters"] for row in own.values())) if own else ""
         readers = {True: "yes", False: "no", None: "?"}[one.has_readers]
         style = "red" if one.has_readers is False else None
-        table.add_row(one.function, _number(one.live), _number(one.replay), readers, attempts, dead, style=style)
+        table.add_row(one.function, _number(live), _number(replay), readers, attempts, dead, style=style)
     return table
 
 

@@ -20,10 +20,10 @@ URGENCY: Final[tuple[WhyCode, ...]] = (
     "log-unreachable",
     "failed",
     "asked-again",
-    "not-asked",
-    "not-announced",
     "being-computed",
     "waits",
+    "not-asked",
+    "not-announced",
     "index-unreachable",
     "index-behind",
     "no-dataset",
@@ -118,7 +118,7 @@ def _reading_steps(facts: WhyFacts, standing: Standing) -> Iterator[WhyStep]:
         return
     place = place_of(facts.lines["admit"], facts.identity.subject) if facts.lines and "admit" in facts.lines else None
     unread = place is not None and place.event.group.endswith("-announce")
-    if finding.code in ("not-announced", "log-unreachable"):
+    if finding.code == "not-announced" or facts.lines is None:
         ok = None if facts.lines is None else False
         yield WhyStep(step="notification", ok=ok, found=finding.message)
     elif unread:

@@ -48,6 +48,16 @@ class ProcessState:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenUp:
+    """The newest dead letter of the model and a function: what was answered last (None: no answer), and how many there are."""
+
+    status: int | None
+    reason: str
+    at: datetime
+    letters: int
+
+
+@dataclass(frozen=True, slots=True)
 class Near:
     """An object whose key is like the one that is asked for; `refused`: how it breaks the naming rule, if it does."""
 
@@ -60,9 +70,9 @@ class Near:
 class WhyFacts:
     """All that is known of one model version.
 
-    `lines` is by function, None where the log does not answer (`log_error`); `processes` is None away from a stack on
-    this machine. `older` are manifests of earlier recipes or inputs, the newest of each product; `indexed` is None where
-    the index does not answer (`index_error`).
+    `lines` is by function, None where the log does not answer (`log_error`); so is `given_up`. `processes` is None away
+    from a stack on this machine. `older` are manifests of earlier recipes or inputs, the newest of each product; `indexed`
+    is None where the index does not answer (`index_error`).
     """
 
     identity: Identity
@@ -74,6 +84,7 @@ class WhyFacts:
     older: Mapping[str, Manifest] = field(default_factory=dict)
     lines: Mapping[str, Line] | None = None
     log_error: str = ""
+    given_up: Mapping[str, GivenUp] = field(default_factory=dict)
     indexed: bool | None = None
     index_error: str = ""
     processes: Mapping[str, ProcessState] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from layerscope.functions.query.why_facts import WhyFacts
 from layerscope.functions.query.why_queue import Verdict, in_line
-from layerscope.functions.query.why_upload import failed, next_round, repaired_by_itself, upload_finding
+from layerscope.functions.query.why_upload import failed, next_round, not_taken, repaired_by_itself, upload_finding
 from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products import product_named
 from layerscope.schemas.products.product import Product
@@ -34,9 +34,9 @@ def product_finding(facts: WhyFacts, name: str) -> WhyFinding:
     if through is not None:
         return through
     verdict = in_line(facts, name)
-    if outcome.failure is not None and (verdict is None or verdict.code == "log-unreachable"):
+    if outcome.failure is not None and (verdict is None or facts.lines is None):
         return failed(name, outcome.failure)
-    verdict = verdict or _not_asked(facts, name)
+    verdict = verdict or not_taken(facts, name) or _not_asked(facts, name)
     return WhyFinding(of=name, state="computing", code=verdict.code, message=verdict.message, help=verdict.help)
 
 

@@ -15,6 +15,8 @@ STANDS_STILL: Final = timedelta(minutes=10)
 
 ON_A_CLUSTER: Final = "on a cluster: kubectl get ksvc,triggers,kafkasources"
 DELIVERER: Final = "dataplane"
+LOG: Final = "kafka"
+"""Processes of a stack on this machine that every function needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,10 @@ def in_line(facts: WhyFacts, function: str) -> Verdict | None:
 
 
 def log_unreachable(facts: WhyFacts, function: str) -> Verdict:
-    """Say that the log does not answer."""
+    """Say that the log does not answer, and on this machine why."""
+    kafka = (facts.processes or {}).get(LOG)
+    if kafka is not None and not (kafka.is_running and kafka.is_ready):
+        return _not_running(kafka, "It is not there, and nobody knows whether an event for it waits:")
     return Verdict(
         "log-unreachable",
         f"It is not there, and the event log does not answer ({facts.log_error}), so nobody knows whether an event for "
@@ -78,14 +83,16 @@ def process_fault(facts: WhyFacts, function: str) -> ProcessState | None:
 
 def _stopped(facts: WhyFacts, function: str) -> Verdict | None:
     process = process_fault(facts, function)
-    if process is None:
-        return None
+    return None if process is None else _not_running(process, "Its event waits, but")
+
+
+def _not_running(process: ProcessState, so_far: str) -> Verdict:
     state = "starts, and is not ready yet" if process.is_running else "is not running"
     restarts = f"; it was restarted {process.restarts} times" if process.restarts else ""
     said = f": {process.said}" if process.said else ""
     return Verdict(
         "not-running",
-        f"Its event waits, but the process {process.name} {state}{restarts}{said}.",
+        f"{so_far} the process {process.name} {state}{restarts}{said}.",
         f"layerscope status shows the processes; the log of {process.name} is in logs/ of the stack's directory",
     )
 

@@ -11,8 +11,9 @@ from itertools import islice
 from typing import Final
 
 from layerscope.events.log import GroupState, LogUnavailable
-from layerscope.functions.query.why_facts import Line, Near, ProcessState, WhyFacts
-from layerscope.functions.runtime.backlog import Waiting, groups, waiting
+from layerscope.functions.query.why_facts import GivenUp, Line, Near, ProcessState, WhyFacts
+from layerscope.functions.runtime.backlog import Waiting, event_of, groups, time_of, waiting
+from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import address_of
@@ -63,7 +64,7 @@ def facts_of(
     store = services.store
     standing = catalogue.standing(store, identity)
     lying = [one for prefix in keys.upload_prefixes(identity) for one in store.list(keys.MODELS, prefix)]
-    lines, log_error = _lines(services, standing, watch)
+    lines, given_up, log_error = _of_log(services, standing, watch)
     indexed, index_error = _indexed(services, identity, standing)
     return WhyFacts(
         identity=identity,
@@ -75,6 +76,7 @@ def facts_of(
         older=_older(store, standing),
         lines=lines,
         log_error=log_error,
+        given_up=given_up,
         indexed=indexed,
         index_error=index_error,
         processes=processes,
@@ -90,13 +92,31 @@ def repair_health(store: ObjectStore) -> RepairHealth | None:
         return None
 
 
-def _lines(services: Services, standing: Standing | None, watch: Watch) -> tuple[dict[str, Line] | None, str]:
-    if standing is None:
-        return {}, ""
+def _of_log(
+    services: Services, standing: Standing | None, watch: Watch
+) -> tuple[dict[str, Line] | None, dict[str, GivenUp], str]:
+    """Return the lines and the dead letters of what has no answer yet; None instead, with the reason, without a log."""
+    open_ = _open(standing) if standing is not None else []
     try:
-        return {name: _line(services, name, watch) for name in _open(standing)}, ""
+        lines = {name: _line(services, name, watch) for name in open_}
+        asked = [one for one in open_ if one != "index"]
+        return lines, _given_up(services, standing) if standing is not None and asked else {}, ""
     except LogUnavailable as error:
-        return None, str(error)
+        return None, {}, str(error)
+
+
+def _given_up(services: Services, standing: Standing) -> dict[str, GivenUp]:
+    """Return the newest dead letter by function, of those since the upload was put."""
+    upload, found = standing.upload, dict[str, GivenUp]()
+    for one in services.log.backlog(services.tenant.dead_letters, f"{services.tenant.namespace}-nobody"):
+        event = event_of(one)
+        letter = read_dead_letter(event) if event is not None else None
+        at = time_of(one)
+        if letter is None or letter.event.subject != upload.identity.subject or at < upload.modified:
+            continue
+        letters = found[letter.function].letters + 1 if letter.function in found else 1
+        found[letter.function] = GivenUp(letter.status, letter.reason, at, letters)
+    return found
 
 
 def _open(standing: Standing) -> list[str]:

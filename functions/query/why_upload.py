@@ -24,9 +24,9 @@ def upload_finding(facts: WhyFacts) -> WhyFinding:
         message = f"The upload was admitted: {record.content_size:,} bytes in the safe form."
         return WhyFinding(of=OF, state="complete", code="complete", message=message)
     verdict = in_line(facts, "admit")
-    if failure is not None and (verdict is None or verdict.code == "log-unreachable"):
+    if failure is not None and (verdict is None or facts.lines is None):
         return failed(OF, failure)
-    verdict = verdict or _not_announced(facts)
+    verdict = verdict or not_taken(facts, "admit") or _not_announced(facts)
     return WhyFinding(of=OF, state="computing", code=verdict.code, message=verdict.message, help=verdict.help)
 
 
@@ -43,6 +43,20 @@ def failed(of: str, failure: Failure) -> WhyFinding:
         "asks again"
     )
     return WhyFinding(of=of, state="failed", code="failed", message=message, help=help_)
+
+
+def not_taken(facts: WhyFacts, function: str) -> Verdict | None:
+    """Say that the function was asked and did not take it, for what may be circumstances; None: it was not so."""
+    last = facts.given_up.get(function)
+    if last is None:
+        return None
+    answer = "gave no answer" if last.status is None else f"answered {last.status}: {last.reason.rstrip('.')}"
+    count = "" if last.letters == 1 else f", and {last.letters} times in all"
+    return Verdict(
+        "asked-again",
+        f"{function} was asked and {answer} ({ago(facts.now, last.at)}{count}); {next_round(facts)}.",
+        f"mend what it names; {repaired_by_itself(facts)}",
+    )
 
 
 def next_round(facts: WhyFacts) -> str:

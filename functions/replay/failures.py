@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from urllib.parse import urlsplit
 
-from layerscope.events.cloudevent import CloudEvent
+from layerscope.functions.runtime.dead_letters import DeadLetter
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import manifest_key
 from layerscope.schemas.errors import SetAside, WorkerDied
@@ -21,7 +17,6 @@ from layerscope.schemas.products import product_named
 from layerscope.stores import product_store, uploads
 from layerscope.stores.object_store import ObjectStore
 
-TRANSIENT: Final = frozenset({408, 409, 429})
 KEPT_EVENTS: Final = 20
 
 _MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -33,46 +28,6 @@ PAUSES: Final = (
 
 CIRCUMSTANCES: Final = frozenset({WorkerDied.__name__, SetAside.__name__})
 """Kinds of error (an answer's `kne-errorclass`) behind which there may be more than the work."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """An event that no retry could help: the function that did not take it, its last status (None: no answer), why.
-
-    `kind` is that of the error; `place` where the letter lies in its topic, as partition:offset.
-    """
-
-    event: CloudEvent
-    function: str
-    status: int | None
-    reason: str
-    kind: str = ""
-    place: str = ""
-
-    @property
-    def is_final(self) -> bool:
-        """Tell a failure of the work (500 or 4xx) from one of the circumstances (503, busy, no answer)."""
-        return self.status == 500 or (
-            self.status is not None and 400 <= self.status < 500 and self.status not in TRANSIENT
-        )
-
-
-def read_dead_letter(event: CloudEvent) -> DeadLetter | None:
-    """Read what the data plane noted on an event that it gave up; None where it is no dead letter."""
-    destination = event.extensions.get("knativeerrordest")
-    if destination is None:
-        return None
-    url = urlsplit(destination)
-    service = (url.hostname or "").split(".")[0]  # of a host that serves one function at its root
-    code = event.extensions.get("knativeerrorcode", "")
-    return DeadLetter(
-        event=event,
-        function=url.path.strip("/") or service.removesuffix("-replay").replace("-", "_"),
-        status=int(code) if code.isdigit() else None,
-        reason=_reason(event.extensions.get("knativeerrordata", "")),
-        kind=event.extensions.get("errorclass", ""),
-        place=_place_of(event),
-    )
 
 
 def is_due(failure: Failure, now: datetime) -> bool:
@@ -138,15 +93,3 @@ def _place(store: ObjectStore, identity: Identity, function: str) -> str | None:
         return None
     facts = uploads.facts(store, record)
     return None if product_store.manifest(store, product, facts) else manifest_key(product, facts)
-
-
-def _reason(encoded: str) -> str:
-    try:
-        return base64.b64decode(encoded, validate=True).decode("utf-8", "replace") or "no reason was given"
-    except binascii.Error:
-        return "no reason was given"
-
-
-def _place_of(event: CloudEvent) -> str:
-    partition, offset = (event.extensions.get(f"knativekafka{name}") for name in ("partition", "offset"))
-    return f"{partition}:{offset}" if partition and offset else ""

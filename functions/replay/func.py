@@ -13,11 +13,12 @@ from collections.abc import Sequence
 
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.events.log import LogUnavailable
-from layerscope.functions.replay.failures import read_dead_letter, record_failure
+from layerscope.functions.replay.failures import record_failure
 from layerscope.functions.replay.health import Health
 from layerscope.functions.replay.missing import Ask, KnownOutcomes, missing
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.backlog import queued
+from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.functions.runtime.services import Services, publish
 from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import REPLAY_LANE, EventData, ReplayFinished, ReplayStarted

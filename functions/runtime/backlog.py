@@ -51,7 +51,7 @@ def waiting(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS)
     """
     for group, replayed in groups(function, tenant):
         for one in log.backlog(tenant.events, group):
-            event = _event(one)
+            event = event_of(one)
             lane_fits = event is not None and (
                 replayed is None or replayed == (event.extensions.get("lane") == REPLAY_LANE)
             )
@@ -99,13 +99,18 @@ def _wakes_product(product: type[Product], event: CloudEvent) -> bool:
     return event.extensions.get("product") in {one.declared.name for one in product.declared.inputs}
 
 
-def _event(record: Record) -> CloudEvent | None:
+def event_of(record: Record) -> CloudEvent | None:
+    """Return the event of a record; None where it is none, and the Broker passes over it as well."""
     try:
         return from_record(record)
     except InvalidCloudEvent:
-        return None  # the Broker passes over it as well
+        return None
+
+
+def time_of(record: Record) -> datetime:
+    """Return when a record was written, in UTC, as its producer says."""
+    return datetime.fromtimestamp(min(max(record.timestamp_ms, 0), LATEST_MS) / 1000, UTC)
 
 
 def _place(record: Record, subject: str, group: str) -> Waiting:
-    since = datetime.fromtimestamp(min(max(record.timestamp_ms, 0), LATEST_MS) / 1000, UTC)
-    return Waiting(subject, group, record.partition, record.offset, since)
+    return Waiting(subject, group, record.partition, record.offset, time_of(record))

@@ -19,9 +19,10 @@ from layerscope.events.log import LogUnavailable
 from layerscope.events.memory import MemoryLog
 from layerscope.events.topics import EVENTS, Tenant, trigger_group
 from layerscope.functions.index.func import Index
-from layerscope.functions.replay.failures import read_dead_letter, record_failure
+from layerscope.functions.replay.failures import record_failure
 from layerscope.functions.replay.func import PING, Replay, plan
 from layerscope.functions.replay.missing import KnownOutcomes
+from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Ignored, Refused, Unavailable

@@ -12,7 +12,8 @@ from layerscope.dataplane import delivery
 from layerscope.dataplane.subscribers import SubscriberAnswer
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.functions.query import answers
-from layerscope.functions.replay.failures import PAUSES, is_due, read_dead_letter, record_failure
+from layerscope.functions.replay.failures import PAUSES, is_due, record_failure
+from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.schemas.addresses import manifest_key
 from layerscope.schemas.errors import CircuitOpen, SetAside, ShortOfResources, WorkerDied, WorkFailed, WorkStalled
 from layerscope.schemas.events import ProductRequested

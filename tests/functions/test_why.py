@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -342,6 +344,32 @@ def test_a_failed_product_and_what_stands_on_it(system: System) -> None:
     assert whole.code == "failed" and whole.of == "predictions"
 
 
+def test_what_a_function_did_not_take_tells_its_last_answer_and_that_it_is_asked_again(system: System) -> None:
+    system.bucket.admit()
+    system.repaired(last_good=datetime.now(UTC))
+    assert system.ask("summary").finding.code == "not-asked"
+    destination = "http://summary.layerscope.svc.cluster.local/"
+    for reason in ("an older one", "summary failed for 5 models in a row"):
+        event = compose(ProductRequested(**NAMED, product="summary"), source="/tests", subject=WHO.subject)
+        noted = {"knativeerrorcode": "503", "knativeerrordata": base64.b64encode(reason.encode()).decode()}
+        letter = to_record(event.with_attributes(knativeerrordest=destination, **noted))
+        system.services.log.publish(system.services.tenant.dead_letters, letter)
+    found = system.ask("summary").finding
+    assert (found.code, found.state) == ("asked-again", "computing")
+    assert "answered 503: summary failed for 5 models in a row" in found.message and "2 times in all" in found.message
+    assert "repair looks next at" in found.message
+    assert system.ask("predictions").finding.code == "not-asked"
+
+
+def test_dead_letters_from_before_the_present_upload_are_no_cause(system: System) -> None:
+    event = compose(ModelUploaded(bucket="models", key="k", etag="e"), source="/tests", subject=WHO.subject)
+    noted = {"knativeerrordest": "http://admit.layerscope.svc.cluster.local/", "knativeerrorcode": "503"}
+    system.services.log.publish(system.services.tenant.dead_letters, to_record(event.with_attributes(**noted)))
+    time.sleep(0.01)
+    system.bucket.put()
+    assert system.ask().finding.code == "not-announced"
+
+
 def test_a_product_of_an_older_recipe_or_dataset_is_said_to_be_shown_meanwhile(system: System) -> None:
     settle(system.services, {WHO: 0.75})
     add_dataset(system.services.store, shade=3)
@@ -440,6 +468,23 @@ def test_of_a_stack_the_process_that_should_take_the_event_is_looked_at(
 ) -> None:
     found = why(dataclasses.replace(in_line(system), processes=planted)).finding
     assert (found.code, words in found.message) == (code, True), found.message
+
+
+def test_of_a_stack_whose_kafka_is_down_that_is_the_cause(system: System) -> None:
+    system.bucket.put()
+    system.services.log.close()
+    kafka = ProcessState("kafka", False, False, 2, "it was stopped by a signal")
+    found = why(dataclasses.replace(system.facts(), processes={"kafka": kafka})).finding
+    assert found.code == "not-running" and "kafka" in found.message and "stopped by a signal" in found.message
+    well = {"kafka": ProcessState("kafka", True, True)}
+    assert why(dataclasses.replace(system.facts(), processes=well)).finding.code == "log-unreachable"
+
+
+def test_what_was_only_not_asked_for_waits_behind_what_is_computed(system: System) -> None:
+    system.bucket.admit()
+    system.read_for("summary")
+    system.request("summary")
+    assert system.ask().finding.of == "summary"
 
 
 def test_a_line_whose_first_event_stays_stands_still(system: System) -> None:

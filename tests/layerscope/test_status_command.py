@@ -34,7 +34,7 @@ from tests.stack import eventually
 
 ROOT = Path(__file__).parents[2]
 WHO = Identity("digits", "net", "1")
-SUBSCRIPTION = {"name": "admit", "service": "admit", "attempts": 7, "dead_letters": 2, "lag": 3, "in_flight": 1}
+SUBSCRIPTION = {"name": "admit", "service": "admit", "attempts": 7, "dead_letters": 2, "lag": 5, "in_flight": 1}
 ANSWER = StatusAnswer(
     models={"complete": 3, "failed": 1},
     oldest_unserved=OldestUnserved(subject="digits/net/1", uploaded=datetime(2026, 1, 2, tzinfo=UTC), seconds=7200),
@@ -136,7 +136,7 @@ def test_all_that_is_known_is_shown() -> None:
     one = ProcessStatus("admit", 12, 3, True, "2026-01-02T03:04:05")
     shown = text(status_command.shown(Told("http://there", (one,), "http://plane/status", (SUBSCRIPTION,), ANSWER)))
     assert re.search(r"admit +12 +yes +3", shown)
-    assert re.search(r"admit +3 +0 +yes +7 +2", shown)
+    assert re.search(r"admit +5 +0 +yes +7 +2", shown)
     assert re.search(r"index +1 +no", shown)
     assert "models: 3 complete, 1 failed" in shown
     assert "oldest unserved: digits/net/1, for 2 h 0 min; layerscope why digits/net/1 says why" in shown

@@ -39,6 +39,7 @@ PLANTED = [
     ("the S3 client has one owner", NEWCOMER, "minio"),
     ("the S3 client has one owner", "layerscope/newcomer.py", "urllib3"),
     ("OpenAI has one owner", NEWCOMER, "openai"),
+    ("OpenTelemetry has one owner", NEWCOMER, "opentelemetry"),
     ("Milvus has one owner", NEWCOMER, "pymilvus"),
     ("Redis has one owner", NEWCOMER, "redis"),
     ("a folder has one name", NEWCOMER, "schemas"),

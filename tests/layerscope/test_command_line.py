@@ -104,6 +104,16 @@ def test_why_follows_an_upload_and_names_what_is_like_a_name_that_is_not_there(s
     assert unknown.returncode == 1 and "There is no product 'verdict'" in unknown.stderr
 
 
+def test_all_that_comes_of_an_upload_is_one_trace(system: Path) -> None:
+    places = [
+        *system.glob("products/manifests/digits/lenet/1/**/*.json"),
+        *system.glob("products/uploads/digits/lenet/1/*"),
+    ]
+    told = [json.loads(path.read_text())["traceparent"] for path in places]
+    assert len(told) == len(PRODUCTS) + 1
+    assert len({one.split("-")[1] for one in told}) == 1
+
+
 def test_doctor_finds_nothing_wrong_with_a_directory(system: Path) -> None:
     found = json.loads(layerscope("doctor", "--at", str(system), "--json").stdout)
     assert {one["check"]: one["ok"] for one in found[-3:]} == {

@@ -10,6 +10,7 @@ import io
 import json
 import shlex
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -17,7 +18,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from layerscope import client, systems, terminal
-from layerscope.options import At, Data, Json, Name, Services, err, say
+from layerscope.options import At, Data, Deep, Json, Name, Services, err, say
 from layerscope.schemas.datasets import PartName
 from layerscope.schemas.errors import LayerscopeError, Refused
 from layerscope.schemas.identity import Identity, KeyRefused, identify
@@ -137,18 +138,19 @@ def status(
 
 
 @app.command()
-def doctor(at: Services = None, as_json: Json = False) -> None:
+def doctor(at: Services = None, as_json: Json = False, deep: Deep = False) -> None:
     """Say what is missing, in the order in which to mend it, and how.
 
     In a pod, or wherever the environment names the services and no --at is given, it is those that are looked at.
     """
     import os
 
+    from layerscope.doctor import stored_objects
     from layerscope.doctor.examination import examine
 
     marks = {True: ("ok  ", None), False: ("FAIL", "red"), None: ("-   ", "dim")}
     findings = []
-    for one in examine(at, os.environ, say):
+    for one in chain(examine(at, os.environ, say), stored_objects.examine(at, os.environ) if deep else ()):
         findings.append(one)
         if not as_json:
             mark, style = marks[one.ok]

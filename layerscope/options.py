@@ -41,5 +41,6 @@ Data = Annotated[
         help="where its data lies; by default in the nearest .layerscope above this folder, or a new one here"
     ),
 ]
+Deep = Annotated[bool, typer.Option("--deep", help="read every stored object, and compare it with its digest")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Name = Annotated[str, typer.Argument(metavar="DATASET/MODEL/VERSION")]

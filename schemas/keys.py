@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from layerscope.schemas.digests import digest, sha256
@@ -45,9 +46,15 @@ def uploads_of(identity: Identity) -> str:
     return f"{UPLOADS}{identity.subject}/"
 
 
-def upload_record(identity: Identity, recipe: int, etag: str, sidecars: dict[str, str]) -> str:
-    """Return where it is written what an upload came to, read by `admit` of this recipe with these sidecars' ETags."""
-    return f"{uploads_of(identity)}r{recipe}-{digest({'etag': etag, 'sidecars': sidecars})}.json"
+def upload_record(
+    identity: Identity, recipe: int, etag: str, sidecars: dict[str, str], given: Mapping[str, str] | None = None
+) -> str:
+    """Return where it is written what an upload came to, read by `admit` of this recipe with these sidecars' ETags.
+
+    `given` are those of the object's metadata that decide how it is read; where there are none, the key is as ever.
+    """
+    read = {"etag": etag, "sidecars": sidecars} | ({"metadata": dict(given)} if given else {})
+    return f"{uploads_of(identity)}r{recipe}-{digest(read)}.json"
 
 
 def refused_key(key: str) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from layerscope.schemas import keys
@@ -17,8 +17,7 @@ from layerscope.schemas.products import declared_products
 from layerscope.schemas.products.product import Product
 from layerscope.schemas.queries import ProductState
 from layerscope.stores import product_store, uploads
-from layerscope.stores.index_rows import CatalogueRow
-from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.object_store import Object, ObjectStore
 from layerscope.stores.uploads import Upload
 
 
@@ -92,9 +91,13 @@ def fingerprint(upload: Upload, facts: Facts | None, listed: Collection[str]) ->
         facts: of its admitted content; None where it is not admitted.
         listed: the keys that exist in the bucket of products; those of this model are enough.
     """
-    places = {"upload": upload.record_key}
-    if facts is not None:
-        places |= {one.declared.name: manifest_key(one, facts) for one in declared_products()}
+    places = {one.declared.name: manifest_key(one, facts) for one in declared_products()} if facts else {}
+    return fingerprint_of(upload, places, listed)
+
+
+def fingerprint_of(upload: Upload, places: Mapping[str, str], listed: Collection[str]) -> str:
+    """Return the same where the keys of the products' manifests are known, by the products' names."""
+    places = {"upload": upload.record_key, **places}
     exist = {name: [key, key in listed, keys.failure(key) in listed] for name, key in places.items()}
     return digest({"key": upload.key, "modified": upload.modified.isoformat(), "outcomes": exist})
 
@@ -109,24 +112,10 @@ def present_fingerprint(store: ObjectStore, identity: Identity) -> str | None:
     return fingerprint(upload, uploads.facts(store, record) if record and record.content else None, listed)
 
 
-def listing(store: ObjectStore, identity: Identity) -> set[str]:
-    """Return the keys in the bucket of products that `fingerprint` asks for."""
+def listing(store: ObjectStore, identity: Identity) -> dict[str, Object]:
+    """Return what there is in the bucket of products under a model version, by key; `fingerprint` asks for the keys."""
     prefixes = (keys.uploads_of(identity), keys.manifests_of(identity))
-    return {one.key for prefix in prefixes for one in store.list(keys.PRODUCTS, prefix)}
-
-
-def stale(
-    lines: Iterable[CatalogueRow],
-    current: Mapping[Identity, Upload],
-    facts: Mapping[Identity, Facts | None],
-    listed: Collection[str],
-) -> Iterator[Identity]:
-    """Yield the model versions whose catalogue row is not what the bucket says, or is there without an upload."""
-    present = {line.subject: line.fingerprint for line in lines}
-    for identity, upload in current.items():
-        if present.pop(identity.subject, None) != fingerprint(upload, facts.get(identity), listed):
-            yield identity
-    yield from (Identity.parse(subject) for subject in present)
+    return {one.key: one for prefix in prefixes for one in store.list(keys.PRODUCTS, prefix)}
 
 
 def vectors_from(facts: Facts, vectors: type[Product], test_accuracy: float | None) -> str:

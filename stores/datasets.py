@@ -22,7 +22,8 @@ from pydantic import ValidationError
 from layerscope.schemas import keys
 from layerscope.schemas.datasets import DatasetDescription, DatasetPart, PartName
 from layerscope.schemas.digests import canonical_json, sha256
-from layerscope.schemas.errors import LayerscopeError, NotFound, Refused
+from layerscope.schemas.errors import NotFound, Refused, Unavailable
+from layerscope.stores import damage
 from layerscope.stores.object_store import ObjectStore
 
 HEADER_BYTES: Final = 4_096
@@ -32,8 +33,8 @@ _MEASURED: Final[tuple[PartName, ...]] = ("train", "test", "probe")
 _ADD_AGAIN: Final = "add it again with layerscope datasets add"
 
 
-class DamagedDataset(LayerscopeError):
-    """A dataset in the bucket is not what its description says; adding it again repairs it."""
+class DamagedDataset(Unavailable):
+    """A dataset in the bucket is not what its description says; adding it again repairs it, and what waited for it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,19 +102,16 @@ class Dataset:
 
 
 def describe(store: ObjectStore, name: str) -> DatasetDescription | None:
-    """Return what a dataset says of itself; None where there is no such dataset.
-
-    Raises:
-        DamagedDataset: its description cannot be read.
-    """
+    """Return what a dataset says of itself; None where there is none of this name, or none that can be read."""
+    key = keys.dataset_description(name)
     try:
-        content = store.get(keys.DATASETS, keys.dataset_description(name))
+        found = DatasetDescription.model_validate_json(store.get(keys.DATASETS, key))
     except NotFound:
         return None
-    try:
-        return DatasetDescription.model_validate_json(content)
-    except ValidationError as error:
-        raise DamagedDataset(f"the description of the dataset {name} cannot be read: {_ADD_AGAIN}") from error
+    except ValidationError:
+        damage.report(keys.DATASETS, key, f"cannot be read ({_ADD_AGAIN})")
+        return None
+    return found
 
 
 def write(

@@ -7,6 +7,7 @@ not be two on a file system that ignores case). Objects appear by link or rename
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
@@ -59,6 +60,7 @@ class DirectoryStore:
         *,
         media_type: str = "application/octet-stream",
         only_if_absent: bool = False,
+        replaces: str | None = None,
     ) -> bool:
         path = self._bucket(bucket) / name_of(check_key(key))
         if only_if_absent and path.exists():
@@ -70,7 +72,9 @@ class DirectoryStore:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if only_if_absent:
                     return _link(incoming, path)
-                incoming.replace(path)
+                with _writing(self._root / INCOMING, alone=replaces is not None):
+                    self._check_etag(bucket, key, replaces)
+                    incoming.replace(path)
                 _sync(path.parent)
                 return True
             finally:
@@ -116,6 +120,10 @@ class DirectoryStore:
         if bucket not in BUCKETS or not folder.is_dir():
             raise Unavailable(f"the object store has no bucket {bucket}: layerscope init makes it")
         return folder
+
+    def _check_etag(self, bucket: str, key: str, etag: str | None) -> None:
+        if etag is not None and ((there := self.head(bucket, key)) is None or there.etag != etag):
+            raise Changed(f"the object {key} in the bucket {bucket} is no longer the one to be replaced")
 
     @contextmanager
     def _opened(self, bucket: str, key: str, etag: str | None = None) -> Iterator[io.BufferedReader]:
@@ -180,6 +188,17 @@ def _write_durably(path: Path, body: Body) -> None:
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def _writing(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Put nothing in another's place meanwhile, if `alone`; between all processes of this machine."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _link(incoming: Path, path: Path) -> bool:

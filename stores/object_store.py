@@ -68,10 +68,17 @@ class ObjectStore(Protocol):
         *,
         media_type: str = "application/octet-stream",
         only_if_absent: bool = False,
+        replaces: str | None = None,
     ) -> bool:
         """Store bytes or a file's bytes; return False where `only_if_absent` found an object there and left it.
 
         That may be our own, where the answer to a first try was lost: of many who put, one at most has True.
+
+        Args:
+            replaces: the ETag of the object that may be replaced; of many who name it, one at most succeeds.
+
+        Raises:
+            Changed: what is there has another ETag than `replaces`, or there is nothing.
         """
 
     def head(self, bucket: str, key: str) -> Object | None:

@@ -12,10 +12,11 @@ import numpy as np
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts, address_of, inputs_of, manifest_key
 from layerscope.schemas.digests import canonical_json, sha256
-from layerscope.schemas.errors import NotFound, Refused
+from layerscope.schemas.errors import Refused
 from layerscope.schemas.files import DATA, DATA_TYPE, NPY
 from layerscope.schemas.manifests import Failure, File, Manifest, Refusal
 from layerscope.schemas.products.product import Product
+from layerscope.stores import blobs, damage
 from layerscope.stores.object_store import ObjectStore
 
 
@@ -53,36 +54,41 @@ def decode(product: type[Product], files: dict[str, bytes]) -> Product:
 
 
 def manifest(store: ObjectStore, product: type[Product], facts: Facts) -> Manifest | None:
-    """Return the manifest at the product's present address; None where there is none yet."""
-    try:
-        return Manifest.from_bytes(store.get(keys.PRODUCTS, manifest_key(product, facts)))
-    except NotFound:
-        return None
+    """Return the manifest at the product's present address; None where there is none (that can be read) yet."""
+    key = manifest_key(product, facts)
+    return damage.read_json(store, keys.PRODUCTS, key, Manifest, lambda found: belongs(found, key))
+
+
+def belongs(found: Manifest, key: str) -> bool:
+    """Tell whether a manifest is the one for this key."""
+    return keys.manifest(found.identity, found.content, found.product, found.address) == key
 
 
 def failure(store: ObjectStore, outcome_key: str) -> Failure | None:
     """Return the failure recorded in the place of the outcome at `outcome_key`; a manifest there outranks it."""
-    try:
-        return Failure.from_bytes(store.get(keys.PRODUCTS, keys.failure(outcome_key)))
-    except NotFound:
-        return None
+    return damage.read_json(store, keys.PRODUCTS, keys.failure(outcome_key), Failure)
 
 
 def load(store: ObjectStore, product: type[Product], complete: Manifest) -> Product:
-    """Read the product that a manifest names."""
+    """Read the product that a manifest names.
+
+    Raises:
+        Damaged: its bytes are lost, or are something else.
+    """
     wanted = [DATA, *(f"{name}.{kind.extension}" for name, kind in product.files().items())]
-    return decode(product, {name: store.get(keys.PRODUCTS, keys.blob(complete.file(name).sha256)) for name in wanted})
+    return decode(product, {name: blobs.get(store, complete.file(name).sha256) for name in wanted})
 
 
 def write(store: ObjectStore, product: Product, facts: Facts, making: Making) -> Manifest:
     """Store a product under its address, and return the manifest that stands there afterwards.
 
-    Whoever writes the manifest first has made the product; a second maker leaves it as it is.
+    Whoever writes the manifest first has made the product; a second maker leaves it as it is, unless it cannot be read
+    or its files are lost and are no longer made the same.
     """
     files = []
     for name, (content, media_type) in encode(product).items():
         file = File(name=name, sha256=sha256(content), size=len(content), type=media_type)
-        store.put(keys.PRODUCTS, keys.blob(file.sha256), content, media_type=media_type, only_if_absent=True)
+        blobs.put(store, file.sha256, content, media_type)
         files.append(file)
     made = _manifest(type(product), facts, making, state="complete", headline=product.headline(), files=tuple(files))
     return _settle(store, type(product), facts, made)
@@ -96,9 +102,11 @@ def refuse(store: ObjectStore, product: type[Product], facts: Facts, refused: Re
 
 def _settle(store: ObjectStore, product: type[Product], facts: Facts, made: Manifest) -> Manifest:
     key = manifest_key(product, facts)
-    if store.put(keys.PRODUCTS, key, made.to_bytes(), media_type=DATA_TYPE, only_if_absent=True):
-        return made
-    return Manifest.from_bytes(store.get(keys.PRODUCTS, key))
+
+    def stands(found: Manifest) -> bool:
+        return belongs(found, key) and (found.files == made.files or blobs.are_stored(store, found.files))
+
+    return damage.settle(store, key, made, stands)
 
 
 def _manifest(product: type[Product], facts: Facts, making: Making, **outcome: Any) -> Manifest:

@@ -15,10 +15,11 @@ import urllib3
 from minio.credentials.providers import Provider, StaticProvider
 from minio.error import S3Error
 
-from layerscope.schemas.errors import LayerscopeError, NotFound
+from layerscope.schemas.errors import Changed, LayerscopeError, NotFound
 from layerscope.schemas.keys import BUCKETS, MODELS
 from layerscope.stores.object_store import CHUNK, Body, Object, check_key, check_size, write_whole
 from layerscope.stores.s3_connection import Location, S3Connection, Style, error_of, pool
+from layerscope.stores.s3_listing import PAGE, read_page
 from layerscope.stores.s3_notification import NOTIFIED, has_entry, with_entry
 
 LINK_SECONDS: Final = 600
@@ -95,13 +96,17 @@ class S3Store:
         *,
         media_type: str = "application/octet-stream",
         only_if_absent: bool = False,
+        replaces: str | None = None,
     ) -> bool:
         # minio-py's own put_object makes user metadata of If-None-Match.
         headers = {"Content-Type": media_type} | ({"If-None-Match": "*"} if only_if_absent else {})
+        headers |= {"If-Match": f'"{replaces}"'} if replaces else {}
         with self._connection.faults(bucket, _possible(key)), Body(content) as body:
             response = self._connection.send("PUT", bucket, key, headers=headers, body=body)
             if response.status == 412 and only_if_absent:
                 return False
+            if response.status in (404, 409, 412) and replaces:
+                raise Changed(f"the object {key} in the bucket {self.bucket_name(bucket)} is no longer as it was")
             if response.status != 200:
                 raise error_of(response)
             return True
@@ -115,11 +120,16 @@ class S3Store:
             return None
 
     def list(self, bucket: str, prefix: str = "", *, after: str = "") -> Iterator[Object]:
-        with self._connection.faults(bucket, prefix):
-            for one in self._client.list_objects(
-                bucket_name=self.bucket_name(bucket), prefix=prefix, recursive=True, start_after=after or None
-            ):
-                yield Object(str(one.object_name), str(one.etag), one.size or 0, one.last_modified or datetime.now(UTC))
+        asked = PAGE | {"prefix": prefix} | ({"start-after": after} if after else {})
+        token: str | None = ""
+        while token is not None:
+            with self._connection.faults(bucket, prefix), Body(b"") as nothing:
+                query = asked | ({"continuation-token": token} if token else {})
+                answer = self._connection.send("GET", bucket, query=query, headers={}, body=nothing)
+                if answer.status != 200:
+                    raise error_of(answer)
+                found, token = read_page(answer.data)
+            yield from found
 
     def remove(self, bucket: str, key: str) -> None:
         with self._connection.faults(bucket, _possible(key)):

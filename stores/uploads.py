@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts
 from layerscope.schemas.datasets import DatasetDescription
-from layerscope.schemas.errors import Changed, Ignored, NotFound, Refused
-from layerscope.schemas.identity import Identity, KeyRefused, identify, is_folder_marker
-from layerscope.schemas.manifests import UploadRecord
-from layerscope.stores import datasets
+from layerscope.schemas.errors import Changed, Ignored, NotFound, Refused, Unavailable
+from layerscope.schemas.identity import Identity, KeyRefused, UploadKey, identify, is_folder_marker
+from layerscope.schemas.manifests import File, UploadRecord
+from layerscope.stores import blobs, damage, datasets
 from layerscope.stores.object_store import Object, ObjectStore
 
 SIDECAR_LIMIT: Final = 16 * 1024**2
+DECIDING: Final = ("architecture",)
+"""Those of an object's metadata that decide what it is read as; they are in no list, and in no ETag."""
+LOOKS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The object that is current for an identity: of several keys the newest, ties by key; with its sidecars."""
+    """The object that is current for an identity: of several keys the newest, ties by key; with its sidecars.
+
+    `given` are its deciding metadata, which only a look at the object itself shows.
+    """
 
     identity: Identity
     key: str
@@ -29,6 +35,7 @@ class Upload:
     size: int
     modified: datetime
     sidecar_objects: dict[str, Object] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sidecars(self) -> dict[str, str]:
@@ -38,11 +45,17 @@ class Upload:
     @property
     def record_key(self) -> str:
         """Return where it is, or should be, written what this upload came to."""
-        return keys.upload_record(self.identity, UploadRecord.RECIPE, self.etag, self.sidecars)
+        return keys.upload_record(self.identity, UploadRecord.RECIPE, self.etag, self.sidecars, self.given)
 
 
-def by_identity(objects: Iterable[Object]) -> tuple[dict[Identity, Upload], list[Object]]:
-    """Sort the objects of the bucket `models` into current uploads, and those whose keys break the rule."""
+def by_identity(
+    objects: Iterable[Object], names: dict[str, UploadKey] | None = None
+) -> tuple[dict[Identity, Upload], list[Object]]:
+    """Sort the objects of the bucket `models` into current uploads, and those whose keys break the rule.
+
+    `names` are what keys were found to name before; those of new keys are added.
+    """
+    names = {} if names is None else names
     models: dict[Identity, Object] = {}
     sidecars: dict[Identity, dict[str, Object]] = {}
     refused = []
@@ -50,7 +63,7 @@ def by_identity(objects: Iterable[Object]) -> tuple[dict[Identity, Upload], list
         if is_folder_marker(one.key, one.size):
             continue
         try:
-            named = identify(one.key)
+            named = names.get(one.key) or names.setdefault(one.key, identify(one.key))
         except KeyRefused:
             refused.append(one)
             continue
@@ -72,16 +85,56 @@ def _newer(known: Object | None, other: Object) -> Object:
 
 def current(store: ObjectStore, identity: Identity) -> Upload | None:
     """Return the upload that the live objects make current for `identity`; None where there is none."""
-    listed = [one for prefix in keys.upload_prefixes(identity) for one in store.list(keys.MODELS, prefix)]
-    return by_identity(listed)[0].get(identity)
+    for _ in range(LOOKS):
+        listed = [one for prefix in keys.upload_prefixes(identity) for one in store.list(keys.MODELS, prefix)]
+        upload = by_identity(listed)[0].get(identity)
+        if upload is None:
+            return None
+        described = store.head(keys.MODELS, upload.key)
+        if described is not None and described.etag == upload.etag:
+            return replace(upload, given=deciding(described))
+    raise Unavailable(f"the uploads of {identity.subject} are being changed all the time")
+
+
+def deciding(described: Object) -> dict[str, str]:
+    """Return those of an object's metadata that decide what it is read as."""
+    return {name: described.metadata[name] for name in DECIDING if described.metadata.get(name)}
 
 
 def record(store: ObjectStore, upload: Upload) -> UploadRecord | None:
     """Return what this upload came to; None while it has not been read by the present code."""
-    try:
-        return UploadRecord.from_bytes(store.get(keys.PRODUCTS, upload.record_key))
-    except NotFound:
+    return damage.read_json(store, keys.PRODUCTS, upload.record_key, UploadRecord, lambda found: is_of(found, upload))
+
+
+def is_of(found: UploadRecord, upload: Upload) -> bool:
+    """Tell whether a record at an upload's key is of that upload.
+
+    Earlier ones of uploads with deciding metadata lie at the key of an upload that has none; they are not of that one.
+    """
+    if (found.identity, found.etag) != (upload.identity, upload.etag):
+        return False
+    return bool(upload.given) or found.architecture_given is None or "architecture" in found.sidecars
+
+
+def earlier_record(store: ObjectStore, upload: Upload, architecture: str | None) -> UploadRecord | None:
+    """Return the record of an upload with deciding metadata that an earlier version stored without them in its key.
+
+    None where there is none, or where it was read as another `architecture`.
+    """
+    if not upload.given:
         return None
+    plain = replace(upload, given={})
+    found = damage.read_json(store, keys.PRODUCTS, plain.record_key, UploadRecord)
+    return found if found is not None and found.architecture_given == architecture else None
+
+
+def is_whole(store: ObjectStore, admitted: UploadRecord) -> bool:
+    """Tell whether the bytes that a record names are there with their sizes."""
+    if admitted.content is None:
+        return True
+    names = [File(name="content", sha256=admitted.content, size=admitted.content_size, type="")]
+    there = store.head(keys.PRODUCTS, keys.blob(admitted.training)) if admitted.training else None
+    return blobs.are_stored(store, names) and (admitted.training is None or bool(there and there.size))
 
 
 def facts(store: ObjectStore, admitted: UploadRecord) -> Facts:
@@ -103,6 +156,7 @@ def sidecars(store: ObjectStore, facts: Facts, kinds: Iterable[str]) -> dict[str
     Raises:
         Refused: there is none of these kinds (`no-history`), or one is too large (`history-too-large`).
         Ignored: one of them has changed meanwhile.
+        Damaged: the figures found in the file are lost, or are something else.
     """
     subject, wanted = facts.identity.subject, [kind for kind in kinds if kind in facts.sidecars]
     if not wanted:
@@ -114,7 +168,7 @@ def sidecars(store: ObjectStore, facts: Facts, kinds: Iterable[str]) -> dict[str
     upload = current(store, facts.identity)
     lying = upload.sidecar_objects if upload else {}
     return {
-        kind: store.get(keys.PRODUCTS, keys.blob(facts.sidecars[kind]))
+        kind: blobs.get(store, facts.sidecars[kind])
         if kind == "checkpoint"
         else _content(store, lying.get(kind), facts.sidecars[kind])
         for kind in wanted

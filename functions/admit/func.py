@@ -24,7 +24,7 @@ from layerscope.schemas.events import ModelAdmitted, ModelRefused, ModelUploaded
 from layerscope.schemas.files import DATA_TYPE
 from layerscope.schemas.identity import KeyRefused, identify, is_folder_marker
 from layerscope.schemas.manifests import Refusal, RefusedKey, UploadRecord
-from layerscope.stores import datasets, uploads
+from layerscope.stores import blobs, damage, datasets, uploads
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.uploads import Upload
 
@@ -52,7 +52,8 @@ class Admit(WorkingFunction):
         upload = await asyncio.to_thread(uploads.current, self.services.store, identity)
         if upload is None:
             raise Ignored(f"{identity.subject} is gone")
-        record = await self._joined.run(upload.record_key, lambda: self._record(upload, event))
+        asked_for = data.origin == "missing"
+        record = await self._joined.run(upload.record_key, lambda: self._record(upload, event, asked_for))
         if record.refusal is not None:
             return self._told(ModelRefused(key=upload.key, etag=upload.etag, refusal=record.refusal), event)
         return self._told(
@@ -67,16 +68,18 @@ class Admit(WorkingFunction):
             event,
         )
 
-    async def _record(self, upload: Upload, event: CloudEvent) -> UploadRecord:
-        found = await asyncio.to_thread(uploads.record, self.services.store, upload)
-        if found is not None and found.state == "admitted":
+    async def _record(self, upload: Upload, event: CloudEvent, asked_for: bool) -> UploadRecord:
+        """Return what the upload came to; where that is `asked_for`, what it says is there is looked at as well."""
+        store = self.services.store
+        found = await asyncio.to_thread(uploads.record, store, upload)
+        if found is not None and not (asked_for and not await asyncio.to_thread(uploads.is_whole, store, found)):
             return self._there(found)
-        given = await asyncio.to_thread(_given, self.services.store, upload)
-        if found is not None and found.architecture_given == given.architecture:
-            return self._there(found)
-        # Refused for what it was said to be: metadata are no part of an ETag, and may say something else now.
+        given = await asyncio.to_thread(_given, store, upload)
+        earlier = await asyncio.to_thread(uploads.earlier_record, store, upload, given.architecture)
+        if found is None and earlier is not None:
+            return self._there(await asyncio.to_thread(_settle, store, upload, earlier))
         with self.circuit.trying(upload.identity.subject):
-            record = await self._read(upload, given, event, replace=found is not None)
+            record = await self._read(upload, given, event)
         count(self.name, "refused" if record.refusal else "computed")
         return record
 
@@ -84,7 +87,7 @@ class Admit(WorkingFunction):
         count(self.name, "already_there")
         return found
 
-    async def _read(self, upload: Upload, given: Given, event: CloudEvent, *, replace: bool) -> UploadRecord:
+    async def _read(self, upload: Upload, given: Given, event: CloudEvent) -> UploadRecord:
         store, start = self.services.store, time.perf_counter()
         described = await asyncio.to_thread(datasets.describe, store, upload.identity.dataset)
         shape, memory = described.shape if described else None, self.services.limits.memory_mb * 2**20
@@ -95,7 +98,7 @@ class Admit(WorkingFunction):
             await asyncio.to_thread(_download, store, upload, path)
             subject, work = upload.identity.subject, upload.record_key
             safe = await self.compute(subject, work, to_safe_form, path, given, shape, memory)
-            await asyncio.to_thread(store.put, keys.PRODUCTS, keys.blob(safe.sha256), safe.path, only_if_absent=True)
+            await asyncio.to_thread(blobs.put, store, safe.sha256, safe.path)
             outcome = await asyncio.to_thread(_admitted, store, safe)
         except Refused as refused:
             refusal = Refusal(code=refused.code, message=refused.message, hint=refused.hint)
@@ -103,12 +106,12 @@ class Admit(WorkingFunction):
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         outcome |= {"architecture_given": given.architecture, "seconds": round(time.perf_counter() - start, 3)}
-        return await asyncio.to_thread(_settle, store, upload, outcome, event, replace)
+        return await asyncio.to_thread(_settle, store, upload, _record_of(upload, outcome, event))
 
     def _refuse_key(self, key: str, refused: KeyRefused) -> Refusal:
         refusal = Refusal(code=refused.code, message=str(refused), hint=refused.hint)
-        place, content = keys.refused_key(key), RefusedKey(key=key, refusal=refusal).to_bytes()
-        self.services.store.put(keys.PRODUCTS, place, content, media_type=DATA_TYPE, only_if_absent=True)
+        made = RefusedKey(key=key, refusal=refusal)
+        damage.settle(self.services.store, keys.refused_key(key), made, lambda found: found.key == key)
         return refusal
 
     def _told(self, data: ModelAdmitted | ModelRefused, event: CloudEvent) -> CloudEvent:
@@ -130,8 +133,7 @@ def _download(store: ObjectStore, upload: Upload, path: Path) -> None:
 
 def _given(store: ObjectStore, upload: Upload) -> Given:
     """Find out what the user says of an upload: in its metadata, or in the sidecar `VERSION.architecture.json`."""
-    described = store.head(keys.MODELS, upload.key)
-    named = described.metadata.get("architecture") if described else None
+    named = upload.given.get("architecture")
     sidecar = upload.sidecar_objects.get("architecture")
     if sidecar is None or sidecar.size > BLOCKS_LIMIT:
         return Given(named)
@@ -146,17 +148,23 @@ def _admitted(store: ObjectStore, safe: SafeForm) -> dict[str, object]:
     outcome |= {"architecture": safe.architecture, "notes": safe.notes}
     if safe.training:
         training = canonical_json(dict(safe.training))
-        store.put(keys.PRODUCTS, keys.blob(sha256(training)), training, media_type=DATA_TYPE, only_if_absent=True)
+        blobs.put(store, sha256(training), training, DATA_TYPE)
         outcome["training"] = sha256(training)
     return outcome
 
 
-def _settle(
-    store: ObjectStore, upload: Upload, outcome: Mapping[str, object], event: CloudEvent, replace: bool
-) -> UploadRecord:
-    """Store what the upload came to, unless somebody has (`replace`: even then), and return what is stored."""
+def _settle(store: ObjectStore, upload: Upload, made: UploadRecord) -> UploadRecord:
+    """Store what the upload came to, unless somebody has, and return what is stored."""
+
+    def stands(found: UploadRecord) -> bool:
+        return uploads.is_of(found, upload) and (found.content == made.content or uploads.is_whole(store, found))
+
+    return damage.settle(store, upload.record_key, made, stands)
+
+
+def _record_of(upload: Upload, outcome: Mapping[str, object], event: CloudEvent) -> UploadRecord:
     identity = upload.identity
-    record = UploadRecord.model_validate(
+    return UploadRecord.model_validate(
         {
             "dataset": identity.dataset,
             "model": identity.model,
@@ -171,9 +179,6 @@ def _settle(
             **outcome,
         }
     )
-    if store.put(keys.PRODUCTS, upload.record_key, record.to_bytes(), media_type=DATA_TYPE, only_if_absent=not replace):
-        return record
-    return UploadRecord.from_bytes(store.get(keys.PRODUCTS, upload.record_key))
 
 
 def new() -> EventFunction:

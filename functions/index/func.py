@@ -13,7 +13,8 @@ from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import IndexUpdated
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import LayerVectors
-from layerscope.stores import catalogue, product_store
+from layerscope.stores import blobs, catalogue, product_store
+from layerscope.stores.blobs import Damaged
 from layerscope.stores.catalogue import Standing
 from layerscope.stores.index_rows import CatalogueRow, LayerRow
 
@@ -72,7 +73,11 @@ class Index(EventFunction):
         found = standing.outcomes["layer_vectors"].manifest if line.vectors != NO_VECTORS else None
         if found is None or standing.facts is None:
             return {}
-        product = product_store.load(self.services.store, LayerVectors, found)
+        try:
+            product = product_store.load(self.services.store, LayerVectors, found)
+        except Damaged as damaged:
+            blobs.set_aside(self.services.store, damaged.sha256)
+            raise Ignored(f"{damaged}; they are made again, and their event will bring this one back") from damaged
         assert isinstance(product, LayerVectors)
         return layer_rows(standing.facts, product, line.test_accuracy)
 

@@ -9,7 +9,6 @@ from typing import NoReturn
 from urllib.parse import quote
 
 from layerscope.schemas import keys
-from layerscope.schemas.digests import sha256
 from layerscope.schemas.errors import LayerscopeError, Unavailable
 from layerscope.schemas.files import DATA
 from layerscope.schemas.identity import Identity
@@ -25,7 +24,8 @@ from layerscope.schemas.queries import (
     ProductAnswer,
     ProductLine,
 )
-from layerscope.stores import catalogue
+from layerscope.stores import blobs, catalogue, damage
+from layerscope.stores.blobs import Damaged
 from layerscope.stores.catalogue import Outcome, Standing
 from layerscope.stores.object_store import ObjectStore
 
@@ -147,12 +147,12 @@ def content(store: ObjectStore, file: File | FileLink) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        Unavailable: what lies in its place is something else.
+        Unavailable: they are lost, or something else lies in their place.
     """
-    found = store.get(keys.PRODUCTS, keys.blob(file.sha256))
-    if sha256(found) != file.sha256:
-        raise Unavailable(f"the stored bytes of {file.name} are damaged")
-    return found
+    try:
+        return blobs.get(store, file.sha256)
+    except Damaged as damaged:
+        raise Unavailable(f"the stored bytes of {file.name} {damaged.fault}") from damaged
 
 
 def layers(store: ObjectStore, identity: Identity) -> LayerList:
@@ -219,7 +219,7 @@ def _shown(store: ObjectStore, found: Standing, name: str, outcome: Outcome) -> 
     listed = store.list(keys.PRODUCTS, keys.manifests_of(found.upload.identity, found.record.content, name))
     older = sorted((one for one in listed if not one.key.endswith(".failed.json")), key=lambda one: one.modified)
     for one in reversed(older):
-        manifest = Manifest.from_bytes(store.get(keys.PRODUCTS, one.key))
-        if manifest.state == "complete":
+        manifest = damage.read_json(store, keys.PRODUCTS, one.key, Manifest)
+        if manifest is not None and manifest.state == "complete":
             return manifest, True
     return None, False

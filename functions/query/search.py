@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from layerscope.functions.query.answers import Unanswerable, compared, standing, unknown, why_no_layers
 from layerscope.schemas import keys
-from layerscope.schemas.errors import NotFound
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import RefusedKey
 from layerscope.schemas.products.layer_vectors import Layer, LayerVectors, Metric
@@ -21,7 +20,7 @@ from layerscope.schemas.queries import (
     RefusedUpload,
     SimilarAnswer,
 )
-from layerscope.stores import catalogue
+from layerscope.stores import catalogue, damage
 from layerscope.stores.catalogue import Outcome
 from layerscope.stores.index_rows import CatalogueRow, RowMatch, collection_name
 from layerscope.stores.object_store import ObjectStore
@@ -73,9 +72,8 @@ def refusals(store: ObjectStore) -> RefusalList:
     _, misnamed = by_identity(store.list(keys.MODELS))
     listed = []
     for one in misnamed:
-        try:
-            record = RefusedKey.from_bytes(store.get(keys.PRODUCTS, keys.refused_key(one.key)))
-        except NotFound:
+        record = damage.read_json(store, keys.PRODUCTS, keys.refused_key(one.key), RefusedKey)
+        if record is None:
             continue  # `admit` has yet to hear of it
         refusal = record.refusal
         listed.append(RefusedUpload(key=record.key, code=refusal.code, message=refusal.message, hint=refusal.hint))

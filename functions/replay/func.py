@@ -16,6 +16,7 @@ from layerscope.events.log import LogUnavailable
 from layerscope.functions.replay.failures import record_failure
 from layerscope.functions.replay.health import Health
 from layerscope.functions.replay.missing import Ask, KnownOutcomes, missing
+from layerscope.functions.replay.rounds import Rounds
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.backlog import queued
 from layerscope.functions.runtime.dead_letters import read_dead_letter
@@ -36,7 +37,7 @@ class Replay(EventFunction):
 
     def __init__(self) -> None:
         super().__init__("replay")
-        self._known = KnownOutcomes()
+        self._rounds = Rounds()
         self._round = asyncio.Lock()
         self.health = Health()
 
@@ -68,7 +69,7 @@ class Replay(EventFunction):
         if self._round.locked():
             raise Ignored("a round is under way")
         async with self._round:
-            asks = await asyncio.to_thread(plan, self.services, self._known)
+            asks = await asyncio.to_thread(_round, self.services, self._rounds)
             self.health.note(asks)
             await self.ask(asks)
 
@@ -96,7 +97,14 @@ def plan(services: Services, known: KnownOutcomes, *, ask_failed: bool = False) 
     Raises:
         Unavailable: the index or the object store does not answer.
     """
-    asks = list(missing(services.store, services.vectors, known, ask_failed=ask_failed))
+    return _unqueued(services, list(missing(services.store, services.vectors, known, ask_failed=ask_failed)))
+
+
+def _round(services: Services, rounds: Rounds) -> list[Ask]:
+    return _unqueued(services, rounds.asks(services.store, services.vectors))
+
+
+def _unqueued(services: Services, asks: Sequence[Ask]) -> list[Ask]:
     waiting = {name: _queued(services, name) for name in sorted({one.function for one in asks})}
     return [one for one in asks if one.subject not in waiting[one.function]]
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Ignored, Refused
 from layerscope.schemas.products.product import Product
-from layerscope.stores import datasets, product_store, uploads
+from layerscope.stores import blobs, datasets, product_store, uploads
+from layerscope.stores.blobs import Damaged
 from layerscope.stores.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -49,9 +49,17 @@ def gather(product: type[Product], maths: Callable[..., Product], facts: Facts, 
     """Collect what `maths` needs to make a product of the model that `facts` name: inputs loaded, files downloaded.
 
     Raises:
-        Ignored: a product that it stands on is not there yet, or is refused.
+        Ignored: a product that it stands on is not there yet, or is refused; or its bytes are lost, or the model's.
         Refused: `no-dataset`, where it is to run on images.
     """
+    try:
+        return _gathered(product, maths, facts, services)
+    except Damaged as damaged:
+        blobs.set_aside(services.store, damaged.sha256)
+        raise Ignored(f"{damaged}; they are made again, and their event will bring this one back") from damaged
+
+
+def _gathered(product: type[Product], maths: Callable[..., Product], facts: Facts, services: Services) -> Computation:
     declared, store = product.declared, services.store
     given: dict[str, Any] = {one.declared.name: _input(store, one, facts) for one in declared.inputs}
     if declared.takes_shape:
@@ -68,7 +76,7 @@ def gather(product: type[Product], maths: Callable[..., Product], facts: Facts, 
     if declared.reads_model:
         model = services.scratch / "models" / facts.content
         if not model.exists():
-            store.download(keys.PRODUCTS, keys.blob(facts.content), model)
+            blobs.download(store, facts.content, model)
     parts: Mapping[str, Path] = {}
     if facts.dataset is not None:
         parts = datasets.fetch(store, facts.dataset, declared.parts, services.scratch / "datasets")

@@ -24,11 +24,11 @@ from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.functions.runtime.worker import Worker
 from layerscope.schemas.addresses import Facts, address_of, manifest_key
 from layerscope.schemas.errors import Ignored, Refused, Unavailable
-from layerscope.schemas.events import EventData, ProductRefused, ProductWritten
+from layerscope.schemas.events import EventData, ProductRefused, ProductRequested, ProductWritten
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.product import Product
-from layerscope.stores import product_store, uploads
+from layerscope.stores import blobs, product_store, uploads
 from layerscope.stores.product_store import Making
 
 P = ParamSpec("P")
@@ -105,13 +105,17 @@ class ProductFunction(WorkingFunction):
 
     async def _make(self, facts: Facts, event: CloudEvent) -> CloudEvent:
         found = await asyncio.to_thread(product_store.manifest, self.services.store, self.product, facts)
-        if found is not None:
+        if found is not None and not (event.type == ProductRequested.type and await self._lost(found)):
             count(self.name, "already_there")
         else:
             with self.circuit.trying(facts.identity.subject):
                 found = await self._outcome(facts, event)
             count(self.name, "refused" if found.refusal else "computed")
         return self._answer_with(found, event)
+
+    async def _lost(self, found: Manifest) -> bool:
+        """Tell whether files of a product are not there: looked at when somebody asks for what is said to be complete."""
+        return not await asyncio.to_thread(blobs.are_stored, self.services.store, found.files)
 
     async def _outcome(self, facts: Facts, event: CloudEvent) -> Manifest:
         """Compute the product and store it; a refusal is stored in its place."""

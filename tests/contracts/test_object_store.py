@@ -22,8 +22,10 @@ import pytest
 
 from layerscope.functions.runtime.settings import NOTIFICATION_ARN
 from layerscope.schemas.errors import Changed, NotFound, Refused, Unavailable
+from layerscope.schemas.identity import Identity
 from layerscope.schemas.keys import BUCKETS, DATASETS, MODELS, PRODUCTS
 from layerscope.stack import servers
+from layerscope.stores import uploads
 from layerscope.stores.directory_store import DirectoryStore
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.s3_store import NOTIFIED, NotificationRefused, S3Store
@@ -314,6 +316,40 @@ def test_of_twenty_who_put_only_if_absent_one_wins(store: ObjectStore) -> None:
             assert store.get(PRODUCTS, key) == b"%d" % won.index(True)
 
 
+def test_what_is_replaced_is_what_was_seen(store: ObjectStore) -> None:
+    store.put(PRODUCTS, "key", b"bad")
+    seen = store.head(PRODUCTS, "key")
+    assert seen is not None
+    assert store.put(PRODUCTS, "key", b"good", replaces=seen.etag) is True
+    with pytest.raises(Changed):
+        store.put(PRODUCTS, "key", b"late", replaces=seen.etag)
+    assert store.get(PRODUCTS, "key") == b"good"
+    with pytest.raises(Changed):
+        store.put(PRODUCTS, "nothing", b"late", replaces=seen.etag)
+    assert store.head(PRODUCTS, "nothing") is None
+
+
+@pytest.mark.slow
+def test_of_twenty_who_replace_one_object_one_succeeds(store: ObjectStore) -> None:
+    start = threading.Barrier(20)
+
+    def replace(key: str, etag: str, number: int) -> bool:
+        start.wait(60)
+        try:
+            return store.put(PRODUCTS, key, b"%d" % number, replaces=etag)
+        except Changed:
+            return False
+
+    with ThreadPoolExecutor(20) as pool:
+        for key in (f"manifests/{turn}.json" for turn in range(25)):
+            store.put(PRODUCTS, key, b"bad")
+            seen = store.head(PRODUCTS, key)
+            assert seen is not None
+            won = list(pool.map(partial(replace, key, seen.etag), range(20)))
+            assert won.count(True) == 1
+            assert store.get(PRODUCTS, key) == b"%d" % won.index(True)
+
+
 def test_a_removed_object_is_gone_and_its_key_free(store: ObjectStore) -> None:
     store.put(MODELS, "a/key", b"1")
     store.remove(MODELS, "a/key")
@@ -554,3 +590,24 @@ def test_a_link_at_the_public_endpoint_can_be_read_by_whoever_has_it_and_has_the
         assert anybody.get(link.partition("?")[0]).status_code == httpx.codes.FORBIDDEN
         assert anybody.put(link, content=b"other").status_code == httpx.codes.FORBIDDEN
     assert server.store.link(PRODUCTS, "blobs/1", media_type="image/svg+xml") is None
+
+
+@pytest.mark.services
+def test_the_same_bytes_with_other_metadata_are_another_upload(server: Server) -> None:
+    server.clear()
+    key, identity = "digits/net/1.pt", Identity("digits", "net", "1")
+    server.store.put(MODELS, key, b"weights")
+    before = uploads.current(server.store, identity)
+    server.boto.copy_object(
+        Bucket=MODELS,
+        Key=key,
+        CopySource={"Bucket": MODELS, "Key": key},
+        Metadata={"architecture": "resnet18"},
+        MetadataDirective="REPLACE",
+    )
+    after = uploads.current(server.store, identity)
+    assert before is not None and after is not None
+    assert (before.given, after.given) == ({}, {"architecture": "resnet18"})
+    assert after.etag == before.etag
+    assert after.record_key != before.record_key
+    assert after.modified > before.modified  # by which a round of repair sees it in a list

@@ -20,7 +20,7 @@ from layerscope.schemas.products import declared_products
 from layerscope.schemas.products.evaluation import Evaluation
 from layerscope.schemas.products.layer_vectors import Layer, LayerVectors
 from layerscope.schemas.products.product import Product
-from layerscope.stores import datasets, product_store, uploads
+from layerscope.stores import blobs, datasets, product_store, uploads
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.datasets import PartArrays
 from layerscope.stores.directory_store import DirectoryStore
@@ -89,8 +89,11 @@ class Bucket:
             size=upload.size,
             state="refused" if refusal else "admitted",
             content=None if refusal else sha256(content),
+            content_size=0 if refusal else len(content),
             refusal=refusal,
         )
+        if refusal is None:
+            blobs.put(self.store, sha256(content), content)
         self.store.put(keys.PRODUCTS, upload.record_key, record.to_bytes())
 
     def write(self, product: Product) -> Manifest:

@@ -32,10 +32,10 @@ from layerscope.schemas.products.training_history import TrainingHistory
 from layerscope.stores import datasets, product_store, uploads
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.datasets import PartArrays
-from layerscope.stores.directory_store import DirectoryStore
 from tests.models import confined
 from tests.models.formats import kinds
 from tests.models.formats.kinds import REFUSED, Upload
+from tests.stores.described_store import DescribedStore
 from tests.stores.exact_vector_store import NumpyStore
 
 pytestmark = pytest.mark.slow  # the worker imports torch and torchvision first
@@ -51,7 +51,7 @@ class System:
     def __init__(self, directory: Path, runner: asyncio.Runner, worker: Worker) -> None:
         self.directory = directory
         self.runner = runner
-        self.store = DirectoryStore(directory)
+        self.store = DescribedStore(directory)
         self.store.ensure_buckets()
         self._services = Services(
             self.store, NumpyStore(), MemoryCache(), MemoryLog(), directory / ".scratch", worker=worker
@@ -77,10 +77,11 @@ class System:
         self.store.put(keys.MODELS, subject + ending, content)
         return subject + ending
 
-    def tell(self, key: str, by: Admit | None = None) -> CloudEvent:
-        """Tell admit of an object, as announce does, and return its answer."""
-        subject = key.rpartition("/")[0] + "/1"
-        event = compose(ModelUploaded(bucket=keys.MODELS, key=key, etag="e"), source="/tests", subject=subject)
+    def tell(self, key: str, by: Admit | None = None, *, is_missing: bool = False) -> CloudEvent:
+        """Tell admit of an object, as announce does (`is_missing`: as repair does), and return its answer."""
+        subject, origin = key.rpartition("/")[0] + "/1", "missing" if is_missing else "notification"
+        uploaded = ModelUploaded.model_validate({"bucket": keys.MODELS, "key": key, "etag": "e", "origin": origin})
+        event = compose(uploaded, source="/tests", subject=subject)
         return self.runner.run((by or self.admitting).respond(event))
 
     def record(self, subject: str) -> UploadRecord:
@@ -254,3 +255,63 @@ def test_an_upload_is_read_once(system: System, tmp_path: Path) -> None:
     record = system.admit("digits/once/1", kinds.whole(kinds.digits(), tmp_path))
     system.tell("digits/once/1.pt")
     assert system.record("digits/once/1") == record
+
+
+def test_the_same_bytes_with_another_architecture_in_their_metadata_are_read_again(
+    system: System, tmp_path: Path
+) -> None:
+    upload = kinds.state_dict(kinds.shuffle_net(), tmp_path)
+    key = system.put("digits/metadata/1", upload)
+    outcomes = {}
+    for named in ("resnet18", "shufflenet_v2_x0_5", "resnet18"):
+        system.store.described[key] = {"architecture": named}
+        system.tell(key)
+        record = system.record("digits/metadata/1")
+        assert outcomes.setdefault(named, record) == record  # what was read before is not read again
+        assert record.architecture_given == named
+    assert outcomes["shufflenet_v2_x0_5"].state == "admitted"
+    assert outcomes["resnet18"].refusal is not None
+
+
+def test_a_record_that_an_earlier_version_stored_without_metadata_in_its_key_is_taken_over(
+    system: System, tmp_path: Path
+) -> None:
+    upload = kinds.state_dict(kinds.shuffle_net(), tmp_path)
+    key = system.put("digits/earlier/1", upload)
+    system.store.described[key] = {"architecture": "shufflenet_v2_x0_5"}
+    system.tell(key)
+    record = system.record("digits/earlier/1")
+    current = uploads.current(system.store, Identity.parse("digits/earlier/1"))
+    assert current is not None
+    system.store.remove(keys.PRODUCTS, current.record_key)
+    plain = dataclasses.replace(current, given={}).record_key
+    system.store.put(keys.PRODUCTS, plain, record.model_copy(update={"seconds": 12.5}).to_bytes())
+    system.tell(key)
+    assert system.record("digits/earlier/1").seconds == 12.5
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"cut short"])
+def test_an_upload_whose_safe_form_is_lost_is_read_again_when_that_is_asked_for(
+    system: System, tmp_path: Path, damage: bytes | None
+) -> None:
+    record = system.admit("digits/lost/1", kinds.whole(kinds.digits(), tmp_path))
+    assert record.content is not None
+    place = keys.blob(record.content)
+    good = system.store.get(keys.PRODUCTS, place)
+    if damage is None:
+        system.store.remove(keys.PRODUCTS, place)
+    else:
+        system.store.put(keys.PRODUCTS, place, damage)
+    system.tell("digits/lost/1.pt", is_missing=True)
+    assert system.store.get(keys.PRODUCTS, place) == good
+    assert system.record("digits/lost/1") == record
+
+
+def test_a_record_that_cannot_be_read_is_replaced(system: System, tmp_path: Path) -> None:
+    record = system.admit("digits/unreadable/1", kinds.whole(kinds.digits(), tmp_path))
+    upload = uploads.current(system.store, Identity.parse("digits/unreadable/1"))
+    assert upload is not None
+    system.store.put(keys.PRODUCTS, upload.record_key, b"{")
+    system.tell("digits/unreadable/1.pt")
+    again = system.record("digits/unreadable/1")
+    assert (again.state, again.content, again.etag) == (record.state, record.content, record.etag)

@@ -20,7 +20,7 @@ from layerscope.functions.runtime.handler import ProductFunction
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import Services, embedded
 from layerscope.schemas import keys
-from layerscope.schemas.addresses import address_of
+from layerscope.schemas.addresses import address_of, manifest_key
 from layerscope.schemas.errors import Busy, Ignored, Refused, Unavailable, WorkFailed
 from layerscope.schemas.events import ModelAdmitted, ProductRefused, ProductRequested, ProductWritten
 from layerscope.schemas.identity import Identity
@@ -28,7 +28,7 @@ from layerscope.schemas.manifests import UploadRecord
 from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
 from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.products.predictions import Predictions
-from layerscope.stores import datasets, product_store, uploads
+from layerscope.stores import blobs, datasets, product_store, uploads
 from layerscope.stores.datasets import Dataset
 from layerscope.stores.product_store import Making
 
@@ -362,3 +362,84 @@ def test_a_subject_that_names_no_model_is_not_understood(system: System) -> None
     data = ProductRequested(**WHO, product="confusion_matrix")
     (answer,) = asyncio.run(system.send(compose(data, source="/tests", subject="nonsense")))
     assert answer.status_code == 422
+
+
+# Bytes that are lost, or are something else --------------------------------------------------------------------------
+
+
+def triggered() -> CloudEvent:
+    data = ProductWritten(**WHO, content=CONTENT, product="predictions", address="r1-0")
+    return compose(data, source="/tests", subject=IDENTITY.subject)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_lost", [True, False], ids=["lost", "cut short"])
+def test_a_product_whose_bytes_are_lost_is_made_again_when_it_is_asked_for(system: System, is_lost: bool) -> None:
+    system.predict()
+    store = system.services.store
+
+    async def damaged() -> None:
+        await system.send(event())
+        manifest = product_store.manifest(store, ConfusionMatrix, system.facts)
+        assert manifest is not None
+        place = keys.blob(manifest.file("heatmap.png").sha256)
+        if is_lost:
+            store.remove(keys.PRODUCTS, place)
+        else:
+            store.put(keys.PRODUCTS, place, b"pn")
+        await system.send(triggered())
+        assert system.computations() == 1  # an event that comes again costs no look at every file
+        (answer,) = await system.send(event())
+        assert told(answer).type == ProductWritten.type
+        assert store.get(keys.PRODUCTS, place) == b"png"
+        assert product_store.manifest(store, ConfusionMatrix, system.facts) == manifest
+
+    asyncio.run(damaged())
+
+
+@pytest.mark.slow
+def test_an_unreadable_manifest_is_replaced(system: System) -> None:
+    system.predict()
+
+    async def damaged() -> None:
+        await system.send(event())
+        system.services.store.put(keys.PRODUCTS, manifest_key(ConfusionMatrix, system.facts), b"{")
+        (answer,) = await system.send(event())
+        assert told(answer).type == ProductWritten.type
+        assert product_store.manifest(system.services.store, ConfusionMatrix, system.facts) is not None
+        assert system.computations() == 2
+
+    asyncio.run(damaged())
+
+
+@pytest.mark.parametrize("damage", ["lost", "something else"])
+def test_on_an_input_that_is_damaged_nothing_is_computed_and_it_shows_in_a_list(system: System, damage: str) -> None:
+    system.predict()
+    store = system.services.store
+    found = product_store.manifest(store, Predictions, system.facts)
+    assert found is not None
+    file = found.file("outputs.npy")
+    if damage == "lost":
+        store.remove(keys.PRODUCTS, keys.blob(file.sha256))
+    else:
+        store.put(keys.PRODUCTS, keys.blob(file.sha256), b"X" * file.size)
+    (answer,) = asyncio.run(system.send(event()))
+    assert answer.status_code == 204
+    assert not blobs.are_stored(store, found.files)
+    system.predict()
+    assert blobs.are_stored(store, found.files)
+
+
+@pytest.mark.parametrize("damage", [None, b"PK"])
+def test_a_dataset_whose_images_are_damaged_is_waited_for(system: System, damage: bytes | None) -> None:
+    description = datasets.describe(system.services.store, "digits")
+    assert description is not None
+    place = keys.dataset_part("digits", description.parts["test"].sha256)
+    if damage is None:
+        system.services.store.remove(keys.DATASETS, place)
+    else:
+        system.services.store.put(keys.DATASETS, place, damage)
+    system.predict()
+    (answer,) = asyncio.run(system.send(event()))
+    assert answer.status_code == 503
+    assert "layerscope datasets add" in answer.text

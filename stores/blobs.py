@@ -1,0 +1,118 @@
+"""Bytes by their SHA-256, in the bucket `products`: whoever reads them checks them, and whoever writes replaces bad ones."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from layerscope.schemas import keys
+from layerscope.schemas.digests import sha256
+from layerscope.schemas.errors import Changed, LayerscopeError, NotFound, Unavailable
+from layerscope.schemas.manifests import File
+from layerscope.stores import damage
+from layerscope.stores.object_store import ObjectStore
+
+
+class Damaged(LayerscopeError):
+    """The blob of this digest is lost, or is something else; `missing` has it made again."""
+
+    def __init__(self, digest: str, fault: str) -> None:
+        super().__init__(f"the stored bytes {digest[:12]}… {fault}")
+        self.sha256 = digest
+        self.fault = fault
+
+
+def put(store: ObjectStore, digest: str, content: bytes | Path, media_type: str = "application/octet-stream") -> None:
+    """Store bytes, or a file's, under their SHA-256; what lies there and is something else is replaced."""
+    key = keys.blob(digest)
+    if store.put(keys.PRODUCTS, key, content, media_type=media_type, only_if_absent=True):
+        return
+    size = content.stat().st_size if isinstance(content, Path) else len(content)
+    if not _is_stored(store, digest, size):
+        damage.report(keys.PRODUCTS, key, "is not what its name says, and is replaced")
+        store.put(keys.PRODUCTS, key, content, media_type=media_type)
+
+
+def get(store: ObjectStore, digest: str) -> bytes:
+    """Return the bytes of this SHA-256.
+
+    Raises:
+        Damaged: they are not there.
+    """
+    try:
+        content = store.get(keys.PRODUCTS, keys.blob(digest))
+    except NotFound as error:
+        raise _damaged(digest, "are lost") from error
+    if sha256(content) != digest:
+        raise _damaged(digest, "are damaged")
+    return content
+
+
+def download(store: ObjectStore, digest: str, path: Path) -> None:
+    """Bring the bytes of this SHA-256 into a file, which appears when they are there and are what they should be.
+
+    Raises:
+        Damaged: they are not there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".blob-") as folder:
+        arriving = Path(folder) / "content"
+        try:
+            store.download(keys.PRODUCTS, keys.blob(digest), arriving)
+        except NotFound as error:
+            raise _damaged(digest, "are lost") from error
+        if _digest(arriving) != digest:
+            raise _damaged(digest, "are damaged")
+        arriving.replace(path)
+
+
+def are_stored(store: ObjectStore, files: Iterable[File]) -> bool:
+    """Tell whether these files are there with their sizes, as a list of the bucket would show them."""
+    for file in files:
+        found = store.head(keys.PRODUCTS, keys.blob(file.sha256))
+        if found is None or found.size != file.size:
+            damage.report(keys.PRODUCTS, keys.blob(file.sha256), "is lost, or cut short")
+            return False
+    return True
+
+
+def set_aside(store: ObjectStore, digest: str) -> None:
+    """Empty a blob that is something else, so that every list shows it, and whoever makes it again replaces it."""
+    key = keys.blob(digest)
+    there = store.head(keys.PRODUCTS, key)
+    if there is None or not there.size or _is_stored(store, digest, there.size):
+        return
+    try:
+        store.put(keys.PRODUCTS, key, b"", replaces=there.etag)
+    except Changed:
+        return  # somebody has made it again
+
+
+def _damaged(digest: str, fault: str) -> Damaged:
+    damage.report(keys.PRODUCTS, keys.blob(digest), fault)
+    return Damaged(digest, fault)
+
+
+def _is_stored(store: ObjectStore, digest: str, size: int) -> bool:
+    """Tell whether the blob can be read and is what its name says."""
+    key = keys.blob(digest)
+    try:
+        there = store.head(keys.PRODUCTS, key)
+        if there is None or there.size != size:
+            return False
+        with tempfile.TemporaryDirectory(prefix="layerscope-blob-") as folder:
+            store.download(keys.PRODUCTS, key, Path(folder) / "content", etag=there.etag)
+            return _digest(Path(folder) / "content") == digest
+    except (
+        NotFound,
+        Changed,
+        Unavailable,
+    ):  # what cannot be read is written again, which tells whether the store is up
+        return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

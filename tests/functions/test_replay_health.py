@@ -34,6 +34,11 @@ class Index(NumpyStore):
             raise Unavailable("Milvus does not answer")
         return super().catalogue()
 
+    def line(self, subject: str) -> CatalogueRow | None:
+        if self.is_down:
+            raise Unavailable("Milvus does not answer")
+        return super().line(subject)
+
 
 @pytest.fixture
 def index() -> Index:
@@ -92,6 +97,7 @@ def test_a_good_round_is_written_counted_and_leaves_it_ready(replay: Replay, mad
 def test_it_is_not_ready_once_its_last_rounds_failed_and_says_why(replay: Replay, index: Index, made: Services) -> None:
     asyncio.run(replay.respond(ROUND))
     last_good = written(made).last_good
+    made.store.put(keys.MODELS, "tiny/net/1.safetensors", b"weights")  # a round asks the index about what is new
     index.is_down = True
     fail(replay, health.FAILED_IN_A_ROW - 1)
     assert replay.ready()[0]
@@ -141,6 +147,7 @@ def test_a_round_that_is_passed_over_is_no_failure(replay: Replay) -> None:
 
 
 def test_a_health_that_cannot_be_written_does_not_fail_the_round(replay: Replay, made: Services) -> None:
+    made.store.put(keys.MODELS, "tiny/net/1.safetensors", b"weights")
     (Path(str(made.scratch)).parent / keys.PRODUCTS).rename(Path(str(made.scratch)).parent / "elsewhere")
     with pytest.raises(Unavailable):
         asyncio.run(replay.respond(ROUND))

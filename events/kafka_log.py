@@ -108,7 +108,7 @@ class KafkaLog:
             if described["error_code"]:
                 raise faults.for_code(described["error_code"])(topic)
             partitions = partitions_of(topic, (one["partition_index"] for one in described["partitions"]))
-            committed = admin.list_group_offsets({group: partitions})[group]
+            committed = self._committed(admin, group, partitions)
             ends = _offsets(admin, partitions, OffsetSpec.LATEST)
             begins = _offsets(admin, partitions, OffsetSpec.EARLIEST)
             unread = begins if start == "earliest" else ends
@@ -155,6 +155,16 @@ class KafkaLog:
             yield
         except (faults.KafkaError, OSError) as error:
             raise LogUnavailable(f"{otherwise}: {error}") from error
+
+    def _committed(self, admin: Any, group: str, partitions: list[TopicPartition]) -> Any:
+        """Return what a group has committed; the first who asks a new Kafka waits for those who know of groups."""
+        deadline = time.monotonic() + 2 * ANSWER_SECONDS
+        while True:
+            try:
+                return admin.list_group_offsets({group: partitions})[group]
+            except faults.CoordinatorNotAvailableError:
+                if time.monotonic() > deadline or self._closed.wait(SLICE_SECONDS):
+                    raise
 
     def _read(self, spans: Mapping[TopicPartition, tuple[int, int]], limit: int) -> list[Record]:
         """Read from each partition the offsets from the first of its span to below the second; `limit` in all."""

@@ -124,6 +124,21 @@ class KafkaLog:
         with self._answering("its groups cannot be described"):
             return KafkaReport(self._admin.get()).groups(topics)
 
+    def between(self, topic: str, since_ms: int, until_ms: int, *, limit: int = BACKLOG_RECORDS) -> list[Record]:
+        """Return the records written in a span of time."""
+        with self._answering(f"{topic} cannot be read"):
+            admin = self._admin.get()
+            (described,) = admin.describe_topics([topic])
+            if described["error_code"]:
+                raise faults.for_code(described["error_code"])(topic)
+            partitions = partitions_of(topic, (one["partition_index"] for one in described["partitions"]))
+            ends = _offsets(admin, partitions, OffsetSpec.LATEST)
+            first, last = (_offsets(admin, partitions, moment) for moment in (since_ms, until_ms))
+            spans = {one: (first[one], last[one] if last[one] >= 0 else ends[one]) for one in partitions}
+            spans = {one: (begin, end) for one, (begin, end) in spans.items() if 0 <= begin < end}
+            found = self._read(spans, limit) if spans else []
+            return [one for one in found if since_ms <= one.timestamp_ms < until_ms]
+
     def ensure_topics(self, topics: Iterable[Topic] = TOPICS) -> None:
         """Make the topics that are not there, and wait until they can be used: for minutes, where brokers just start."""
         with self._answering("the topics cannot be made"):
@@ -194,7 +209,7 @@ def _read_before(end: int, batch: Iterable[Any]) -> Iterator[Record]:
             yield found
 
 
-def _offsets(admin: Any, partitions: Iterable[TopicPartition], which: OffsetSpec) -> dict[TopicPartition, int]:
+def _offsets(admin: Any, partitions: Iterable[TopicPartition], which: OffsetSpec | int) -> dict[TopicPartition, int]:
     # As its readers do: what a transaction has not committed is not there yet.
     found = admin.list_partition_offsets(dict.fromkeys(partitions, which), isolation_level="read_committed")
     return {partition: answer.offset for partition, answer in found.items()}

@@ -89,6 +89,13 @@ class EventLog(Protocol):
             LogUnavailable: the log does not answer.
         """
 
+    def between(self, topic: str, since_ms: int, until_ms: int, *, limit: int = BACKLOG_RECORDS) -> list[Record]:
+        """Return the records written in a span of time, in milliseconds since 1970, its end left out; at most `limit`.
+
+        Raises:
+            LogUnavailable: the log does not answer.
+        """
+
     def groups(self, topics: Mapping[str, str]) -> dict[str, GroupState | None]:
         """Return the state of each group of `topics`, which maps it to what it reads; None: there is no such group.
 

@@ -83,6 +83,12 @@ class MemoryLog:
         with self._lock:
             return {group: self._state(topic, group) for group, topic in topics.items()}
 
+    def between(self, topic: str, since_ms: int, until_ms: int, *, limit: int = BACKLOG_RECORDS) -> list[Record]:
+        """Return the records written in a span of time."""
+        with self._lock:
+            every = itertools.chain.from_iterable(self._partitions(topic))
+            return list(itertools.islice((one for one in every if since_ms <= one.timestamp_ms < until_ms), limit))
+
     def ensure_topics(self, topics: Iterable[Topic] = TOPICS) -> None:
         """Make the topics that are not there."""
         with self._lock:

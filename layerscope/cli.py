@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from rich.console import Console, RenderableType
 
-from layerscope import client, systems, terminal
+from layerscope import client, dead_letters_command, replay_command, systems, terminal
 from layerscope.options import At, Data, Deep, Json, Name, Services, err, say
 from layerscope.schemas.datasets import PartName
 from layerscope.schemas.errors import LayerscopeError, Refused
@@ -29,9 +29,9 @@ from layerscope.systems import Embedded, Located, NoSystem, Stack
 
 T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-replay_app = typer.Typer(no_args_is_help=True, help="Ask again for what is missing.")
 datasets_app = typer.Typer(no_args_is_help=True, help="The datasets that models are analysed on.")
-app.add_typer(replay_app, name="replay")
+app.add_typer(replay_command.app, name="replay")
+app.add_typer(dead_letters_command.app, name="dead-letters")
 app.add_typer(datasets_app, name="datasets")
 
 out = Console(highlight=False, soft_wrap=True)
@@ -308,32 +308,6 @@ def similar(
     _print(answer, terminal.similar(answer), as_json)
 
 
-@replay_app.command("plan")
-def replay_plan(
-    at: At = None,
-    failed: Annotated[bool, typer.Option("--failed", help="also what failed")] = False,
-    as_json: Json = False,
-) -> None:
-    """Say what is missing and not queued, and ask for nothing."""
-    from layerscope.replay_command import planned
-
-    counted = planned(systems.locate(at), ask_failed=failed)
-    _print(counted, _counted(counted), as_json)
-
-
-@replay_app.command("run")
-def replay_run(
-    at: At = None,
-    failed: Annotated[bool, typer.Option("--failed", help="also what failed")] = False,
-    as_json: Json = False,
-) -> None:
-    """Ask for what is missing and not queued."""
-    from layerscope.replay_command import asked
-
-    counted = asyncio.run(asked(systems.locate(at), ask_failed=failed, say=say))
-    _print(counted, _counted(counted), as_json)
-
-
 @datasets_app.command("list")
 def datasets_list(at: At = None, as_json: Json = False) -> None:
     """List the datasets."""
@@ -423,10 +397,6 @@ def _running_stack(at: str | None) -> Stack:
         again = f"`layerscope up --detach --data {shlex.quote(str(system.directory))}` starts it"
         raise LayerscopeError(f"the stack of {system.directory} does not run: {again}")
     return system
-
-
-def _counted(counted: dict[str, int]) -> str:
-    return "\n".join(f"{name}: {count}" for name, count in counted.items()) or "nothing is missing"
 
 
 def _print(answer: Any, shown: RenderableType, as_json: bool) -> None:

@@ -64,7 +64,7 @@ async def querying(system: Located) -> AsyncIterator[httpx.AsyncClient]:
         async with embedded.reading(system.directory) as client:
             yield client
     else:
-        key = os.environ.get("LAYERSCOPE_API_KEY")
+        key = os.environ.get("LAYERSCOPE_OPERATOR_KEY") or os.environ.get("LAYERSCOPE_API_KEY")
         headers = {"authorization": f"Bearer {key}"} if key else {}
         direct = is_loopback(system.url)  # a proxy that the environment names leads to other machines
         async with httpx.AsyncClient(base_url=system.url, timeout=60, headers=headers, trust_env=not direct) as client:
@@ -78,9 +78,18 @@ async def get(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
         QueryFailed: the answer is an error.
         NoSystem: nobody answers.
     """
+    return await _answered(client, "GET", path, parameters)
+
+
+async def post(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
+    """Have something done, and return the JSON that is answered; raises as `get` does."""
+    return await _answered(client, "POST", path, parameters)
+
+
+async def _answered(client: httpx.AsyncClient, method: str, path: str, parameters: Mapping[str, Any]) -> Any:
     asked = {name: value for name, value in parameters.items() if value is not None}
     try:
-        answer = await client.get(path, params=asked)
+        answer = await client.request(method, path, params=asked)
     except httpx.TransportError as error:
         raise NoSystem(
             f"nobody answers at {client.base_url}: {type(error).__name__}; `layerscope status` tells more"

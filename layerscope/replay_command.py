@@ -1,52 +1,227 @@
-"""`layerscope replay`: the function's own selector, run from the command line."""
+"""`layerscope replay`: what would be made again, having it made, how far that has come, and ending it.
+
+All of it is asked of `query`, wherever the system runs; for a directory the functions run here until the run has ended.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Final
 
+import httpx
+import typer
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from layerscope import client, replay_view, systems
 from layerscope import embedded as engine
-from layerscope.functions.replay.func import Replay, plan
-from layerscope.functions.replay.missing import Ask, KnownOutcomes
-from layerscope.functions.runtime.services import Services, connect, embedded
-from layerscope.functions.runtime.settings import Settings
-from layerscope.systems import Embedded, Located, NoSystem, Stack
+from layerscope.options import At, Json, err, say
+from layerscope.schemas.operations import PlanAnswer, RunAnswer, RunList
+from layerscope.systems import Embedded, Located
+
+POLL_SECONDS: Final = 1.0
+
+app = typer.Typer(no_args_is_help=True, help="Have things made again: say what, look at the plan, run it.")
+out = Console(highlight=False, soft_wrap=True)
+
+Missing = Annotated[bool, typer.Option("--missing", help="what is not there; the default, where no state is given")]
+Failed = Annotated[bool, typer.Option("--failed", help="what failed")]
+DeadLetters = Annotated[bool, typer.Option("--dead-letters", help="what dead letters were about")]
+Reason = Annotated[list[str] | None, typer.Option(help="with these: a part of the reason; may be repeated")]
+Dataset = Annotated[list[str] | None, typer.Option(help="name or pattern such as 'mnist*'; may be repeated")]
+Model = Annotated[list[str] | None, typer.Option(help="likewise")]
+Version = Annotated[list[str] | None, typer.Option(help="likewise")]
+Product = Annotated[list[str] | None, typer.Option(help="likewise; also admit (reading the upload) and index")]
+Recipe = Annotated[int | None, typer.Option(min=1, help="the newest that is stored was made by an older recipe")]
+Time = Annotated[str | None, typer.Option(metavar="TIME", help="such as 2026-11-29T08:00:00Z")]
+Rate = Annotated[float, typer.Option(min=0.01, max=1000, help="requests a second, at most")]
+InFlight = Annotated[int, typer.Option(min=1, max=1000, help="asked for and not there yet, at most")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="as `layerscope replay status` lists them")]
 
 
-def planned(system: Located, *, ask_failed: bool) -> dict[str, int]:
-    """Return how many requests a run would make of each function."""
-    services = _services(system)
-    try:
-        return _counted(plan(services, KnownOutcomes(), ask_failed=ask_failed))
-    finally:
-        services.vectors.close()
+def parameters(
+    states: dict[str, bool], names: dict[str, list[str] | None], values: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a selection as the parameters of a request."""
+    return {"state": [state for state, given in states.items() if given], **names, **(values or {})}
 
 
-async def asked(system: Located, *, ask_failed: bool, say: Callable[[str], None]) -> dict[str, int]:
-    """Ask for what is missing, and return how many requests that were; a directory's functions answer them at once."""
+@app.command("plan")
+def plan(
+    at: At = None,
+    missing: Missing = False,
+    failed: Failed = False,
+    dead_letters: DeadLetters = False,
+    reason: Reason = None,
+    dataset: Dataset = None,
+    model: Model = None,
+    version: Version = None,
+    product: Product = None,
+    recipe_older_than: Recipe = None,
+    uploaded_since: Time = None,
+    uploaded_until: Time = None,
+    computed_since: Time = None,
+    computed_until: Time = None,
+    logged_since: Time = None,
+    logged_until: Time = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a run would make, why, and how long that takes; nothing is changed. What is selected must hold together."""
+    names = {"reason": reason, "dataset": dataset, "model": model, "version": version, "product": product}
+    times = {"uploaded_since": uploaded_since, "uploaded_until": uploaded_until}
+    times |= {"computed_since": computed_since, "computed_until": computed_until}
+    times |= {"logged_since": logged_since, "logged_until": logged_until}
+    states = {"missing": missing, "failed": failed, "dead-letter": dead_letters}
+    selection = parameters(states, names, {"recipe_older_than": recipe_older_than, **times})
+    answer = asyncio.run(_planned(systems.locate(at), selection))
+    _print(answer, replay_view.plan(answer), as_json)
+
+
+@app.command("run")
+def run(
+    at: At = None,
+    missing: Missing = False,
+    failed: Failed = False,
+    dead_letters: DeadLetters = False,
+    reason: Reason = None,
+    dataset: Dataset = None,
+    model: Model = None,
+    version: Version = None,
+    product: Product = None,
+    recipe_older_than: Recipe = None,
+    uploaded_since: Time = None,
+    uploaded_until: Time = None,
+    computed_since: Time = None,
+    computed_until: Time = None,
+    logged_since: Time = None,
+    logged_until: Time = None,
+    digest: Annotated[
+        str | None, typer.Option("--plan", metavar="DIGEST", help="only if this is still the plan")
+    ] = None,
+    rate: Rate = 20,
+    in_flight: InFlight = 8,
+    detach: Annotated[bool, typer.Option("--detach", help="return at once; not for a directory")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make what `plan` says, a little at a time and behind live work, and report. Ctrl-C leaves it running elsewhere."""
+    names = {"reason": reason, "dataset": dataset, "model": model, "version": version, "product": product}
+    times = {"uploaded_since": uploaded_since, "uploaded_until": uploaded_until}
+    times |= {"computed_since": computed_since, "computed_until": computed_until}
+    times |= {"logged_since": logged_since, "logged_until": logged_until}
+    states = {"missing": missing, "failed": failed, "dead-letter": dead_letters}
+    selection = parameters(states, names, {"recipe_older_than": recipe_older_than, **times})
+    start_and_follow(at, selection, digest, {"rate": rate, "in_flight": in_flight}, detach=detach, as_json=as_json)
+
+
+@app.command("status")
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[RUN]")] = None,
+    at: At = None,
+    follow: Annotated[bool, typer.Option("--follow", help="until it has ended; a directory's functions go on")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say how far a run has come, or list the newest runs."""
+    system = systems.locate(at)
+    if name is None:
+        listed = RunList.model_validate(asyncio.run(_asked(system, "GET", "/replays")))
+        _print(listed, replay_view.runs(listed), as_json)
+        return
+    if follow:
+        answer = asyncio.run(_followed(system, name))
+    else:
+        answer = RunAnswer.model_validate(asyncio.run(_asked(system, "GET", f"/replays/{name}")))
+    _print(answer, replay_view.run(answer), as_json)
+
+
+@app.command("cancel")
+def cancel(name: RunName, at: At = None, as_json: Json = False) -> None:
+    """Have a run ask for nothing more; what is under way ends."""
+    system = systems.locate(at)
+    answer = RunAnswer.model_validate(asyncio.run(_asked(system, "POST", f"/replays/{name}/cancel")))
     if isinstance(system, Embedded):
-        async with engine.running(system.directory, say) as running:
-            asks = await asyncio.to_thread(plan, running.services, KnownOutcomes(), ask_failed=ask_failed)
-            await running.replay.ask(asks)
-            await running.settle()
-        return _counted(asks)
-    replay = Replay()
-    replay.attach(_services(system))
-    asks = await asyncio.to_thread(plan, replay.services, KnownOutcomes(), ask_failed=ask_failed)
-    await replay.ask(asks)
-    return _counted(asks)
+        answer = asyncio.run(_followed(system, name))
+    elif answer.state == "running":
+        say("it ends within seconds, or as soon as the function replay is back")
+    _print(answer, replay_view.run(answer), as_json)
 
 
-def _services(system: Located) -> Services:
-    match system:
-        case Embedded(directory):
-            return embedded(directory)
-        case Stack():
-            return connect(Settings.read(system.function_environment()))
-        case _:
-            raise NoSystem("replay needs the system's own services: run it where the stack runs, or with --at DIR")
+def start_and_follow(
+    at: str | None,
+    selection: dict[str, Any],
+    digest: str | None,
+    pace: dict[str, Any],
+    *,
+    detach: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Start a run of what is selected, wait for its end, and print what came of it."""
+    system = systems.locate(at)
+    if digest is None:
+        planned = asyncio.run(_planned(system, selection))
+        digest = planned.digest
+        if not planned.entries:
+            _print(planned, replay_view.plan(planned), as_json)
+            return
+        say(replay_view.summary(planned))
+    begun = RunAnswer.model_validate(
+        asyncio.run(_asked(system, "POST", "/replays", **selection, digest=digest, **pace))
+    )
+    say(f"run {begun.id}")
+    if not detach or isinstance(system, Embedded):
+        begun = asyncio.run(_followed(system, begun.id))
+    _print(begun, replay_view.run(begun), as_json)
+    if begun.failed or begun.none:
+        raise typer.Exit(1)
 
 
-def _counted(asks: list[Ask]) -> dict[str, int]:
-    return dict(sorted(Counter(one.function for one in asks).items()))
+async def _planned(system: Located, selection: dict[str, Any]) -> PlanAnswer:
+    return PlanAnswer.model_validate(await _asked(system, "GET", "/replays/plan", **selection))
+
+
+async def _asked(system: Located, method: str, path: str, **asked: Any) -> Any:
+    async with client.querying(system) as query:
+        return await (client.get if method == "GET" else client.post)(query, path, **asked)
+
+
+async def _followed(system: Located, name: str) -> RunAnswer:
+    """Show a bar until a run has ended."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    async with _working(system) as query:
+        with Progress(*columns, console=err, transient=True) as bar:
+            task = bar.add_task("replay", total=None)
+            while True:
+                answer = RunAnswer.model_validate(await client.get(query, f"/replays/{name}"))
+                ended = answer.computed + answer.refused + answer.there + answer.failed + answer.none
+                doing = f"waits for {answer.waits_for}" if answer.waits_for else f"{answer.under_way} under way"
+                bar.update(task, total=answer.planned, completed=ended, description=doing)
+                if answer.state != "running":
+                    return answer
+                await asyncio.sleep(POLL_SECONDS)
+
+
+@asynccontextmanager
+async def _working(system: Located) -> AsyncIterator[httpx.AsyncClient]:
+    """Open a client of a system that works: a directory's functions run until the block ends."""
+    if not isinstance(system, Embedded):
+        async with client.querying(system) as query:
+            yield query
+        return
+    async with engine.running(system.directory, say) as running:
+        await running.replay.runs.take_up(running.services)
+        yield running.query
+        await running.settle()
+
+
+def _print(answer: Any, shown: RenderableType, as_json: bool) -> None:
+    if as_json:
+        typer.echo(answer.model_dump_json(indent=1))
+    else:
+        out.print(shown)

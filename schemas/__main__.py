@@ -9,12 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from layerscope.schemas import queries
+from layerscope.schemas import operations, queries
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.events import declared_events, schema_name
 from layerscope.schemas.history import History
 from layerscope.schemas.manifests import Failure, Manifest, RefusedKey, UploadRecord
 from layerscope.schemas.products import declared_products
+from layerscope.schemas.replays import DeadLetterRecord, Discarded, Ending, Progress, Run
 
 FOLDER = Path(__file__).parent / "json"
 
@@ -22,7 +23,9 @@ FOLDER = Path(__file__).parent / "json"
 def documents() -> dict[str, dict[str, Any]]:
     """Return every JSON Schema by its file name."""
     stored: tuple[type[BaseModel], ...] = (DatasetDescription, History, UploadRecord, RefusedKey, Manifest, Failure)
-    answers = [one for one in vars(queries).values() if isinstance(one, type) and issubclass(one, queries.Answer)]
+    stored += (Run, Progress, Ending, DeadLetterRecord, Discarded)
+    named = {**vars(queries), **vars(operations)}.values()
+    answers = [one for one in named if isinstance(one, type) and issubclass(one, queries.Answer)]
     schemas = {
         **{f"events/{schema_name(one)}.json": one.model_json_schema() for one in declared_events()},
         **{f"products/{one.declared.name}.json": one.data_schema() for one in declared_products()},

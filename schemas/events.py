@@ -145,6 +145,7 @@ class RecordUnreadable(EventData):
 class _Replay(EventData):
     replay: str
     selector: Literal["missing"]
+    plan: str | None = Field(default=None, description="digest of an operator's plan; null: a round of the timer")
 
 
 class ReplayPlanned(_Replay):

@@ -82,6 +82,21 @@ def blob(content_sha256: str) -> str:
     return f"{BLOBS}{content_sha256}"
 
 
+def replay(run: str, part: str) -> str:
+    """Return the key of a part of a replay's run: plan, progress, cancel or end."""
+    return f"{REPLAYS}{run}/{part}.json"
+
+
+def dead_letter(identifier: str) -> str:
+    """Return the key of a dead letter."""
+    return f"{DEAD_LETTERS}{identifier}.json"
+
+
+def discarded(identifier: str) -> str:
+    """Return where it is written that nothing is to be done about a dead letter."""
+    return f"{DEAD_LETTERS}{identifier}.discarded.json"
+
+
 def dataset_description(name: str) -> str:
     """Return the key of a dataset's description, which is written last."""
     return f"{name}/dataset.json"

@@ -1,4 +1,6 @@
-"""Query: what people and programs ask. It reads the cache, the index and the bucket, and writes to the cache alone."""
+"""Query: what people and programs ask. It reads the cache, the index and the bucket; it writes to the cache, and to the
+bucket only what operators decide: that a plan is to be run, that a dead letter is left be.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Who may ask `query`, and how much: what is checked before a request is looked at.
 
-A key, where one is set, is asked for by every path but health and metrics; a browser is asked for it as a password. The
+A key, where one is set, is asked for by every path but health and metrics; a browser is asked for it as a password. What
+starts work or shows other people's errors is the operator's, who has a key of his own, which opens everything. The
 Host header is checked against DNS rebinding: else a page elsewhere could have a browser read a server on loopback.
 """
 
@@ -21,6 +22,9 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 LONGEST_URI: Final = 8 * 1024
 MOST_AT_ONCE: Final = 128
 SECONDS: Final = 55.0
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+OPERATED: Final = ("/replays", "/dead-letters")
+"""Where paths begin that are the operator's."""
 CHALLENGE: Final = 'Basic realm="Layerscope", charset="UTF-8"'
 
 
@@ -35,10 +39,15 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What is asked of a request; `hosts`: the names it may give this server, None: any."""
+    """What is asked of a request; `hosts`: the names it may give this server, None: any.
+
+    `knows_operators`: only who has the operator's key is one; else everybody is, as on a machine of one's own.
+    """
 
     key: bytes = b""
     hosts: frozenset[str] | None = None
+    operator_key: bytes = b""
+    knows_operators: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -49,13 +58,15 @@ class Guard:
         """
         key = settings.layerscope_api_key.get_secret_value().encode()
         named = {name.strip().lower() for name in settings.layerscope_hosts.split(",") if name.strip()}
-        if not key and not settings.layerscope_open and (reason := _reachable(settings, named)):
+        reason = _reachable(settings, named)
+        if not key and not settings.layerscope_open and reason:
             raise InvalidSettings(
                 f"query would answer everybody: {reason}. Set LAYERSCOPE_API_KEY, or LAYERSCOPE_OPEN=1 if that is meant"
             )
         if settings.k_service:
             named |= _cluster_names(settings.k_service, settings.layerscope_namespace)
-        return cls(key, None if "*" in named else LOOPBACK | named)
+        operator = settings.layerscope_operator_key.get_secret_value().encode()
+        return cls(key, None if "*" in named else LOOPBACK | named, operator, bool(operator or key or reason))
 
     def refusal(self, scope: Scope, under_way: int) -> Rejection | None:
         """Return why a request is not looked at; None: it is."""
@@ -68,12 +79,29 @@ class Guard:
             )
         if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
             return _refused(413, "body-not-taken", "No request here has a body.", "leave it out", connection="close")
-        if self.key and not hmac.compare_digest(_given(headers), self.key):
-            hint = "send it as Authorization: Bearer KEY, or as the password"
-            return _refused(401, "no-key", "This server asks for a key.", hint, **{"www-authenticate": CHALLENGE})
+        if (rejection := self._unknown(scope, headers)) is not None:
+            return rejection
         if under_way > MOST_AT_ONCE:
             message = f"{MOST_AT_ONCE} requests are under way here."
             return _refused(503, "busy", message, "try again soon", **{"retry-after": "1"})
+        return None
+
+    def _unknown(self, scope: Scope, headers: Mapping[str, str]) -> Rejection | None:
+        """Return why somebody is not answered who may not ask this."""
+        given = _given(headers)
+        is_operator = bool(self.operator_key) and hmac.compare_digest(given, self.operator_key)
+        is_reader = is_operator or not self.key or hmac.compare_digest(given, self.key)
+        operated = self.knows_operators and scope["path"].startswith(OPERATED)
+        if operated and not self.operator_key:
+            message = "This server has no operator's key, and so no operators."
+            return _refused(403, "no-operator", message, "set LAYERSCOPE_OPERATOR_KEY where query runs")
+        if not (is_operator if operated else is_reader):
+            whose = "the operator's key" if operated else "a key"
+            hint = "send it as Authorization: Bearer KEY, or as the password"
+            return _refused(401, "no-key", f"This server asks for {whose}.", hint, **{"www-authenticate": CHALLENGE})
+        if scope.get("method", "GET") not in SAFE and _is_from_elsewhere(headers):
+            message = "A page of another server may change nothing here."
+            return _refused(403, "from-elsewhere", message, "use `layerscope`, or a client that is no browser")
         return None
 
 
@@ -106,6 +134,12 @@ def _cluster_names(service: str, namespace: str) -> frozenset[str]:
 
 def _refused(status: int, code: str, message: str, hint: str, **headers: str) -> Rejection:
     return Rejection(status, ErrorAnswer(code=code, message=message, hint=hint), headers)
+
+
+def _is_from_elsewhere(headers: Mapping[str, str]) -> bool:
+    """Tell whether a browser sends this for a page of another server; browsers always say so where something changes."""
+    origin = headers.get("origin")
+    return origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
 
 
 def _name(host: str) -> str:

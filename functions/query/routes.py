@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from layerscope.functions.analysis.wording import language_model
-from layerscope.functions.query import answers, operator_routes, page_routes, pair_description, search
+from layerscope.functions.query import answers, operator_routes, page_routes, pair_description, replay_routes, search
 from layerscope.functions.query.answer_cache import Answered
 from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.comparison import compare
@@ -115,6 +115,7 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     app.include_router(_models(given))
     app.include_router(_searches(given))
     app.include_router(operator_routes.routes(lambda: given().services, ERRORS))
+    app.include_router(replay_routes.routes(lambda: given().services))
     app.include_router(page_routes.routes(_no_such_path))
     app.add_exception_handler(Unanswerable, _in_vain)
     app.add_exception_handler(Unavailable, _unavailable)

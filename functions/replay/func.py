@@ -1,4 +1,4 @@
-"""Replay: asks again for what is missing (the timer's event), and records what failed for good (a dead letter).
+"""Replay: asks again for what is missing (the timer's event) or was planned (a run), and records dead letters.
 
 Repair, reprocessing and redrive are this one mechanism. What it asks travels on a lane of its own, at a bounded rate.
 """
@@ -9,14 +9,16 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.events.log import LogUnavailable
 from layerscope.functions.replay.failures import record_failure
 from layerscope.functions.replay.health import Health
+from layerscope.functions.replay.letters import Letters
 from layerscope.functions.replay.missing import Ask, KnownOutcomes, missing
 from layerscope.functions.replay.rounds import Rounds
+from layerscope.functions.replay.runs_at_work import RunsAtWork
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.backlog import queued
 from layerscope.functions.runtime.dead_letters import read_dead_letter
@@ -40,6 +42,13 @@ class Replay(EventFunction):
         self._rounds = Rounds()
         self._round = asyncio.Lock()
         self.health = Health()
+        self.runs = RunsAtWork()
+        self._letters = Letters()
+
+    def start(self, cfg: Mapping[str, str]) -> None:
+        """Use the services that the environment names, and look for runs from now on."""
+        super().start(cfg)
+        self.runs.start(self.services)
 
     def ready(self) -> tuple[bool, str]:
         """Say whether events may be sent: not while the rounds of repair fail."""
@@ -47,13 +56,16 @@ class Replay(EventFunction):
         return self.health.ready() if accepts else (accepts, said)
 
     def stop(self) -> None:
-        """Take nothing new, and do no further rounds."""
+        """Take nothing new, and do no further rounds; whoever comes next goes on with the runs."""
         super().stop()
         self.health.stop()
+        self.runs.stop()
 
     async def respond(self, event: CloudEvent) -> None:
         """Do one round, or record one failure; what it has to say it publishes itself, as its sources discard answers."""
         letter = read_dead_letter(event)
+        if await self._letters.keep(self.services.store, event, letter):
+            return
         if letter is not None:
             if not letter.is_final:
                 raise Ignored(f"a dead letter of status {letter.status} is asked for again when it is missing")
@@ -66,12 +78,14 @@ class Replay(EventFunction):
             raise Ignored(f"{event.type} is neither a timer's event nor a dead letter")
 
     async def _look(self) -> None:
+        await self.runs.take_up(self.services)
         if self._round.locked():
             raise Ignored("a round is under way")
         async with self._round:
             asks = await asyncio.to_thread(_round, self.services, self._rounds)
             self.health.note(asks)
-            await self.ask(asks)
+            planned = self.runs.planned()
+            await self.ask([one for one in asks if (one.function, one.subject) not in planned])
 
     async def ask(self, asks: Sequence[Ask]) -> None:
         """Publish the requests of a plan on the replay lane, at a bounded rate."""

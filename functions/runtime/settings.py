@@ -184,6 +184,9 @@ class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
         default=None, pattern=r":\d+$", description="where /metrics is served; without it, with everything else"
     )
     layerscope_api_key: SecretStr = Field(default=SecretStr(""), description="what query asks of those who ask it")
+    layerscope_operator_key: SecretStr = Field(
+        default=SecretStr(""), description="what query asks of operators, who replay and see dead letters"
+    )
     layerscope_hosts: str = Field(default="", description="names of query besides loopback's, comma-separated; *: any")
     layerscope_open: bool = Field(default=False, description="query may listen beyond loopback without a key")
     otel_exporter_otlp_endpoint: str | None = Field(

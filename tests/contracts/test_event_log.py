@@ -482,6 +482,23 @@ def test_reading_the_backlog_takes_nothing_from_the_group(log: EventLog, topic: 
 # The end
 
 
+def test_records_are_found_by_the_time_at_which_they_were_written(log: EventLog, topic: str) -> None:
+    publish(log, topic, 3)
+    time.sleep(0.05)
+    since = time.time_ns() // 1_000_000
+    for number in (3, 4):
+        log.publish(topic, message(number, f"digits/lenet-{number}"))
+    time.sleep(0.05)
+    until = time.time_ns() // 1_000_000
+    publish(log, topic, 2)
+    assert values(log.between(topic, since, until)) == [3, 4]
+    assert len(log.between(topic, since - 3_600_000, until + 3_600_000)) == 7
+    assert len(log.between(topic, since, until, limit=1)) == 1
+    assert log.between(topic, until + 3_600_000, until + 7_200_000) == []
+    with pytest.raises(LogUnavailable):
+        log.between("not.there", since, until)
+
+
 def test_a_closed_log_says_so(request: pytest.FixtureRequest, log: EventLog, topic: str) -> None:
     other = MemoryLog() if isinstance(log, MemoryLog) else KafkaLog(request.getfixturevalue("kafka").bootstrap_servers)
     other.ensure_topics([Topic(topic, partitions=3)])

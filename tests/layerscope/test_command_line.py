@@ -124,7 +124,42 @@ def test_doctor_finds_nothing_wrong_with_a_directory(system: Path) -> None:
 
 
 def test_nothing_is_missing_afterwards(system: Path) -> None:
-    assert json.loads(layerscope("replay", "plan", "--at", str(system), "--json").stdout) == {}
+    planned = json.loads(layerscope("replay", "plan", "--at", str(system), "--json").stdout)
+    assert planned["entries"] == [] and planned["there"] > len(PRODUCTS)
+
+
+def test_what_was_put_in_behind_everybodys_back_is_planned_run_and_told(system: Path) -> None:
+    at = ("--at", str(system))
+    folder = system / "models" / "digits" / "lenet"
+    (folder / "9.safetensors").write_bytes(packed(9))  # nobody is notified
+    planned = layerscope("replay", "plan", "--version", "9", *at)
+    assert planned.returncode == 0 and "digits/lenet/9" in planned.stdout and "never read" in planned.stdout
+    (digest,) = re.findall(r"^plan ([0-9a-f]{32})$", planned.stdout, re.MULTILINE)
+    moved = layerscope("replay", "run", "--version", "9", "--plan", "0" * 32, *at)
+    assert moved.returncode == 1 and "The plan has moved" in moved.stderr
+    command = [sys.executable, "-m", "layerscope.cli", "replay", "run", "--version", "9", "--plan", digest, *at]
+    killed = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert killed.stderr is not None
+    (name,) = re.findall(r"run (\S+)", next(line for line in killed.stderr if line.startswith("run ")))
+    killed.kill()
+    killed.communicate()
+    assert json.loads(layerscope("replay", "status", name, *at, "--json").stdout)["state"] == "running"
+    ended = layerscope("replay", "status", name, "--follow", *at, "--json")
+    answer = json.loads(ended.stdout)
+    assert (answer["state"], answer["planned"], answer["failed"], answer["none"]) == ("finished", 1, 0, 0)
+    assert answer["computed"] + answer["there"] == 1
+    shown = json.loads(layerscope("show", "digits/lenet/9", *at, "--json").stdout)
+    assert shown["state"] == "complete"
+    assert "nothing to do" in layerscope("replay", "run", "--version", "9", *at).stdout
+    assert name in layerscope("replay", "status", *at).stdout
+
+
+def test_a_directory_without_dead_letters_says_so(system: Path) -> None:
+    at = ("--at", str(system))
+    assert "there are no dead letters" in layerscope("dead-letters", "list", *at).stdout
+    unknown = layerscope("dead-letters", "show", "0" * 32, *at)
+    assert unknown.returncode == 1 and "There is no dead letter" in unknown.stderr
+    assert layerscope("dead-letters", "discard", "0" * 32, *at).returncode == 2  # a reason is asked for
 
 
 def test_pack_writes_a_model_of_the_users_own_code(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""What came of an entry of a plan: the outcome at its place, what differs from the one before it, or a failure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from layerscope.schemas import keys
+from layerscope.schemas.errors import NotFound
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.replays import Change, PlanEntry
+from layerscope.stores import product_store, uploads
+from layerscope.stores.object_store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An outcome that is there, or a failure with its reason."""
+
+    state: Literal["complete", "refused", "failed"]
+    reason: str = ""
+    change: Change | None = None
+
+
+def look(store: ObjectStore, entry: PlanEntry) -> Result | None:
+    """Return what came of an entry; None while nothing did. A failure that was there when it was planned is none.
+
+    Raises:
+        Unavailable: the object store does not answer.
+    """
+    if not entry.outcome:
+        return None
+    made = _stored(store, entry.outcome)
+    if made is not None:
+        refusal = made.get("refusal") or {}
+        state: Literal["complete", "refused"] = "refused" if refusal else "complete"
+        return Result(state, str(refusal.get("message", "")), _change(store, entry, made))
+    failed = store.head(keys.PRODUCTS, keys.failure(entry.outcome))
+    if failed is None or failed.etag == entry.failure:
+        return None
+    try:
+        found = product_store.failure(store, entry.outcome)
+    except ValueError:
+        return None
+    return Result("failed", found.reason if found else "")
+
+
+def why_nothing(store: ObjectStore, entry: PlanEntry) -> str:
+    """Say why nothing came of an entry that was asked for and is queued no more."""
+    try:
+        identity = Identity.parse(entry.subject)
+    except ValueError:
+        return "the object is gone"
+    upload = uploads.current(store, identity)
+    if upload is None:
+        return "the upload is gone"
+    if entry.function == "admit" and upload.record_key != entry.outcome:
+        return "the upload, or a sidecar of it, was replaced meanwhile"
+    return "nothing came of it: its function is down, or what it is made from was replaced meanwhile"
+
+
+def _stored(store: ObjectStore, key: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(store.get(keys.PRODUCTS, key))
+    except (NotFound, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _change(store: ObjectStore, entry: PlanEntry, made: dict[str, Any]) -> Change | None:
+    earlier = _stored(store, entry.earlier) if entry.earlier else None
+    if earlier is None:
+        return None
+    before, now = _figures(earlier), _figures(made)
+    figures = {
+        name: (before.get(name), now.get(name))
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    }
+    return Change(subject=entry.subject, function=entry.function, figures=figures) if figures else None
+
+
+def _figures(outcome: dict[str, Any]) -> dict[str, Any]:
+    return {"state": outcome.get("state"), **(outcome.get("headline") or {})}

@@ -1,0 +1,87 @@
+"""The runs that this replica carries out: what is found unfinished in the bucket, at start and whenever it looks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from layerscope.functions.replay.run import LOST_SECONDS, TICK_SECONDS, RunAtWork
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas.errors import Unavailable
+from layerscope.stores import dead_letters
+from layerscope.stores.replays import runs
+
+LOOK_SECONDS: Final = 5.0
+FORGET_SECONDS: Final = 3600.0
+
+_log = logging.getLogger(__name__)
+
+
+class RunsAtWork:
+    """Takes up runs, each once, and carries them out side by side."""
+
+    def __init__(self, *, tick: float = TICK_SECONDS, lost: float = LOST_SECONDS) -> None:
+        self._tick, self._lost = tick, lost
+        self._work: dict[str, tuple[RunAtWork, asyncio.Task[object]]] = {}
+        self._turn = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+
+    def start(self, services: Services) -> None:
+        """Look for runs from now on; needs a running event loop."""
+        self._watching = asyncio.get_running_loop().create_task(self.watch(services))
+
+    async def take_up(self, services: Services) -> None:
+        """Begin or go on with every run that has not ended.
+
+        Raises:
+            Unavailable: the object store does not answer.
+        """
+        async with self._turn:
+            found = await asyncio.to_thread(runs.identifiers, services.store)
+            for identifier in [one for one, has_ended in found.items() if not has_ended and one not in self._work]:
+                run = await asyncio.to_thread(runs.run, services.store, identifier)
+                if run is None:
+                    continue
+                work = await asyncio.to_thread(RunAtWork, services, run, tick=self._tick, lost=self._lost)
+                task: asyncio.Task[object] = asyncio.create_task(work.carry_out())
+                task.add_done_callback(partial(self._ended, identifier))
+                self._work[identifier] = work, task
+
+    async def watch(self, services: Services) -> None:
+        """Look for runs every few seconds, and every hour for what is kept no longer, until cancelled."""
+        forgotten = float("-inf")
+        clock = asyncio.get_running_loop().time
+        while True:
+            try:
+                await self.take_up(services)
+                if clock() - forgotten >= FORGET_SECONDS:
+                    forgotten = clock()
+                    await asyncio.to_thread(_forget, services)
+            except Unavailable as error:
+                _log.warning("runs are not looked for: %s", error)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def planned(self) -> set[tuple[str, str]]:
+        """Return function and subject of all that is going to be asked for: a round of *missing* leaves that alone."""
+        return {(one.function, one.subject) for work, _ in self._work.values() for one in work.ledger.open()}
+
+    def stop(self) -> None:
+        """Let go of every run; whoever comes next goes on."""
+        if self._watching is not None:
+            self._watching.cancel()
+        for _, task in self._work.values():
+            task.cancel()
+
+    def _ended(self, name: str, task: asyncio.Task[object]) -> None:
+        self._work.pop(name, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a bug, while run %s was carried out; it is taken up again", name, exc_info=error)
+
+
+def _forget(services: Services) -> None:
+    now = datetime.now(UTC)
+    dead_letters.forget(services.store, now)
+    runs.forget(services.store, now)

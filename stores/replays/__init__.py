@@ -1,0 +1,1 @@
+"""Replay as it lies in the bucket: what is selected of what is not there, the plan, and how far its run has come."""

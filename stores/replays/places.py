@@ -56,8 +56,11 @@ class Places:
         self.facts[identity] = None
         if record is None or record.content is None:
             return {"admit": admit}
-        if identity.dataset not in self._datasets:
-            self._datasets[identity.dataset] = datasets.describe(self._store, identity.dataset)
+        try:
+            if identity.dataset not in self._datasets:
+                self._datasets[identity.dataset] = datasets.describe(self._store, identity.dataset)
+        except datasets.DamagedDataset:
+            return {"admit": admit}  # until the dataset is added again nothing can be said of its models' products
         facts = uploads.facts_with(record, record.content, self._datasets[identity.dataset])
         self.facts[identity] = facts
         found = {"admit": admit}

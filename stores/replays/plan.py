@@ -180,7 +180,7 @@ def _rows(
     lines: Sequence[CatalogueRow], selection: Selection, stock: Stock, places: Places, planned: Collection[str]
 ) -> Iterator[PlanEntry]:
     """Yield the models whose rows in the index are not what the bucket says, and that no planned product renews."""
-    for identity in catalogue.stale(lines, stock.current, places.facts, stock.objects.keys()):
+    for identity in _stale(lines, stock, places):
         upload = stock.current.get(identity)
         if identity.subject in planned or (
             upload and not _within(upload.modified, selection.uploaded_since, selection.uploaded_until)
@@ -188,3 +188,13 @@ def _rows(
             continue
         reason = "its rows in the index are not what the bucket says" if upload else "it is gone, and its rows are not"
         yield PlanEntry(subject=identity.subject, function="index", reason=reason)
+
+
+def _stale(lines: Sequence[CatalogueRow], stock: Stock, places: Places) -> Iterator[Identity]:
+    """Yield the model versions whose row is not what the bucket says, or is there without an upload."""
+    present = {line.subject: line.fingerprint for line in lines}
+    for identity, upload in stock.current.items():
+        wanted = catalogue.fingerprint(upload, places.facts.get(identity), stock.objects.keys())
+        if present.pop(identity.subject, None) != wanted:
+            yield identity
+    yield from (Identity.parse(subject) for subject in present)

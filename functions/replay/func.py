@@ -12,20 +12,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from layerscope.events.cloudevent import CloudEvent, compose
-from layerscope.events.log import LogUnavailable
 from layerscope.functions.replay.failures import record_failure
 from layerscope.functions.replay.health import Health
 from layerscope.functions.replay.letters import Letters
 from layerscope.functions.replay.missing import Ask, KnownOutcomes, missing
 from layerscope.functions.replay.rounds import Rounds
 from layerscope.functions.replay.runs_at_work import RunsAtWork
+from layerscope.functions.replay.unqueued import unqueued
 from layerscope.functions.runtime.asgi import EventFunction
-from layerscope.functions.runtime.backlog import queued
 from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.functions.runtime.services import Services, publish
 from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import REPLAY_LANE, EventData, ReplayFinished, ReplayStarted
-from layerscope.schemas.keys import MODELS
 
 PING = "dev.knative.sources.ping"
 SOURCE = "/functions/replay"
@@ -84,8 +82,7 @@ class Replay(EventFunction):
         async with self._round:
             asks = await asyncio.to_thread(_round, self.services, self._rounds)
             self.health.note(asks)
-            planned = self.runs.planned()
-            await self.ask([one for one in asks if (one.function, one.subject) not in planned])
+            await self.ask(self.runs.unplanned(asks))
 
     async def ask(self, asks: Sequence[Ask]) -> None:
         """Publish the requests of a plan on the replay lane, at a bounded rate."""
@@ -111,25 +108,11 @@ def plan(services: Services, known: KnownOutcomes, *, ask_failed: bool = False) 
     Raises:
         Unavailable: the index or the object store does not answer.
     """
-    return _unqueued(services, list(missing(services.store, services.vectors, known, ask_failed=ask_failed)))
+    return unqueued(services, list(missing(services.store, services.vectors, known, ask_failed=ask_failed)))
 
 
 def _round(services: Services, rounds: Rounds) -> list[Ask]:
-    return _unqueued(services, rounds.asks(services.store, services.vectors))
-
-
-def _unqueued(services: Services, asks: Sequence[Ask]) -> list[Ask]:
-    waiting = {name: _queued(services, name) for name in sorted({one.function for one in asks})}
-    return [one for one in asks if one.subject not in waiting[one.function]]
-
-
-def _queued(services: Services, function: str) -> set[str]:
-    """Return whom a function will look at anyway; nobody where that cannot be read: to be asked twice does no harm."""
-    try:
-        return queued(services.log, function, services.tenant, services.store.bucket_name(MODELS))
-    except LogUnavailable as error:
-        _log.warning("%s is asked for all that it lacks, queued or not: %s", function, error)
-        return set()
+    return unqueued(services, rounds.asks(services.store, services.vectors))
 
 
 def new() -> EventFunction:

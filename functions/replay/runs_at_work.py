@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from layerscope.functions.replay.asks import Ask
 from layerscope.functions.replay.run import LOST_SECONDS, TICK_SECONDS, RunAtWork
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.errors import Unavailable
@@ -64,9 +66,10 @@ class RunsAtWork:
                 _log.warning("runs are not looked for: %s", error)
             await asyncio.sleep(LOOK_SECONDS)
 
-    def planned(self) -> set[tuple[str, str]]:
-        """Return function and subject of all that is going to be asked for: a round of *missing* leaves that alone."""
-        return {(one.function, one.subject) for work, _ in self._work.values() for one in work.ledger.open()}
+    def unplanned(self, asks: Sequence[Ask]) -> list[Ask]:
+        """Return the requests of a round of repair that no run is going to make."""
+        planned = {(one.function, one.subject) for work, _ in self._work.values() for one in work.ledger.open()}
+        return [one for one in asks if (one.function, one.subject) not in planned]
 
     def stop(self) -> None:
         """Let go of every run; whoever comes next goes on."""

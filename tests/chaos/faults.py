@@ -95,9 +95,9 @@ def undecodable(one: Sufferer) -> str:
     topic = one.chance.choice([S3_RAW, EVENTS])
     headers = (("ce_specversion", b"1.0"), ("ce_id", b"\xff\xfe"), ("content-type", b"application/json"))
     kinds = {
-        "headers that are not UTF-8": KafkaMessage(value=b"{}", headers=headers),
-        "bytes that are no JSON": KafkaMessage(value=b"\x00\xff{", headers=()),
-        "nothing": KafkaMessage(value=None, headers=()),
+        "headers that are not UTF-8": KafkaMessage(value=b"{}", key=None, headers=headers),
+        "bytes that are no JSON": KafkaMessage(value=b"\x00\xff{", key=None, headers=()),
+        "nothing": KafkaMessage(value=None, key=None, headers=()),
     }
     said = one.chance.choice(sorted(kinds))
     with contextlib.suppress(LogUnavailable):

@@ -5,6 +5,7 @@ A seed decides what happens and when; it is printed, and `LAYERSCOPE_CHAOS_SEED`
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections import Counter
@@ -13,12 +14,16 @@ from typing import Any
 
 import pytest
 
+from layerscope.functions.replay.func import Replay
+from layerscope.functions.replay.missing import KnownOutcomes, missing
+from layerscope.functions.runtime.services import connect
+from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas import keys
 from tests.chaos import faults
 from tests.chaos.faults import FAULTS, Sufferer
 from tests.chaos.ledger import Ledger, outcomes
 from tests.small_networks import PRODUCTS, tiny
-from tests.stack import RealStack, layerscope
+from tests.stack import RealStack, eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -89,18 +94,25 @@ def test_nothing_is_lost_nor_made_twice_on_a_bad_day(
 
 
 def swept(stack: RealStack) -> None:
-    """Look at every object, as an operator does after such a day."""
-    at = ("--at", str(stack.stack.directory))
-    ran = layerscope("replay", "run", *at)
-    assert ran.returncode == 0, ran.stderr
+    """Look at every object until nothing is missing, as the rounds of an hour do bit by bit."""
+    replay = Replay()
+    replay.attach(connect(Settings.read(stack.stack.function_environment())))
+    services = replay.services
+
+    def nothing_is_missing() -> bool:
+        asks = list(missing(services.store, services.vectors, KnownOutcomes(), ask_failed=True, thorough=True))
+        asyncio.run(replay.ask(asks))
+        return not asks
+
+    eventually(nothing_is_missing, seconds=SETTLE_SECONDS, every=5)
+    services.vectors.close()
 
 
 def every_model(stack: RealStack) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
-        given = {"limit": 100, **({"cursor": cursor} if cursor else {})}
-        page = stack.query.get("/models", params=given).raise_for_status().json()
+        page = stack.query.get("/models", params={"cursor": cursor} if cursor else None).raise_for_status().json()
         found += page["models"]
         cursor = page["next"]
         if cursor is None:

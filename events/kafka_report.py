@@ -44,23 +44,27 @@ class KafkaReport:
         """Return the state of each group of `topics`, which maps it to what it reads; None: it is not there."""
         with _answering():
             listed = {one["group_id"]: one["group_state"] for one in self._admin.list_groups()}
-            ends = {topic: self._ends(topic) for topic in set(topics.values())}
+            spans = {topic: self._spans(topic) for topic in set(topics.values())}
             found: dict[str, GroupState | None] = dict.fromkeys(topics)
             for group in listed.keys() & topics.keys():
                 has_members = listed[group] not in ("Empty", "Dead")
-                found[group] = GroupState(has_members, self._lag(group, ends[topics[group]]))
+                found[group] = GroupState(has_members, self._lag(group, spans[topics[group]]))
             return found
 
-    def _ends(self, topic: str) -> dict[TopicPartition, int]:
+    def _spans(self, topic: str) -> dict[TopicPartition, range]:
         (described,) = self._admin.describe_topics([topic])
         partitions = partitions_of(topic, (one["partition_index"] for one in described["partitions"]))
-        found = self._admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-        return {one: answer.offset for one, answer in found.items()}
+        first = self._admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
+        ends = self._admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+        return {one: range(first[one].offset, ends[one].offset) for one in partitions}
 
-    def _lag(self, group: str, ends: Mapping[TopicPartition, int]) -> int | None:
-        committed = self._admin.list_group_offsets({group: list(ends)})[group]
-        read = {one: committed[one].offset for one in ends if committed[one].offset >= 0}
-        return sum(ends[one] - offset for one, offset in read.items()) if read else None
+    def _lag(self, group: str, spans: Mapping[TopicPartition, range]) -> int | None:
+        """Return what a group has not finished; of a partition in which it has finished nothing that is all of it."""
+        found = self._admin.list_group_offsets({group: list(spans)})[group]
+        committed: dict[TopicPartition, int] = {one: at.offset for one, at in found.items()}
+        if all(offset < 0 for offset in committed.values()):
+            return None
+        return sum(max(0, span.stop - max(span.start, committed[one])) for one, span in spans.items())
 
 
 @contextmanager

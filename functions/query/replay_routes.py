@@ -48,7 +48,9 @@ def _selection(
     model: Annotated[list[Glob], Query(description="name or pattern")] = [],  # noqa: B006
     version: Annotated[list[Glob], Query(description="name or pattern")] = [],  # noqa: B006
     product: Annotated[list[Glob], Query(description="name or pattern of products; admit; index")] = [],  # noqa: B006
-    recipe_older_than: Annotated[int | None, Query(ge=1, description="of the newest stored outcome")] = None,
+    recipe_older_than: Annotated[
+        int | None, Query(ge=1, le=1_000_000, description="of the newest stored outcome")
+    ] = None,
     uploaded_since: datetime | None = None,
     uploaded_until: datetime | None = None,
     computed_since: datetime | None = None,

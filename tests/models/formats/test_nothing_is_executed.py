@@ -45,12 +45,15 @@ def write_hostile(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folders = [tmp_path_factory.mktemp(name) for name in ("honest", "hostile")]
+    around = tmp_path_factory.mktemp("around")
+    folders = [around / name for name in ("honest", "hostile")]
+    for folder in folders:
+        folder.mkdir()
     write_honest(folders[0])
     write_hostile(folders[1])
-    before = {path: path.stat().st_mtime_ns for path in folders[1].parent.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in around.rglob("*")}
     read = {one["name"]: one for one in watched("rebuild", *folders)}
-    assert {path: path.stat().st_mtime_ns for path in folders[1].parent.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in around.rglob("*")} == before
     return read
 
 

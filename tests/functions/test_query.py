@@ -292,10 +292,10 @@ def test_the_openapi_document_tells_how_errors_look(given_services: Services) ->
     document = get(given_services, "/openapi.json")
     assert "HTTPValidationError" not in document["components"]["schemas"]
     for path, operations in document["paths"].items():
-        answers = operations["get"]["responses"]
-        for status in ("422", "503"):
-            schema = answers[status]["content"]["application/json"]["schema"]
-            assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}, path
+        for method, operation in operations.items():
+            for status in ("422", "503"):
+                schema = operation["responses"][status]["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}, (method, path)
 
 
 @pytest.mark.slow

@@ -26,6 +26,8 @@ from layerscope.stores import dead_letters
 from tests.functions.asking import opened
 from tests.functions.bucket import Bucket, add_dataset, services
 
+pytestmark = pytest.mark.slow
+
 WHO = Identity("tiny", "net", "1")
 OTHER = Identity("tiny", "mlp", "1")
 READER, OPERATOR = "a reader's key", "an operator's key"

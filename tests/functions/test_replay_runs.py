@@ -38,6 +38,8 @@ from layerscope.stores.replays.plan import plan
 from tests.functions.bucket import Bucket, add_dataset, evaluation, services
 from tests.stores.test_replay_plan import complete, predictions
 
+pytestmark = pytest.mark.slow
+
 MODELS = [Identity("tiny", "net", str(n)) for n in range(6)]
 
 

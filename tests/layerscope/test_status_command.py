@@ -32,6 +32,8 @@ from layerscope.status_command import Asking, Told
 from layerscope.systems import DATAPLANE_URL, NoSystem, Stack, make_stack
 from tests.stack import eventually
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 WHO = Identity("digits", "net", "1")
 SUBSCRIPTION = {"name": "admit", "service": "admit", "attempts": 7, "dead_letters": 2, "lag": 5, "in_flight": 1}

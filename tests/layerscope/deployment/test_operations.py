@@ -16,6 +16,8 @@ from layerscope.deployment.kubernetes_tools import KubernetesTools
 from layerscope.functions.runtime.settings import METRICS_PORT
 from tests.layerscope.deployment.rendered import Document, of_kind, overlay, pods, services
 
+pytestmark = pytest.mark.slow
+
 Metric = tuple[str, frozenset[str]]
 OF_PROMETHEUS = {"up", "process_resident_memory_bytes"}
 OF_THE_SCRAPE = {"namespace", "pod", "serving_knative_dev_service"}

@@ -34,6 +34,8 @@ from tests.layerscope.deployment.rendered import (
     with_components,
 )
 
+pytestmark = pytest.mark.slow
+
 ON_GPU = sorted(one.declared.name for one in declared_products() if one.declared.on_gpu)
 
 

@@ -16,6 +16,8 @@ from layerscope.stack import members, readiness, servers
 from layerscope.stack.provision import until_made
 from layerscope.systems import Stack, make_stack, on_free_ports
 
+pytestmark = pytest.mark.slow
+
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "grpc_proxy")
 
 

@@ -24,6 +24,8 @@ from layerscope.stack.process import Process, ProcessStatus
 from layerscope.stack.programs import ServerError
 from layerscope.stack.supervisor import AlreadyRunning, Status, Supervisor, read_status
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_SECONDS = 60.0
 
 # Says that it is up by making a file named after its pid, and tells in `stopped` when it was asked to stop.
@@ -126,7 +128,6 @@ def test_what_a_killed_process_had_started_in_its_session_is_killed_too(tmp_path
     assert eventually(lambda: not is_alive(child))
 
 
-@pytest.mark.slow
 def test_pauses_before_restarts_double(tmp_path: Path, supervisor: Supervisor) -> None:
     with starting(supervisor, python("brief", "", tmp_path)):
         assert eventually(lambda: standing(tmp_path, "brief").restarts >= 3)
@@ -149,7 +150,6 @@ def test_the_last_stage_is_asked_to_stop_first(tmp_path: Path) -> None:
     assert not any(is_alive(pid) for pid in pids)
 
 
-@pytest.mark.slow
 def test_a_process_that_will_not_stop_is_killed_after_its_grace_period(tmp_path: Path) -> None:
     deaf = (
         "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); pathlib.Path('deaf-up').touch()"
@@ -163,7 +163,6 @@ def test_a_process_that_will_not_stop_is_killed_after_its_grace_period(tmp_path:
     assert not is_alive(pid)
 
 
-@pytest.mark.slow
 def test_stopping_does_not_wait_for_a_pause_before_a_restart(tmp_path: Path, supervisor: Supervisor) -> None:
     with starting(supervisor, python("brief", "", tmp_path)):
         log = tmp_path / "logs" / "brief.log"
@@ -220,7 +219,6 @@ def test_a_process_that_ends_before_it_is_ready_is_started_again_and_its_last_wo
     ["[None for _ in range(100_000)]", "print('at work', flush=True); time.sleep(0.05)"],
     ids=["its CPU time grows", "its log grows"],
 )
-@pytest.mark.slow
 def test_a_slow_first_start_is_waited_for_while_something_moves(
     tmp_path: Path, supervisor: Supervisor, work: str
 ) -> None:
@@ -237,7 +235,6 @@ time.sleep(60)
     assert (standing(tmp_path, "slow").restarts, standing(tmp_path, "slow").last_end) == (0, None)
 
 
-@pytest.mark.slow
 def test_a_first_start_in_which_nothing_moves_is_given_up_and_who_killed_it_is_known(
     tmp_path: Path, supervisor: Supervisor
 ) -> None:
@@ -259,7 +256,6 @@ time.sleep(60)
     assert because in (tmp_path / "logs" / "stuck.log").read_text()
 
 
-@pytest.mark.slow
 def test_after_its_first_start_a_process_is_never_killed_for_slowness(tmp_path: Path, supervisor: Supervisor) -> None:
     code = """
 import pathlib, signal, time
@@ -370,7 +366,6 @@ def test_a_process_is_kept_although_its_log_and_the_status_cannot_be_written(
     assert eventually(lambda: (one := standing(tmp_path, "one")).ready and one.pid not in (None, first))
 
 
-@pytest.mark.slow
 def test_what_is_waited_for_is_said_with_its_last_line(tmp_path: Path, supervisor: Supervisor) -> None:
     slow = python("slow", "import time; print('loading 3 of 9', flush=True); time.sleep(60)", tmp_path)
     with starting(supervisor, python("fast", WELL_BEHAVED, tmp_path), slow, say_seconds=1.0) as said:
@@ -378,7 +373,6 @@ def test_what_is_waited_for_is_said_with_its_last_line(tmp_path: Path, superviso
         assert re.fullmatch(r"waiting, \d+ s so far, for slow, which wrote last: loading 3 of 9", said[-1])
 
 
-@pytest.mark.slow
 def test_a_process_that_is_at_work_when_it_is_asked_to_stop_has_longer_than_its_grace(tmp_path: Path) -> None:
     code = """
 import pathlib, signal, sys, time
@@ -399,7 +393,6 @@ while True:
     assert (tmp_path / "closed").exists()
 
 
-@pytest.mark.slow
 def test_processes_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     code = f"""
 import sys, time

@@ -97,7 +97,7 @@ def undecodable(one: Sufferer) -> str:
     kinds = {
         "headers that are not UTF-8": KafkaMessage(value=b"{}", key=None, headers=headers),
         "bytes that are no JSON": KafkaMessage(value=b"\x00\xff{", key=None, headers=()),
-        "nothing": KafkaMessage(value=None, key=None, headers=()),
+        "nothing": KafkaMessage(value=None, key=b"nothing", headers=()),
     }
     said = one.chance.choice(sorted(kinds))
     with contextlib.suppress(LogUnavailable):

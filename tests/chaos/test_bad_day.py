@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(3600)]
 UPLOADS = int(os.environ.get("LAYERSCOPE_CHAOS_UPLOADS", "100"))
 BREAKDOWNS = int(os.environ.get("LAYERSCOPE_CHAOS_FAULTS", "30"))
 SEED = int(os.environ.get("LAYERSCOPE_CHAOS_SEED", "13"))
+UNANNOUNCED = int(os.environ.get("LAYERSCOPE_CHAOS_UNANNOUNCED", "20"))
 CONTENTS = 4
 SETTLE_SECONDS = 1800  # a busy machine takes long; what is lost would take for ever
 
@@ -127,7 +128,7 @@ def test_uploads_that_were_never_announced_are_all_found(one: Sufferer, models: 
     ledger = Ledger(stack, models)
     one.s3.put_bucket_notification_configuration(Bucket=keys.MODELS, NotificationConfiguration={})
     try:
-        for number in range(UPLOADS):
+        for number in range(UNANNOUNCED):
             ledger.put(f"digits/unannounced/{number}", number)
     finally:
         one.s3.put_bucket_notification_configuration(Bucket=keys.MODELS, NotificationConfiguration=given)
@@ -138,7 +139,7 @@ def test_uploads_that_were_never_announced_are_all_found(one: Sufferer, models: 
         waiting -= {s for s in waiting if _is_known(stack, s)}
         assert time.monotonic() - start < SETTLE_SECONDS
         time.sleep(1)
-    print(f"\n{UPLOADS} uploads without a notification: all found within {time.monotonic() - start:.0f} s")
+    print(f"\n{UNANNOUNCED} uploads without a notification: all found within {time.monotonic() - start:.0f} s")
     ledger.settle(SETTLE_SECONDS)
 
 

@@ -23,12 +23,12 @@ from layerscope.events.kafka import KafkaMessage
 from layerscope.events.topics import S3_RAW
 from layerscope.functions.__main__ import names
 from layerscope.functions.replay.func import Replay, plan
-from layerscope.functions.replay.missing import KnownOutcomes
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import Services, embedded
 from layerscope.initialise import initialise
 from layerscope.schemas import keys
 from layerscope.stores.object_store import Object
+from layerscope.stores.outcomes.known import KnownOutcomes
 from layerscope.systems import MANIFESTS
 
 ROUNDS: Final = 10

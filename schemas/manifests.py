@@ -160,6 +160,10 @@ class Failure(OfModel):
     ask_again_at: datetime | None = Field(default=None, description="when repair asks again; null: only when told to")
     asked_again: int = Field(default=0, ge=0, description="pauses that were set so far")
 
+    def is_due(self, now: datetime) -> bool:
+        """Tell whether repair asks again: it may have been the circumstances, and the pause is over."""
+        return self.ask_again_at is not None and self.ask_again_at <= now
+
     @property
     def explanation(self) -> str:
         """Return the reason, and where it may have been the circumstances, what will be done about it."""

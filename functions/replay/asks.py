@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from layerscope.schemas import keys
 from layerscope.schemas.events import EventData, ModelUploaded, ProductRequested
 from layerscope.schemas.identity import Identity, subject_of_key
+from layerscope.stores.outcomes.places import ADMIT, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,21 @@ class Ask:
     reason: str = "never computed"
 
 
+def asks_of(seen: Seen, *, failed: bool = False) -> list[Ask]:
+    """Ask for what a model version lacks and can have now; with what has `failed` and is not due again, or without."""
+    upload = seen.upload
+    return [
+        upload_again(upload.key, upload.etag, upload.size, one.reason)
+        if one.function == ADMIT
+        else request(upload.identity, one.function, one.reason)
+        for one in seen.lacks(failed=failed)
+    ]
+
+
 def upload_again(key: str, etag: str, size: int, reason: str) -> Ask:
     """Ask `admit` to look at an upload."""
     data = ModelUploaded(bucket=keys.MODELS, key=key, etag=etag, size=size, origin="missing")
-    return Ask("admit", subject_of_key(key), data, reason)
+    return Ask(ADMIT, subject_of_key(key), data, reason)
 
 
 def request(identity: Identity, function: str, reason: str) -> Ask:

@@ -30,11 +30,6 @@ CIRCUMSTANCES: Final = frozenset({WorkerDied.__name__, SetAside.__name__})
 """Kinds of error (an answer's `kne-errorclass`) behind which there may be more than the work."""
 
 
-def is_due(failure: Failure, now: datetime) -> bool:
-    """Tell whether repair asks again for what failed: it may have been the circumstances, and the pause is over."""
-    return failure.ask_again_at is not None and failure.ask_again_at <= now
-
-
 def record_failure(store: ObjectStore, letter: DeadLetter, now: datetime | None = None) -> ProductFailed | None:
     """Record that an outcome failed; None where there is nothing to record, as the outcome is there or out of date."""
     try:

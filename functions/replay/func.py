@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from layerscope.events.cloudevent import CloudEvent, compose
+from layerscope.functions.replay.asks import Ask
 from layerscope.functions.replay.failures import record_failure
 from layerscope.functions.replay.health import Health
 from layerscope.functions.replay.letters import Letters
-from layerscope.functions.replay.missing import Ask, KnownOutcomes, missing
+from layerscope.functions.replay.missing import missing
 from layerscope.functions.replay.rounds import Rounds
 from layerscope.functions.replay.runs_at_work import RunsAtWork
 from layerscope.functions.replay.unqueued import unqueued
@@ -24,6 +25,7 @@ from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.functions.runtime.services import Services, publish
 from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import REPLAY_LANE, EventData, ReplayFinished, ReplayStarted
+from layerscope.stores.outcomes.known import KnownOutcomes
 
 PING = "dev.knative.sources.ping"
 SOURCE = "/functions/replay"

@@ -13,7 +13,7 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from layerscope.functions.replay.missing import Ask
+from layerscope.functions.replay.asks import Ask
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Ignored, Unavailable

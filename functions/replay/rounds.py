@@ -18,11 +18,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Final, TypeVar
 
-from layerscope.functions.replay.asks import Ask, request
-from layerscope.functions.replay.known import KnownOutcomes
-from layerscope.functions.replay.look import Look, Seen
-from layerscope.functions.replay.missing import gone, looks, refresh_datasets, refused_keys
-from layerscope.functions.replay.shelves import Listed, in_order, lost_blobs, shelves
+from layerscope.functions.replay.asks import Ask, asks_of, request
+from layerscope.functions.replay.missing import asks_of_keys, gone
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity, UploadKey
 from layerscope.schemas.manifests import UploadRecord
@@ -30,6 +27,11 @@ from layerscope.schemas.products import declared_products
 from layerscope.stores import catalogue
 from layerscope.stores.index_rows import CatalogueRow
 from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.outcomes.known import KnownOutcomes
+from layerscope.stores.outcomes.look import Look
+from layerscope.stores.outcomes.places import Seen
+from layerscope.stores.outcomes.shelves import Listed, in_order, lost_blobs, shelves
+from layerscope.stores.outcomes.sweep import looks
 from layerscope.stores.uploads import Upload, by_identity
 from layerscope.stores.vector_store import VectorStore
 
@@ -74,11 +76,11 @@ class Rounds:
         Raises:
             Unavailable: the store or the index does not answer; what was to be looked at is in the next round.
         """
-        self._changed_datasets |= refresh_datasets(store, self.known)
+        self._changed_datasets |= self.known.refresh_datasets(store)
         if len(self._names) > 2 * len(self._current) + MANY_NAMES:
             self._names.clear()  # of objects that have gone
         listed, misnamed = by_identity(store.list(keys.MODELS), self._names)
-        asks = list(refused_keys(store, self.known, misnamed))
+        asks = list(asks_of_keys(store, self.known, misnamed))
         self._note(store, listed)
         if self._round % SLICES == 0 or self._index_was_lost(vectors):
             asks += self._compare_rows(vectors)
@@ -127,16 +129,16 @@ class Rounds:
         rows = _rows(vectors, len(chosen))
         for thorough, group in ((False, [one for one in chosen if one not in stuck]), (True, in_order(stuck))):
             look = Look(store, self.known, is_thorough=thorough, verifies=thorough, now=self.clock())
-            for upload, seen in looks(look, self._current, self._shelves(store, group)):
-                yield from self._asked(upload.identity, seen, rows)
+            for seen in looks(look, self._current, self._shelves(store, group)):
+                yield from self._asked(seen, rows)
 
     def _shelves(self, store: ObjectStore, chosen: list[Identity]) -> Iterable[tuple[Identity, Listed]]:
         if len(chosen) <= FEW:
             return ((one, catalogue.listing(store, one)) for one in chosen)
         return shelves(store, chosen)
 
-    def _asked(self, identity: Identity, seen: Seen, rows: Row) -> Iterator[Ask]:
-        asks = list(seen.asks)
+    def _asked(self, seen: Seen, rows: Row) -> Iterator[Ask]:
+        identity, asks = seen.upload.identity, asks_of(seen)
         if seen.is_stale(rows(identity)):
             asks.append(request(identity, "index", "its rows are not what the bucket says"))
         self._pending.pop(identity, None)
@@ -156,9 +158,9 @@ class Rounds:
         chosen = [one for one in _part(ordered, at) if one not in self._open and one not in self._pending]
         before = {one: self.known.of(one).fingerprint for one in chosen}
         look, asks = Look(store, self.known, is_thorough=True, now=self.clock()), list[Ask]()
-        for upload, seen in looks(look, self._current, shelves(store, chosen)):
-            if seen.asks or seen.due_at is not None or seen.fingerprint != before[upload.identity]:
-                asks += self._asked(upload.identity, seen, lambda identity: vectors.line(identity.subject))
+        for seen in looks(look, self._current, shelves(store, chosen)):
+            if seen.lacks() or seen.due_at is not None or seen.fingerprint != before[seen.upload.identity]:
+                asks += self._asked(seen, lambda identity: vectors.line(identity.subject))
         for prefix in _part(BLOB_PREFIXES, at):
             asks += self._look_at(lost_blobs(store, self.known, prefix) & self._current.keys(), store, vectors)
         return asks

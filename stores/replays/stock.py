@@ -26,6 +26,11 @@ class Stock:
     objects: dict[str, Object]
     stored: dict[tuple[str, str], list[Object]]
     """Outcomes by subject and function, failures left out, the newest last."""
+    by_subject: dict[str, dict[str, Object]]
+
+    def of(self, identity: Identity) -> dict[str, Object]:
+        """Return the records, manifests and failures of a model version, by key."""
+        return self.by_subject.get(identity.subject, {})
 
     def newest(self, subject: str, function: str) -> Object | None:
         """Return the newest outcome that is stored, at whichever address."""
@@ -49,12 +54,15 @@ def take(store: ObjectStore, selection: Selection) -> Stock:
         for one in store.list(keys.PRODUCTS, root + prefix)
     }
     stored: dict[tuple[str, str], list[Object]] = {}
+    by_subject: dict[str, dict[str, Object]] = {}
     for key, one in objects.items():
+        by_subject.setdefault("/".join(key.split("/", 4)[1:4]), {})[key] = one
         if (named := _named(key)) is not None:
             stored.setdefault(named, []).append(one)
     for found in stored.values():
         found.sort(key=lambda one: (one.modified, one.key))
-    return Stock({who: one for who, one in current.items() if selects(selection, who)}, misnamed, objects, stored)
+    chosen = {who: one for who, one in current.items() if selects(selection, who)}
+    return Stock(chosen, misnamed, objects, stored, by_subject)
 
 
 def only(stock: Stock, subjects: Collection[str]) -> Stock:
@@ -94,3 +102,9 @@ def _named(key: str) -> tuple[str, str] | None:
     if len(parts) == 7:
         return "/".join(parts[1:4]), parts[5]
     return None
+
+
+def recipe_of(key: str) -> int | None:
+    """Return the recipe in the address at which an outcome is stored."""
+    number = key.rpartition("/")[2].partition("-")[0].removeprefix("r")
+    return int(number) if number.isdigit() else None

@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from layerscope.functions.replay.missing import KnownOutcomes, missing
+from layerscope.functions.replay.missing import missing
 from layerscope.functions.replay.rounds import SLICES, Rounds
 from layerscope.schemas import keys
+from layerscope.stores.outcomes.known import KnownOutcomes
 from tests.benchmarks.stored_outcomes import fill, rows
 from tests.stores.exact_vector_store import NumpyStore
 from tests.stores.memory_store import MemoryStore

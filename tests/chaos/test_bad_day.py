@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from layerscope.functions.replay.func import Replay
-from layerscope.functions.replay.missing import KnownOutcomes, missing
+from layerscope.functions.replay.missing import missing
 from layerscope.functions.runtime.services import connect
 from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas import keys
+from layerscope.stores.outcomes.known import KnownOutcomes
 from tests.chaos import faults
 from tests.chaos.faults import FAULTS, Sufferer
 from tests.chaos.ledger import Ledger, outcomes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,9 @@ class Bucket:
             if product_store.manifest(self.store, product, self.facts) is None:
                 self.refuse(product)
 
-    def fail(self, product: type[Product] | None, reason: str = "it broke") -> None:
+    def fail(
+        self, product: type[Product] | None, reason: str = "it broke", ask_again_at: datetime | None = None
+    ) -> None:
         """Record that a product failed; None: that reading the upload did."""
         upload = uploads.current(self.store, self.identity)
         assert upload is not None
@@ -123,6 +126,7 @@ class Bucket:
             reason=reason,
             attempts=1,
             events=("e",),
+            ask_again_at=ask_again_at,
         )
         self.store.put(keys.PRODUCTS, keys.failure(outcome), failure.to_bytes())
 

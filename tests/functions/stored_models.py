@@ -7,11 +7,12 @@ from pathlib import Path
 
 from layerscope.events.memory import MemoryLog
 from layerscope.functions.replay.asks import Ask
-from layerscope.functions.replay.missing import KnownOutcomes, missing
+from layerscope.functions.replay.missing import missing
 from layerscope.functions.replay.rounds import A_ROUND, Rounds
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.identity import Identity
 from layerscope.stores.cache import MemoryCache
+from layerscope.stores.outcomes.known import KnownOutcomes
 from tests.functions.asking import index
 from tests.functions.bucket import Bucket, add_dataset
 from tests.stores.exact_vector_store import NumpyStore

@@ -21,7 +21,6 @@ from layerscope.events.topics import EVENTS, Tenant, trigger_group
 from layerscope.functions.index.func import Index
 from layerscope.functions.replay.failures import record_failure
 from layerscope.functions.replay.func import PING, Replay, plan
-from layerscope.functions.replay.missing import KnownOutcomes
 from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
@@ -34,6 +33,7 @@ from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores import catalogue, datasets, product_store, uploads
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.directory_store import DirectoryStore
+from layerscope.stores.outcomes.known import KnownOutcomes
 from layerscope.stores.product_store import Making
 from tests.stores.exact_vector_store import NumpyStore
 from tests.stores.named_store import NamedStore

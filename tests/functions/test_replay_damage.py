@@ -9,7 +9,6 @@ import pytest
 
 from layerscope.events.cloudevent import compose
 from layerscope.functions.admit.func import Admit
-from layerscope.functions.replay.missing import KnownOutcomes
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import manifest_key
@@ -20,6 +19,7 @@ from layerscope.schemas.manifests import Manifest, RefusedKey
 from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores import blobs, catalogue, datasets, uploads
+from layerscope.stores.outcomes.known import KnownOutcomes
 from tests.functions.bucket import add_dataset
 from tests.functions.stored_models import Stored, said
 

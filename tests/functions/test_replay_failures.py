@@ -12,7 +12,7 @@ from layerscope.dataplane import delivery
 from layerscope.dataplane.subscribers import SubscriberAnswer
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.functions.query import answers
-from layerscope.functions.replay.failures import PAUSES, is_due, record_failure
+from layerscope.functions.replay.failures import PAUSES, record_failure
 from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.schemas.addresses import manifest_key
 from layerscope.schemas.errors import CircuitOpen, SetAside, ShortOfResources, WorkerDied, WorkFailed, WorkStalled
@@ -53,7 +53,7 @@ def failed(system: System, kind: str, offset: int, at: datetime = START, code: s
 def test_a_failure_of_the_work_is_never_due(system: System) -> None:
     recorded = failed(system, WorkFailed.__name__, 0)
     assert (recorded.cause, recorded.ask_again_at) == ("work", None)
-    assert not is_due(recorded, START + timedelta(days=365))
+    assert not recorded.is_due(START + timedelta(days=365))
     assert "not asked for again" in recorded.outlook
     assert recorded.explanation == recorded.reason
 
@@ -71,8 +71,8 @@ def test_what_may_be_circumstances_is_asked_for_again_eight_times_after_growing_
             attempt + 1,
             attempt + 1,
         )
-        assert not is_due(recorded, recorded.ask_again_at - timedelta(seconds=1))
-        assert is_due(recorded, recorded.ask_again_at)
+        assert not recorded.is_due(recorded.ask_again_at - timedelta(seconds=1))
+        assert recorded.is_due(recorded.ask_again_at)
         assert f"{recorded.ask_again_at:%Y-%m-%d %H:%M:%S}" in recorded.outlook
         pauses.append(recorded.ask_again_at - now)
         now = recorded.ask_again_at
@@ -112,7 +112,7 @@ def test_the_kind_of_an_error_comes_through_from_the_functions_answer_to_what_is
     )
     assert recorded is not None
     assert (recorded.cause, recorded.letters) == (cause, ("0:7",))
-    assert is_due(recorded, START + PAUSES[0]) == (cause == "circumstances")
+    assert recorded.is_due(START + PAUSES[0]) == (cause == "circumstances")
 
 
 @pytest.mark.parametrize("error", [WorkStalled("no processor"), ShortOfResources("no space"), CircuitOpen("all fail")])
@@ -161,7 +161,7 @@ def test_a_failure_stored_by_an_earlier_release_is_read_and_never_due() -> None:
     )
     read = Failure.from_bytes(stored)
     assert (read.attempts, read.cause, read.ask_again_at, read.letters) == (2, "work", None, ())
-    assert not is_due(read, START)
+    assert not read.is_due(START)
 
 
 def test_what_is_stored_is_read_back_whole(system: System) -> None:

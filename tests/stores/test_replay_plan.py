@@ -13,19 +13,22 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from layerscope.functions.replay.missing import KnownOutcomes, missing
+from layerscope.functions.replay.missing import missing
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
+from layerscope.schemas.addresses import manifest_key
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Refusal
 from layerscope.schemas.products import declared_products
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.schemas.replays import DeadLetterRecord, Plan, PlanEntry, Selection
 from layerscope.stores import dead_letters
+from layerscope.stores.outcomes.known import KnownOutcomes
 from layerscope.stores.product_store import Making
 from layerscope.stores.replays.plan import plan
 from tests.functions.asking import index
 from tests.functions.bucket import Bucket, add_dataset, evaluation, services
+from tests.stores.described_store import DescribedStore
 
 FIRST = Identity("tiny", "net", "1")
 SECOND = Identity("tiny", "net", "2")
@@ -36,7 +39,7 @@ ALL = {one.declared.name for one in declared_products()}
 
 @pytest.fixture
 def system(tmp_path: Path) -> Services:
-    made = services(tmp_path)
+    made = dataclasses.replace(services(tmp_path), store=DescribedStore(tmp_path))
     add_dataset(made.store)
     return made
 
@@ -100,7 +103,7 @@ def test_of_an_admitted_model_products_are_asked_for_and_what_stands_on_them_fol
     assert named(found) == {(FIRST.subject, name) for name in ALL}
     assert {one.function for one in found.entries if not one.follows} == DIRECT
     assert entry(found, "evaluation").stands_on == ("predictions",)
-    assert entry(found, "predictions").reason == "never made"
+    assert entry(found, "predictions").reason == "never computed"
 
 
 def states(system: Services) -> Iterator[str]:
@@ -131,6 +134,17 @@ def states(system: Services) -> Iterator[str]:
     yield "a key that breaks the rule"
     bucket.admit(refusal=Refusal(code="not-a-model", message="This is no model."))
     yield "refused"
+    assert isinstance(system.store, DescribedStore)
+    system.store.described[keys.upload(FIRST)] = {"architecture": "resnet18"}
+    bucket.admit()
+    yield "an architecture is given"
+    bucket.write(predictions())
+    unreadable = manifest_key(Predictions, bucket.facts)
+    system.store.put(keys.PRODUCTS, unreadable, b"")
+    yield "a manifest cannot be read"
+    bucket.fail(Predictions, ask_again_at=datetime.now(UTC) - timedelta(minutes=1))
+    system.store.remove(keys.PRODUCTS, unreadable)
+    yield "a failure is due again"
 
 
 def test_what_is_asked_for_is_what_the_timer_asks_for_in_every_state(system: Services) -> None:
@@ -172,7 +186,7 @@ def test_a_raised_recipe_is_the_reason_and_the_product_above_follows(system: Ser
         "example_images",
     }
     assert named(whole) >= named(found)
-    assert entry(found, "predictions").reason == "made by recipe 1, now 2"
+    assert entry(found, "predictions").reason == "recipe raised from 1 to 2"
     assert entry(found, "evaluation").reason == "stands on predictions, which is not there"
     assert entry(found, "evaluation").follows
     assert len(named(found)) == len(found.entries)  # once a model
@@ -312,7 +326,7 @@ def test_a_record_that_cannot_be_read_stops_nobody_else(system: Services) -> Non
     (damaged,) = [one.key for one in system.store.list(keys.PRODUCTS, keys.uploads_of(FIRST))]
     system.store.put(keys.PRODUCTS, damaged, b"")
     found = made(system)
-    assert entry(found, "admit", FIRST).reason == "what was written of it cannot be read"
+    assert entry(found, "admit", FIRST).reason == "unreadable record"
     assert ("tiny/net/2", "predictions") in named(found)
 
 

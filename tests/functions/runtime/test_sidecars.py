@@ -12,7 +12,7 @@ import pytest
 
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.events.http import to_binary
-from layerscope.functions.replay.missing import KnownOutcomes, missing
+from layerscope.functions.replay.missing import missing
 from layerscope.functions.runtime.handler import ProductFunction
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import Services
@@ -33,6 +33,7 @@ from layerscope.schemas.products.summary import Summary
 from layerscope.schemas.products.training_history import TrainingHistory
 from layerscope.stores import product_store, uploads
 from layerscope.stores.object_store import Object
+from layerscope.stores.outcomes.known import KnownOutcomes
 from layerscope.stores.product_store import Making
 from tests.functions import asking
 from tests.functions.bucket import DATASET, add_dataset, services

@@ -1,16 +1,15 @@
-"""One look at a model version: what should be in the bucket and is not, and why, from a list of what lies there."""
+"""One look at a model version: where each outcome should lie and how it stands, from a list of what lies there.
+
+It is the one rule of what is missing: repair asks for it, and a plan of replay says it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from layerscope.functions.replay.asks import Ask, request, upload_again
-from layerscope.functions.replay.failures import is_due
-from layerscope.functions.replay.known import Admitted, KnownModel, KnownOutcomes, Made, unpacked
-from layerscope.functions.replay.shelves import Listed, is_there
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts, address_of
 from layerscope.schemas.identity import Identity
@@ -19,29 +18,18 @@ from layerscope.schemas.products import declared_products
 from layerscope.schemas.products.product import Product
 from layerscope.stores import damage, product_store, uploads
 from layerscope.stores.catalogue import fingerprint_of
-from layerscope.stores.index_rows import CatalogueRow
 from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.outcomes.known import Admitted, KnownModel, KnownOutcomes, Made, unpacked
+from layerscope.stores.outcomes.places import ADMIT, Place, Seen
+from layerscope.stores.outcomes.shelves import Listed, is_there
 from layerscope.stores.uploads import Upload
 
 SMALLEST: Final = 2  # bytes that JSON has
 SETTLED: Final = timedelta(seconds=2)
+LONGEST_REASON: Final = 200
+LOST: Final = "blob lost"
+RAISED: Final = "recipe raised"
 PRESUMED: Final = Made(is_refused=False, files=b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a look found: what to ask for, the fingerprint of the rows there should be, when a failure is due again."""
-
-    asks: Sequence[Ask]
-    fingerprint: str
-    due_at: datetime | None
-
-    def is_stale(self, row: CatalogueRow | None) -> bool:
-        """Tell whether this catalogue row is not what the bucket says."""
-        if row is None or row.fingerprint != self.fingerprint:
-            return True
-        # A manifest that could not be read and was replaced has the key that it had before.
-        return row.state == "computing" and not self.asks
 
 
 @dataclass(slots=True)
@@ -49,12 +37,11 @@ class Look:
     """How to look.
 
     `is_thorough` reads each record and manifest once, and not only what decides about others; `verifies` asks for each
-    blob, where a list has shown which are lost; `ask_failed` asks also for what has failed before and is not due.
+    blob, where a list has shown which are lost.
     """
 
     store: ObjectStore
     known: KnownOutcomes
-    ask_failed: bool = False
     is_thorough: bool = False
     verifies: bool = False
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -91,7 +78,6 @@ class _Looking:
     listed: Listed
     model: KnownModel
     due_at: datetime | None = None
-    reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> Identity:
@@ -99,17 +85,20 @@ class _Looking:
 
     def seen(self) -> Seen:
         admitted = self._admitted()
-        asks: list[Ask] = []
-        places: dict[str, str] = {}
-        if admitted is None or self._has_lost(admitted.files):
-            why = "blob lost" if admitted else self._why_unread()
-            if (reason := self._unless_failed(self.upload.record_key, "admit", why)) is not None:
-                asks = [upload_again(self.upload.key, self.upload.etag, self.upload.size, reason)]
+        places = [self._place_of_record(admitted)]
+        expected: dict[str, str] = {}
         if admitted is not None and admitted.content is not None:
-            places = self._places(admitted, admitted.content)
-            asks += [] if asks else self._lacking(places)
-        self.model.fingerprint = fingerprint_of(self.upload, places, self.listed)
-        return Seen(asks, self.model.fingerprint, self.due_at)
+            expected = self._keys(admitted, admitted.content)
+            if places[0].state == "there":  # else what a product is made from is not there either
+                places += self._places(expected)
+        self.model.fingerprint = fingerprint_of(self.upload, expected, self.listed)
+        return Seen(self.upload, places, self.model.fingerprint, self.due_at)
+
+    def _place_of_record(self, admitted: Admitted | None) -> Place:
+        there = Place(ADMIT, self.upload.record_key, "there")
+        if admitted is None:
+            return self._unless_failed(there, self._why_unread())
+        return self._unless_failed(there, LOST) if self._has_lost(admitted.files) else there
 
     def _admitted(self) -> Admitted | None:
         """Return what the upload came to; None where there is no record, or none that can be read."""
@@ -125,7 +114,7 @@ class _Looking:
             self.model.record = (mark, Admitted.of(read) if read else None)
         return self.model.record[1]
 
-    def _places(self, admitted: Admitted, content: str) -> dict[str, str]:
+    def _keys(self, admitted: Admitted, content: str) -> dict[str, str]:
         """Return the key of the manifest that each product should have."""
         description = self.look.known.datasets.get(self.identity.dataset, ("", None))[1]
         if self.model.facts is None or self.model.facts[0] is not admitted or self.model.facts[1] is not description:
@@ -136,23 +125,27 @@ class _Looking:
         addresses = zip(names, self.model.addresses, strict=True)
         return {name: keys.manifest(self.identity, content, name, address) for name, address in addresses}
 
-    def _lacking(self, places: dict[str, str]) -> list[Ask]:
-        """Return requests for the products that are not there although all that they stand on is."""
-        asks = []
-        made = {one.declared.name: self._made(one, places[one.declared.name]) for one in declared_products()}
+    def _places(self, expected: Mapping[str, str]) -> list[Place]:
+        """Return how each product stands, inputs before what stands on them."""
+        places: dict[str, Place] = {}
         for product in declared_products():
-            name = product.declared.name
-            inputs = [made[one.declared.name] for one in product.declared.inputs]
-            if not all(one is not None and not one.is_refused and not self._has_lost(one.files) for one in inputs):
-                continue
-            there = made[name]
-            if there is not None and not self._has_lost(there.files):
-                continue
-            why = "blob lost" if there else self._why_unmade(product, places[name])
-            self.reasons[name] = why
-            if (reason := self._unless_failed(places[name], name, why)) is not None:
-                asks.append(request(self.identity, name, reason))
-        return asks
+            inputs = [places[one.declared.name] for one in product.declared.inputs]
+            places[product.declared.name] = self._place(product, expected[product.declared.name], inputs)
+        return list(places.values())
+
+    def _place(self, product: type[Product], key: str, inputs: Sequence[Place]) -> Place:
+        name = product.declared.name
+        place = Place(name, key, "there", stands_on=tuple(one.function for one in inputs))
+        made = self._made(product, key)
+        if made is not None and not self._has_lost(made.files):
+            return replace(place, state="refused") if made.is_refused else place
+        if any(one.state in ("refused", "ruled out") for one in inputs):
+            return replace(place, state="ruled out")
+        why = LOST if made else self._why_unmade(product, key)
+        if absent := [one.function for one in inputs if one.state != "there"]:
+            waits = f"stands on {' and '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} not there"
+            return replace(place, state="waiting", reason=why if why.startswith(RAISED) else waits)
+        return self._unless_failed(place, why)
 
     def _made(self, product: type[Product], key: str) -> Made | None:
         """Return what the manifest at `key` says; None where there is none, or none that can be read."""
@@ -171,16 +164,17 @@ class _Looking:
             self.model.manifests[name] = (there.etag, made)
         return made
 
-    def _unless_failed(self, outcome: str, name: str, why: str) -> str | None:
-        """Return why to ask for an outcome; None where it has failed, and is not due again."""
-        failed = self._failure(keys.failure(outcome), name)
+    def _unless_failed(self, place: Place, why: str) -> Place:
+        """Return the place of what is not there: missing, or failed and not due again."""
+        failed = self._failure(keys.failure(place.key), place.function)
         if failed is None:
-            return why
-        if is_due(failed, self.look.now):
-            return f"failed: {failed.reason}, due again"[:200]
+            return replace(place, state="missing", reason=why)
+        reason = f"failed: {failed.reason}"[:LONGEST_REASON]
+        if failed.is_due(self.look.now):
+            return replace(place, state="missing", reason=f"{reason}, due again")
         if failed.ask_again_at is not None and (self.due_at is None or failed.ask_again_at < self.due_at):
             self.due_at = failed.ask_again_at
-        return f"failed: {failed.reason}"[:200] if self.look.ask_failed else None
+        return replace(place, state="failed", reason=reason)
 
     def _failure(self, key: str, name: str) -> Failure | None:
         there = self.listed.get(key)
@@ -231,7 +225,7 @@ class _Looking:
 
 
 def _raised(recipes: Sequence[int], recipe: int) -> str | None:
-    return f"recipe raised from {max(recipes)} to {recipe}" if max(recipes) < recipe else None
+    return f"{RAISED} from {max(recipes)} to {recipe}" if max(recipes) < recipe else None
 
 
 def _read_by(product: type[Product]) -> str:

@@ -1,4 +1,4 @@
-"""What repair has read of the bucket and need not read again: all of it by key and ETag, so that nothing goes stale.
+"""What was read of the buckets and need not read again: all of it by key and ETag, so that nothing goes stale.
 
 Of each object only what decides is kept, some 3 KB a model version.
 """
@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from layerscope.schemas import keys
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Failure, Manifest, UploadRecord
+from layerscope.stores import datasets
+from layerscope.stores.object_store import ObjectStore
 
 _FILE = struct.Struct(">32sq")
 ANY_SIZE = -1
@@ -77,6 +80,21 @@ class KnownOutcomes:
     datasets: dict[str, tuple[str, DatasetDescription | None]] = field(default_factory=dict)
     refused_keys: dict[str, tuple[str, bool]] = field(default_factory=dict)
     lost: set[bytes] = field(default_factory=set)
+
+    def refresh_datasets(self, store: ObjectStore) -> set[str]:
+        """Read the descriptions that are new; return the names of the datasets that have changed."""
+        present = {
+            one.key.partition("/")[0]: one.etag
+            for one in store.list(keys.DATASETS)
+            if one.key == keys.dataset_description(one.key.partition("/")[0])
+        }
+        before = self.datasets
+        changed = {name for name, etag in present.items() if before.get(name, ("", None))[0] != etag}
+        self.datasets = {
+            name: (etag, datasets.describe(store, name)) if name in changed else before[name]
+            for name, etag in present.items()
+        }
+        return changed | (before.keys() - present.keys())
 
     def of(self, identity: Identity) -> KnownModel:
         """Return what is known of a model version, which may be nothing."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from layerscope.functions.replay.known import KnownModel, KnownOutcomes
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity
 from layerscope.stores import damage
 from layerscope.stores.object_store import Object, ObjectStore
+from layerscope.stores.outcomes.known import KnownModel, KnownOutcomes
 
 Listed = Mapping[str, Object]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import shlex
 import sys
 from itertools import chain
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from rich.console import Console, RenderableType
 
 from layerscope import client, dead_letters_command, replay_command, systems, terminal
-from layerscope.options import At, Data, Deep, Json, Name, Services, err, say
+from layerscope.console import err, out, print_answer, print_json, say
+from layerscope.options import At, Data, Deep, Json, Name, Services
 from layerscope.schemas.datasets import PartName
 from layerscope.schemas.errors import LayerscopeError, Refused
 from layerscope.schemas.identity import Identity, KeyRefused, identify
@@ -33,8 +32,6 @@ datasets_app = typer.Typer(no_args_is_help=True, help="The datasets that models 
 app.add_typer(replay_command.app, name="replay")
 app.add_typer(dead_letters_command.app, name="dead-letters")
 app.add_typer(datasets_app, name="datasets")
-
-out = Console(highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -132,7 +129,7 @@ def status(
             status_command.watch(lambda: asyncio.run(asking.look()), out, as_json=as_json)
         else:
             told = asyncio.run(asking.look())
-            _print(told.as_json(), status_command.shown(told), as_json)
+            print_answer(told.as_json(), status_command.shown(told), as_json)
     finally:
         asking.close()
 
@@ -185,7 +182,7 @@ def upload(
     asyncio.run(client.upload(system, identity, file, file.suffix, say, sidecars=sidecar_files(architecture, history)))
     if wait:
         answer = asyncio.run(_outcome(system, identity, wait))
-        _print(answer, terminal.model(answer), as_json)
+        print_answer(answer, terminal.model(answer), as_json)
         if answer.state != "complete":
             raise typer.Exit(1)
 
@@ -217,7 +214,7 @@ def inspect(
     from layerscope import confined_inspection
 
     found = asyncio.run(confined_inspection.inspect(file, architecture))
-    _print(found, terminal.inspection(found), as_json)
+    print_answer(found, terminal.inspection(found), as_json)
     if found.refusal is not None:
         raise typer.Exit(1)
 
@@ -232,10 +229,10 @@ def show(
     system = systems.locate(at)
     if name is None:
         listed = ModelList.model_validate(asyncio.run(_get(system, "/models")))
-        _print(listed, terminal.models(listed.models), as_json)
+        print_answer(listed, terminal.models(listed.models), as_json)
     else:
         answer = ModelAnswer.model_validate(asyncio.run(_get(system, client.model_path(Identity.parse(name)))))
-        _print(answer, terminal.model(answer), as_json)
+        print_answer(answer, terminal.model(answer), as_json)
 
 
 @app.command()
@@ -249,7 +246,7 @@ def why(
     from layerscope import why_command
 
     found = asyncio.run(why_command.asked(systems.locate(at), Identity.parse(name), product))
-    _print(found, why_command.shown(found), as_json)
+    print_answer(found, why_command.shown(found), as_json)
 
 
 @app.command()
@@ -305,7 +302,7 @@ def similar(
     path = client.model_path(Identity.parse(name), "layers", layer, "similar")
     found = asyncio.run(_get(systems.locate(at), path, k=k, metric=metric, min_accuracy=min_accuracy))
     answer = SimilarAnswer.model_validate(found)
-    _print(answer, terminal.similar(answer), as_json)
+    print_answer(answer, terminal.similar(answer), as_json)
 
 
 @datasets_app.command("list")
@@ -313,7 +310,7 @@ def datasets_list(at: At = None, as_json: Json = False) -> None:
     """List the datasets."""
     from layerscope.diagnosis import datasets_of
 
-    _print(*datasets_of(client.object_store(systems.locate(at))), as_json)
+    print_answer(*datasets_of(client.object_store(systems.locate(at))), as_json)
 
 
 @datasets_app.command("add")
@@ -397,18 +394,6 @@ def _running_stack(at: str | None) -> Stack:
         again = f"`layerscope up --detach --data {shlex.quote(str(system.directory))}` starts it"
         raise LayerscopeError(f"the stack of {system.directory} does not run: {again}")
     return system
-
-
-def _print(answer: Any, shown: RenderableType, as_json: bool) -> None:
-    if as_json:
-        print_json(answer.model_dump(mode="json") if hasattr(answer, "model_dump") else answer)
-    else:
-        out.print(shown)
-
-
-def print_json(answer: Any) -> None:
-    """Print JSON on standard output."""
-    typer.echo(json.dumps(answer, indent=1, ensure_ascii=False))
 
 
 def _end(message: str, status: int = 1) -> NoReturn:

@@ -6,18 +6,18 @@ import asyncio
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from layerscope import client, systems
+from layerscope.console import print_answer
 from layerscope.options import At, Json
 from layerscope.replay_command import InFlight, Rate, start_and_follow
 from layerscope.schemas.operations import DeadLetterAnswer, DeadLetterList
 from layerscope.systems import Located
 
 app = typer.Typer(no_args_is_help=True, help="Events that no function took: look at them, ask again, or leave them.")
-out = Console(highlight=False, soft_wrap=True)
 
 Letter = Annotated[str, typer.Argument(metavar="LETTER", help="as `layerscope dead-letters list` has it")]
 
@@ -33,14 +33,14 @@ def listed(
     """List the dead letters that nobody discarded, and group them by function and reason."""
     asked = {"function": function, "reason": reason, "limit": limit}
     answer = DeadLetterList.model_validate(asyncio.run(_get(systems.locate(at), "/dead-letters", **asked)))
-    _print(answer, _shown_list(answer), as_json)
+    print_answer(answer, _shown_list(answer), as_json)
 
 
 @app.command("show")
 def show(letter: Letter, at: At = None, as_json: Json = False) -> None:
     """Show a dead letter: the event, the last answer, how often it was given up, and what may be done."""
     answer = DeadLetterAnswer.model_validate(asyncio.run(_get(systems.locate(at), f"/dead-letters/{letter}")))
-    _print(answer, _shown_letter(answer), as_json)
+    print_answer(answer, _shown_letter(answer), as_json)
 
 
 @app.command("redrive")
@@ -71,7 +71,7 @@ def discard(
             return await client.post(query, f"/dead-letters/{letter}/discard", reason=reason)
 
     answer = DeadLetterAnswer.model_validate(asyncio.run(discarded()))
-    _print(answer, _shown_letter(answer), as_json)
+    print_answer(answer, _shown_letter(answer), as_json)
 
 
 async def _get(system: Located, path: str, **asked: Any) -> Any:
@@ -116,10 +116,3 @@ def _shown_letter(answer: DeadLetterAnswer) -> RenderableType:
         if value:
             table.add_row(name, Text(value))
     return Group(Text(letter.id, style="bold"), table)
-
-
-def _print(answer: Any, shown: RenderableType, as_json: bool) -> None:
-    if as_json:
-        typer.echo(answer.model_dump_json(indent=1))
-    else:
-        out.print(shown)

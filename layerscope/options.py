@@ -6,16 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from layerscope import systems
-
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def say(line: str) -> None:
-    """Report progress, apart from what the command prints."""
-    err.print(line, style="dim", markup=False)
+from layerscope.console import say
 
 
 def _announced(at: str | None) -> str | None:

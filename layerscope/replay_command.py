@@ -12,91 +12,38 @@ from typing import Annotated, Any, Final
 
 import httpx
 import typer
-from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from layerscope import client, replay_view, systems
 from layerscope import embedded as engine
-from layerscope.options import At, Json, err, say
+from layerscope.console import err, print_answer, say
+from layerscope.options import At, Json
 from layerscope.schemas.operations import PlanAnswer, RunAnswer, RunList
+from layerscope.selection_options import selecting
 from layerscope.systems import Embedded, Located
 
 POLL_SECONDS: Final = 1.0
 
 app = typer.Typer(no_args_is_help=True, help="Have things made again: say what, look at the plan, run it.")
-out = Console(highlight=False, soft_wrap=True)
 
-Missing = Annotated[bool, typer.Option("--missing", help="what is not there; the default, where no state is given")]
-Failed = Annotated[bool, typer.Option("--failed", help="what failed")]
-DeadLetters = Annotated[bool, typer.Option("--dead-letters", help="what dead letters were about")]
-Reason = Annotated[list[str] | None, typer.Option(help="with these: a part of the reason; may be repeated")]
-Dataset = Annotated[list[str] | None, typer.Option(help="name or pattern such as 'mnist*'; may be repeated")]
-Model = Annotated[list[str] | None, typer.Option(help="likewise")]
-Version = Annotated[list[str] | None, typer.Option(help="likewise")]
-Product = Annotated[list[str] | None, typer.Option(help="likewise; also admit (reading the upload) and index")]
-Recipe = Annotated[int | None, typer.Option(min=1, help="the newest that is stored was made by an older recipe")]
-Time = Annotated[str | None, typer.Option(metavar="TIME", help="such as 2026-11-29T08:00:00Z")]
 Rate = Annotated[float, typer.Option(min=0.01, max=1000, help="requests a second, at most")]
 InFlight = Annotated[int, typer.Option(min=1, max=1000, help="asked for and not there yet, at most")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="as `layerscope replay status` lists them")]
 
 
-def parameters(
-    states: dict[str, bool], names: dict[str, list[str] | None], values: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return a selection as the parameters of a request."""
-    return {"state": [state for state, given in states.items() if given], **names, **(values or {})}
-
-
 @app.command("plan")
-def plan(
-    at: At = None,
-    missing: Missing = False,
-    failed: Failed = False,
-    dead_letters: DeadLetters = False,
-    reason: Reason = None,
-    dataset: Dataset = None,
-    model: Model = None,
-    version: Version = None,
-    product: Product = None,
-    recipe_older_than: Recipe = None,
-    uploaded_since: Time = None,
-    uploaded_until: Time = None,
-    computed_since: Time = None,
-    computed_until: Time = None,
-    logged_since: Time = None,
-    logged_until: Time = None,
-    as_json: Json = False,
-) -> None:
+@selecting
+def plan(selection: dict[str, Any], at: At = None, as_json: Json = False) -> None:
     """Say what a run would make, why, and how long that takes; nothing is changed. What is selected must hold together."""
-    names = {"reason": reason, "dataset": dataset, "model": model, "version": version, "product": product}
-    times = {"uploaded_since": uploaded_since, "uploaded_until": uploaded_until}
-    times |= {"computed_since": computed_since, "computed_until": computed_until}
-    times |= {"logged_since": logged_since, "logged_until": logged_until}
-    states = {"missing": missing, "failed": failed, "dead-letter": dead_letters}
-    selection = parameters(states, names, {"recipe_older_than": recipe_older_than, **times})
     answer = asyncio.run(_planned(systems.locate(at), selection))
-    _print(answer, replay_view.plan(answer), as_json)
+    print_answer(answer, replay_view.plan(answer), as_json)
 
 
 @app.command("run")
+@selecting
 def run(
+    selection: dict[str, Any],
     at: At = None,
-    missing: Missing = False,
-    failed: Failed = False,
-    dead_letters: DeadLetters = False,
-    reason: Reason = None,
-    dataset: Dataset = None,
-    model: Model = None,
-    version: Version = None,
-    product: Product = None,
-    recipe_older_than: Recipe = None,
-    uploaded_since: Time = None,
-    uploaded_until: Time = None,
-    computed_since: Time = None,
-    computed_until: Time = None,
-    logged_since: Time = None,
-    logged_until: Time = None,
     digest: Annotated[
         str | None, typer.Option("--plan", metavar="DIGEST", help="only if this is still the plan")
     ] = None,
@@ -106,12 +53,6 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Make what `plan` says, a little at a time and behind live work, and report. Ctrl-C leaves it running elsewhere."""
-    names = {"reason": reason, "dataset": dataset, "model": model, "version": version, "product": product}
-    times = {"uploaded_since": uploaded_since, "uploaded_until": uploaded_until}
-    times |= {"computed_since": computed_since, "computed_until": computed_until}
-    times |= {"logged_since": logged_since, "logged_until": logged_until}
-    states = {"missing": missing, "failed": failed, "dead-letter": dead_letters}
-    selection = parameters(states, names, {"recipe_older_than": recipe_older_than, **times})
     start_and_follow(at, selection, digest, {"rate": rate, "in_flight": in_flight}, detach=detach, as_json=as_json)
 
 
@@ -126,13 +67,13 @@ def status(
     system = systems.locate(at)
     if name is None:
         listed = RunList.model_validate(asyncio.run(_asked(system, "GET", "/replays")))
-        _print(listed, replay_view.runs(listed), as_json)
+        print_answer(listed, replay_view.runs(listed), as_json)
         return
     if follow:
         answer = asyncio.run(_followed(system, name))
     else:
         answer = RunAnswer.model_validate(asyncio.run(_asked(system, "GET", f"/replays/{name}")))
-    _print(answer, replay_view.run(answer), as_json)
+    print_answer(answer, replay_view.run(answer), as_json)
 
 
 @app.command("cancel")
@@ -144,7 +85,7 @@ def cancel(name: RunName, at: At = None, as_json: Json = False) -> None:
         answer = asyncio.run(_followed(system, name))
     elif answer.state == "running":
         say("it ends within seconds, or as soon as the function replay is back")
-    _print(answer, replay_view.run(answer), as_json)
+    print_answer(answer, replay_view.run(answer), as_json)
 
 
 def start_and_follow(
@@ -162,7 +103,7 @@ def start_and_follow(
         planned = asyncio.run(_planned(system, selection))
         digest = planned.digest
         if not planned.entries:
-            _print(planned, replay_view.plan(planned), as_json)
+            print_answer(planned, replay_view.plan(planned), as_json)
             return
         say(replay_view.summary(planned))
     begun = RunAnswer.model_validate(
@@ -171,7 +112,7 @@ def start_and_follow(
     say(f"run {begun.id}")
     if not detach or isinstance(system, Embedded):
         begun = asyncio.run(_followed(system, begun.id))
-    _print(begun, replay_view.run(begun), as_json)
+    print_answer(begun, replay_view.run(begun), as_json)
     if begun.failed or begun.none:
         raise typer.Exit(1)
 
@@ -218,10 +159,3 @@ async def _working(system: Located) -> AsyncIterator[httpx.AsyncClient]:
         await running.replay.runs.take_up(running.services)
         yield running.query
         await running.settle()
-
-
-def _print(answer: Any, shown: RenderableType, as_json: bool) -> None:
-    if as_json:
-        typer.echo(answer.model_dump_json(indent=1))
-    else:
-        out.print(shown)

@@ -22,7 +22,7 @@ from layerscope.dataplane.subscribers import client_of
 from layerscope.events.kafka import KafkaMessage
 from layerscope.events.topics import S3_RAW
 from layerscope.functions.__main__ import names
-from layerscope.functions.replay.func import Replay, plan
+from layerscope.functions.replay.func import Replay, still_missing
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import Services, embedded
 from layerscope.initialise import initialise
@@ -55,7 +55,7 @@ class Running:
         known = KnownOutcomes()
         for _ in range(ROUNDS):
             await self.plane.idle()
-            asks = await asyncio.to_thread(plan, self.services, known)
+            asks = await asyncio.to_thread(still_missing, self.services, known)
             if not asks:
                 return
             await self.replay.ask(asks)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,19 @@ class RealStack:
         return None if found is None else str(found["state"])
 
 
+def s3_client(environment: Mapping[str, str]) -> Any:
+    """Return a foreign S3 client with what `layerscope env` prints, or with other keys."""
+    return boto3.client(
+        "s3",
+        endpoint_url=environment["S3_ENDPOINT"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+        verify=environment.get("AWS_CA_BUNDLE"),
+        config=Config(retries={"max_attempts": 3}, connect_timeout=5, read_timeout=30),
+    )
+
+
 @contextmanager
 def running(directory: Path, *options: str) -> Iterator[RealStack]:
     """Start a stack in the background, and stop it."""
@@ -72,16 +85,7 @@ def running(directory: Path, *options: str) -> Iterator[RealStack]:
     assert started.returncode == 0, started.stderr
     made = make_stack(directory)
     try:
-        environment = made.client_environment()
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=environment["S3_ENDPOINT"],
-            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-            region_name=environment["AWS_DEFAULT_REGION"],
-            verify=environment.get("AWS_CA_BUNDLE"),
-            config=Config(retries={"max_attempts": 3}, connect_timeout=5, read_timeout=30),
-        )
+        s3 = s3_client(made.client_environment())
         with httpx.Client(base_url=made.url, timeout=30) as query:
             yield RealStack(made, s3, query)
     finally:

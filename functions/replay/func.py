@@ -104,7 +104,7 @@ class Replay(EventFunction):
         await publish(self.services, event)
 
 
-def plan(services: Services, known: KnownOutcomes, *, ask_failed: bool = False) -> list[Ask]:
+def still_missing(services: Services, known: KnownOutcomes, *, ask_failed: bool = False) -> list[Ask]:
     """Return what is missing and, as far as that can be known, not queued for its function.
 
     Raises:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from layerscope.schemas import keys
-from layerscope.schemas.errors import NotFound
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.replays import Change, PlanEntry
 from layerscope.stores import product_store, uploads
 from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.replays.stock import outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ def look(store: ObjectStore, entry: PlanEntry) -> Result | None:
     """
     if not entry.outcome:
         return None
-    made = _stored(store, entry.outcome)
+    made = outcome(store, entry.outcome)
     if made is not None:
         refusal = made.get("refusal") or {}
         state: Literal["complete", "refused"] = "refused" if refusal else "complete"
@@ -60,16 +59,8 @@ def why_nothing(store: ObjectStore, entry: PlanEntry) -> str:
     return "nothing came of it: its function is down, or what it is made from was replaced meanwhile"
 
 
-def _stored(store: ObjectStore, key: str) -> dict[str, Any] | None:
-    try:
-        content = json.loads(store.get(keys.PRODUCTS, key))
-    except (NotFound, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
 def _change(store: ObjectStore, entry: PlanEntry, made: dict[str, Any]) -> Change | None:
-    earlier = _stored(store, entry.earlier) if entry.earlier else None
+    earlier = outcome(store, entry.earlier) if entry.earlier else None
     if earlier is None:
         return None
     before, now = _figures(earlier), _figures(made)
@@ -81,5 +72,5 @@ def _change(store: ObjectStore, entry: PlanEntry, made: dict[str, Any]) -> Chang
     return Change(subject=entry.subject, function=entry.function, figures=figures) if figures else None
 
 
-def _figures(outcome: dict[str, Any]) -> dict[str, Any]:
-    return {"state": outcome.get("state"), **(outcome.get("headline") or {})}
+def _figures(said: dict[str, Any]) -> dict[str, Any]:
+    return {"state": said.get("state"), **(said.get("headline") or {})}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -50,15 +50,14 @@ class Attempts:
             self._write(place, earlier.model_copy(update={"attempts": LIMIT - 1}))
             raise SetAside(f"set aside after {earlier.attempts} attempts that came to no end: {earlier.last}")
         self._write(place, _Begun(attempts=earlier.attempts + 1))
-        try:
-            yield
-        except _COUNTED as error:
-            self._write(place, _Begun(attempts=earlier.attempts + 1, last=str(error)))
-            raise
-        except BaseException:
-            place.unlink(missing_ok=True)
-            raise
-        place.unlink(missing_ok=True)
+        with ExitStack() as ended:
+            ended.callback(place.unlink, missing_ok=True)
+            try:
+                yield
+            except _COUNTED as error:
+                ended.pop_all()  # it stays counted
+                self._write(place, _Begun(attempts=earlier.attempts + 1, last=str(error)))
+                raise
 
     def _write(self, place: Path, begun: _Begun) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from layerscope.schemas import keys
-from layerscope.schemas.errors import NotFound
 from layerscope.schemas.replays import PlanEntry
 from layerscope.stores.object_store import Object, ObjectStore
-from layerscope.stores.replays.stock import Stock
+from layerscope.stores.replays.stock import Stock, outcome
 
 OF_A_MODEL: Final = 3
 OF_A_FUNCTION: Final = 9
@@ -53,12 +50,9 @@ class Expected:
     def _read(self, outcomes: Iterable[Object]) -> list[float]:
         found = []
         for one in outcomes:
-            try:
-                content = json.loads(self._store.get(keys.PRODUCTS, one.key))
-            except (NotFound, ValueError):
-                continue
-            seconds = content.get("seconds") if isinstance(content, dict) else None
-            if isinstance(seconds, int | float) and content.get("state") in ("complete", "admitted"):
+            said = outcome(self._store, one.key) or {}
+            seconds = said.get("seconds")
+            if isinstance(seconds, int | float) and said.get("state") in ("complete", "admitted"):
                 found.append(float(seconds))
         return found
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Any, Final
 
 from layerscope.schemas import keys
+from layerscope.schemas.errors import NotFound
 from layerscope.schemas.identity import Identity, subject_of_key
 from layerscope.schemas.replays import Selection
 from layerscope.stores.object_store import Object, ObjectStore
@@ -102,6 +104,15 @@ def _named(key: str) -> tuple[str, str] | None:
     if len(parts) == 7:
         return "/".join(parts[1:4]), parts[5]
     return None
+
+
+def outcome(store: ObjectStore, key: str) -> dict[str, Any] | None:
+    """Return what a record or a manifest says, of whichever version it is; None: there is none that can be read."""
+    try:
+        content = json.loads(store.get(keys.PRODUCTS, key))
+    except (NotFound, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def recipe_of(key: str) -> int | None:

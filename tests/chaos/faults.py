@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-import boto3
 import redis
 from botocore.exceptions import BotoCoreError, ClientError
 from kafka import KafkaProducer
@@ -22,7 +21,7 @@ from layerscope.events.kafka_log import KafkaLog
 from layerscope.events.log import LogUnavailable
 from layerscope.events.topics import EVENTS, S3_RAW
 from layerscope.schemas import keys
-from tests.stack import RealStack
+from tests.stack import RealStack, s3_client
 
 PAUSE_SECONDS: Final = (3.0, 30.0)
 SAMPLE: Final = 20
@@ -46,13 +45,7 @@ class Sufferer:
 def sufferer(stack: RealStack, seed: int) -> Iterator[Sufferer]:
     """Return what the faults need, with the administrator's keys."""
     given = stack.stack.administrator_environment()
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=given["S3_ENDPOINT"],
-        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-    )
+    s3 = s3_client(given)
     with contextlib.closing(KafkaLog(given["KAFKA_BOOTSTRAP_SERVERS"])) as log:
         yield Sufferer(stack, s3, log, random.Random(seed))
 

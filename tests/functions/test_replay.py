@@ -20,7 +20,7 @@ from layerscope.events.memory import MemoryLog
 from layerscope.events.topics import EVENTS, Tenant, trigger_group
 from layerscope.functions.index.func import Index
 from layerscope.functions.replay.failures import record_failure
-from layerscope.functions.replay.func import PING, Replay, plan
+from layerscope.functions.replay.func import PING, Replay, still_missing
 from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
@@ -79,7 +79,9 @@ class System:
         asyncio.run(index.respond(event))
 
     def asks(self, *, ask_failed: bool = False) -> set[tuple[str, str]]:
-        return {(one.function, one.subject) for one in plan(self.services, KnownOutcomes(), ask_failed=ask_failed)}
+        return {
+            (one.function, one.subject) for one in still_missing(self.services, KnownOutcomes(), ask_failed=ask_failed)
+        }
 
     def published(self) -> list[CloudEvent]:
         found = [from_record(one) for one in self.log.backlog(EVENTS, "a group that never read", start="earliest")]
@@ -178,7 +180,7 @@ def test_an_index_that_was_lost_is_filled_again(system: System) -> None:
     system.index()
     before = system.asks()
     lost = dataclasses.replace(system.services, vectors=NumpyStore())
-    assert {(one.function, one.subject) for one in plan(lost, KnownOutcomes())} - before == {
+    assert {(one.function, one.subject) for one in still_missing(lost, KnownOutcomes())} - before == {
         ("index", IDENTITY.subject)
     }
 
@@ -258,7 +260,7 @@ class Unread(MemoryLog):
 
 def test_repair_needs_no_readable_backlog(system: System, caplog: pytest.LogCaptureFixture) -> None:
     system.upload()
-    found = plan(dataclasses.replace(system.services, log=Unread()), KnownOutcomes())
+    found = still_missing(dataclasses.replace(system.services, log=Unread()), KnownOutcomes())
     assert {(one.function, one.subject) for one in found} == {("admit", IDENTITY.subject), ("index", IDENTITY.subject)}
     assert "admit is asked for all that it lacks" in caplog.text
 
@@ -270,7 +272,7 @@ def test_a_backlog_that_cannot_be_read_leaves_those_of_other_functions_as_they_a
     for function in ("summary", "predictions"):
         event = compose(ProductRequested(**WHO, product=function), source="/tests", subject=IDENTITY.subject)
         log.publish(EVENTS, to_record(event))
-    asked = {one.function for one in plan(dataclasses.replace(system.services, log=log), KnownOutcomes())}
+    asked = {one.function for one in still_missing(dataclasses.replace(system.services, log=log), KnownOutcomes())}
     assert "summary" in asked
     assert "predictions" not in asked
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
-import boto3
 import httpx
 import pytest
 import torch
@@ -15,7 +13,7 @@ from torch import nn
 from layerscope.models.safe_form import pack
 from tests.services.test_upload_to_analysis import heard
 from tests.small_networks import packed
-from tests.stack import RealStack, eventually
+from tests.stack import RealStack, eventually, s3_client
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
@@ -80,14 +78,7 @@ def test_metadata_names_the_architecture_that_a_state_dict_is_measured_by(stack:
 
 def test_versions_of_a_bucket_that_keeps_them_come_and_go(stack: RealStack) -> None:
     """The newest version counts; a delete marker removes the model, and its removal brings the model back."""
-    held = stack.stack.credentials
-    owner: Any = boto3.client(
-        "s3",
-        endpoint_url=stack.s3.meta.endpoint_url,
-        aws_access_key_id=held.access_key,
-        aws_secret_access_key=held.secret_key,
-        region_name="us-east-1",
-    )
+    owner = s3_client(stack.stack.administrator_environment())
     key, subject = "digits/versioned/1.safetensors", "digits/versioned/1"
     owner.put_bucket_versioning(Bucket="models", VersioningConfiguration={"Status": "Enabled"})
     try:

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 import pytest
 import yaml
@@ -30,7 +29,7 @@ from layerscope.systems import MANIFESTS, Stack, make_stack
 from tests.containers import Image, buildah, unpacked
 from tests.requirements import distribution, pinned
 from tests.small_networks import ANALYSED, packed
-from tests.stack import ROOT, eventually
+from tests.stack import ROOT, eventually, s3_client
 
 pytestmark = [
     pytest.mark.services,
@@ -245,14 +244,7 @@ def is_ready(address: str) -> bool:
 
 def upload(stack: Stack, subject: str, body: bytes) -> None:
     environment = stack.client_environment()
-    client = boto3.client(
-        "s3",
-        endpoint_url=environment["S3_ENDPOINT"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=environment["AWS_DEFAULT_REGION"],
-    )
-    client.put_object(Bucket="models", Key=f"{subject}.safetensors", Body=body)
+    s3_client(environment).put_object(Bucket="models", Key=f"{subject}.safetensors", Body=body)
 
 
 def finished(query: httpx.Client, path: str) -> dict[str, Any] | None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.stack import RealStack, eventually, layerscope
+from tests.stack import RealStack, eventually, layerscope, s3_client
 
 pytestmark = pytest.mark.services
 
@@ -64,14 +62,7 @@ CASES = [(role, what) for role, cases in FORBIDDEN.items() if role != "both" for
 def client(stack: RealStack, role: str) -> Any:
     of = {"uploader": stack.stack.client_environment, "functions": stack.stack.function_environment}
     environment = of[role]()
-    return boto3.client(
-        "s3",
-        endpoint_url=environment["S3_ENDPOINT"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-        config=Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=30),
-    )
+    return s3_client(environment)
 
 
 @pytest.mark.parametrize("role", ALLOWED)

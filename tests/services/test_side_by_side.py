@@ -13,7 +13,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 import pytest
 
@@ -32,7 +31,7 @@ from tests.layerscope.dataplane.scripted import Reply, Scripted
 from tests.layerscope.deployment.rendered import overlay, services
 from tests.services.conformance import PATIENCE_SECONDS, policy, running, trigger
 from tests.small_networks import packed
-from tests.stack import ROOT, RealStack, eventually
+from tests.stack import ROOT, RealStack, eventually, s3_client
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
@@ -88,13 +87,7 @@ def test_four_functions_of_one_host_make_what_separate_processes_make(
 
     # Given the same upload, admitted, in buckets where nothing has been computed
     administrator = stack.stack.administrator_environment()
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=administrator["S3_ENDPOINT"],
-        aws_access_key_id=administrator["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=administrator["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-    )
+    s3 = s3_client(administrator)
     buckets = {name: f"grouped-{name}" for name in (keys.MODELS, keys.DATASETS, keys.PRODUCTS)}
     for name, other in buckets.items():
         s3.create_bucket(Bucket=other)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,18 +92,24 @@ def ending(worker: Worker, function: Callable[..., Any], *args: Any) -> Layersco
     return in_worker(worker, scenario)
 
 
+@contextmanager
+def file_system(folder: Path, size: str) -> Iterator[None]:
+    """Mount a file system of so many bytes over a folder."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a file system can be mounted here only by root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Return a file system of 256 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a file system can be mounted here only by root")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with file_system(tmp_path / "small", "256k"):
+        yield tmp_path / "small"
 
 
 def test_a_full_disk_is_the_nodes_matter(small_disk: Path) -> None:
@@ -190,19 +196,13 @@ def test_a_host_without_open_files_to_spare_cannot_start_one_and_can_later() -> 
 def full_scratch(tmp_path: Path) -> Iterator[tuple[System, Path]]:
     """Return a system whose scratch folder has no space, and the file that takes it."""
     scratch = tmp_path / ".scratch"
-    scratch.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", scratch], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a file system can be mounted here only by root")
-    system = System(tmp_path)
-    system.predict()
-    filler = scratch / "filler"
-    with suppress(OSError):
-        fill(filler)
-    yield system, filler
-    subprocess.run(["umount", "--lazy", scratch], check=True)
+    with file_system(scratch, "8m"):
+        system = System(tmp_path)
+        system.predict()
+        filler = scratch / "filler"
+        with suppress(OSError):
+            fill(filler)
+        yield system, filler
 
 
 def test_while_the_disk_is_full_a_product_is_no_failure_and_once_it_is_not_it_is_made(

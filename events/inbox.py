@@ -55,9 +55,12 @@ class Inbox:
                 self._revoked(taken)
 
     def pause(self, partitions: Set[int]) -> None:
-        """Hold back the records of these partitions."""
+        """Hold back the records of these partitions, but for those that were taken away unknown to the reader.
+
+        What the reader means is what it read before: where the partition came back meanwhile, it will never resume it.
+        """
         with self._changed:
-            self._paused |= partitions & self._records.keys()
+            self._paused |= (partitions & self._records.keys()) - self._unannounced
 
     def resume(self, partitions: Set[int]) -> None:
         """Hand out the records of these partitions again."""

@@ -220,6 +220,7 @@ def make_consumer(bootstrap_servers: str, security: Security, **settings: Any) -
     consumer = connect(KafkaConsumer, bootstrap_servers, security, **CONSUMER, **settings)
     consumer._fetcher.PartitionRecords = ReadableRecords
     _drain_before_fetching(consumer._fetcher)
+    _free_place_of_drained(consumer._fetcher)
     return consumer
 
 
@@ -258,3 +259,19 @@ def _drain_before_fetching(fetcher: Any) -> None:
         return [] if fetcher._completed_fetches else await fetch()
 
     fetcher._send_fetches_async = fetch_if_drained
+
+
+def _free_place_of_drained(fetcher: Any) -> None:
+    """Free the place of the records in hand when they are used up, so that those of a resumed partition come back.
+
+    What a paused partition still has is put aside, and taken back only into a free place. The library counts one with
+    used-up records as taken: nothing brings those that were put aside back, nor is their partition fetched any more.
+    """
+    take = fetcher.fetched_records
+
+    def take_with_place_freed(*arguments: Any, **settings: Any) -> Any:
+        if not fetcher._next_partition_records:
+            fetcher._next_partition_records = None
+        return take(*arguments, **settings)
+
+    fetcher.fetched_records = take_with_place_freed

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -433,6 +434,16 @@ def test_far_more_than_is_read_ahead_behind_a_pause_is_kept(log: EventLog, topic
         consumer.resume({0, 1, 2})
         records = take(consumer, 700)
     assert [int(record.value or b"") for record in records] == list(range(700))
+
+
+@pytest.mark.slow
+def test_a_reader_that_falls_far_behind_in_every_partition_is_handed_all_of_each(log: EventLog, topic: str) -> None:
+    placed = {(kafkas_murmur2(key.encode()) & 0x7FFFFFFF) % 3: key for key in map(str, range(20))}
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: log.publish(topic, message(number, placed[number % 3])), range(2100)))
+    with joined(log, topic, "reader") as consumer:
+        time.sleep(2.0)  # so much is read ahead, and no more
+        assert values(take(consumer, 2100)) == list(range(2100))
 
 
 # Backlog

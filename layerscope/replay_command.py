@@ -1,4 +1,4 @@
-"""`layerscope replay`: what would be made again, having it made, how far that has come, and ending it.
+"""`layerscope replay`: what would be made again, having it made, how far that has come, ending or accepting it.
 
 All of it is asked of `query`, wherever the system runs; for a directory the functions run here until the run has ended.
 """
@@ -88,6 +88,15 @@ def cancel(name: RunName, at: At = None, as_json: Json = False) -> None:
     print_answer(answer, replay_view.run(answer), as_json)
 
 
+@app.command("accept")
+def accept(name: RunName, at: At = None, as_json: Json = False) -> None:
+    """Have what a run with --force made take the place of what stood; `status RUN` says what differs."""
+    system = systems.locate(at)
+    asyncio.run(_asked(system, "POST", f"/replays/{name}/accept"))
+    answer = asyncio.run(_followed(system, name, accepted=True))
+    print_answer(answer, replay_view.run(answer), as_json)
+
+
 def start_and_follow(
     at: str | None,
     selection: dict[str, Any],
@@ -126,8 +135,8 @@ async def _asked(system: Located, method: str, path: str, **asked: Any) -> Any:
         return await (client.get if method == "GET" else client.post)(query, path, **asked)
 
 
-async def _followed(system: Located, name: str) -> RunAnswer:
-    """Show a bar until a run has ended."""
+async def _followed(system: Located, name: str, *, accepted: bool = False) -> RunAnswer:
+    """Show a bar until a run has ended, or until what it made has taken its place."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -142,8 +151,9 @@ async def _followed(system: Located, name: str) -> RunAnswer:
                 answer = RunAnswer.model_validate(await client.get(query, f"/replays/{name}"))
                 ended = answer.computed + answer.refused + answer.there + answer.failed + answer.none
                 doing = f"waits for {answer.waits_for}" if answer.waits_for else f"{answer.under_way} under way"
+                doing = "what stood is replaced" if accepted else doing
                 bar.update(task, total=answer.planned, completed=ended, description=doing)
-                if answer.state != "running":
+                if answer.accepted if accepted else answer.state != "running":
                     return answer
                 await asyncio.sleep(POLL_SECONDS)
 

@@ -66,8 +66,22 @@ def run(shown: RunAnswer) -> RenderableType:
     lines.append(table)
     for one in shown.changes:
         figures = ", ".join(f"{name} {_figure(old)} → {_figure(new)}" for name, (old, new) in one.figures.items())
-        lines.append(Text(f"{one.subject} {one.function}: {figures}"))
+        said = [figures] if figures else []
+        said += [f"other bytes in {', '.join(one.files)}"] if one.files else []
+        lines.append(Text(f"{one.subject} {one.function}: {'; '.join(said)}"))
     lines += [Text(f"{one.subject} {one.function}: {one.reason}", style="red") for one in shown.unmade]
+    if shown.selection.force and shown.state != "running":
+        lines.append(_acceptance(shown))
+    return Group(*lines)
+
+
+def _acceptance(shown: RunAnswer) -> RenderableType:
+    done = shown.accepted
+    if done is None:
+        same = f"what stands is as it was; `layerscope replay accept {shown.id}` puts these in its place"
+        return Text("nothing differs from what stands" if not shown.changed and not shown.unmade else same, "cyan")
+    lines = [Text(f"accepted: {done.replaced} others stand now, {done.equal} are the same", "cyan")]
+    lines += [Text(f"{one.subject} is left as it was: {one.function}: {one.reason}", "red") for one in done.left]
     return Group(*lines)
 
 

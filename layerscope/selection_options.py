@@ -21,6 +21,8 @@ NAMES: Final = {
     "version": "likewise",
     "product": "likewise; also admit (reading the upload) and index",
 }
+FORCED: Final = "products that are there, once more, next to what stands until `replay accept`"
+OLDER: Final = "with --force: made by an older version of it, or without it"
 TIMES: Final = tuple(f"{what}_{end}" for what in ("uploaded", "computed", "logged") for end in ("since", "until"))
 
 _Time = Annotated[str | None, typer.Option(metavar="TIME", help="such as 2026-11-29T08:00:00Z")]
@@ -32,6 +34,9 @@ _OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
     },
     **{name: (Annotated[list[str] | None, typer.Option(help=said)], None) for name, said in NAMES.items()},
     "recipe_older_than": (_Recipe, None),
+    "force": (Annotated[bool, typer.Option("--force", help=FORCED)], False),
+    "software_older": (Annotated[list[str] | None, typer.Option(metavar="NAME=VERSION", help=OLDER)], None),
+    "refused": (Annotated[list[str] | None, typer.Option(metavar="CODE", help="with --force: refused with it")], None),
     **dict.fromkeys(TIMES, (_Time, None)),
 }
 

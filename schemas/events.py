@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from layerscope.schemas.datasets import Sha256
 from layerscope.schemas.manifests import Headline, OfModel, Refusal
+from layerscope.schemas.replays import RunId
 
 REPLAY_LANE: Final = "replay"
 
@@ -86,6 +87,11 @@ class ProductRequested(AboutModel):
 
     product: str
     reason: Annotated[str, Field(max_length=200)] = "missing"
+    beside: RunId | None = Field(
+        default=None,
+        description="the run for which it is made once more, though it is there",
+        exclude_if=lambda run: run is None,  # what is asked for otherwise has the bytes, and the id, that it always had
+    )
 
 
 class _Outcome(AboutModel):

@@ -18,6 +18,7 @@ REFUSED_KEYS: Final = "uploads/_refused/"
 MANIFESTS: Final = "manifests/"
 BLOBS: Final = "blobs/"
 REPLAYS: Final = "replays/"
+BESIDE: Final = "beside/"
 DEAD_LETTERS: Final = "dead-letters/"
 REPAIR_HEALTH: Final = "status/repair.json"
 
@@ -83,8 +84,13 @@ def blob(content_sha256: str) -> str:
 
 
 def replay(run: str, part: str) -> str:
-    """Return the key of a part of a replay's run: plan, progress, cancel or end."""
+    """Return the key of a part of a replay's run: plan, progress, cancel, end, accept or accepted."""
     return f"{REPLAYS}{run}/{part}.json"
+
+
+def beside(run: str, outcome: str) -> str:
+    """Return where a run keeps what it made once more, until that takes the place of the outcome at key `outcome`."""
+    return f"{BESIDE}{run}/{outcome}"
 
 
 def dead_letter(identifier: str) -> str:

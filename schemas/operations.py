@@ -7,7 +7,16 @@ from datetime import datetime
 from pydantic import Field
 
 from layerscope.schemas.queries import Answer
-from layerscope.schemas.replays import Change, DeadLetterRecord, Discarded, PlanEntry, RunState, Selection, Unmade
+from layerscope.schemas.replays import (
+    Acceptance,
+    Change,
+    DeadLetterRecord,
+    Discarded,
+    PlanEntry,
+    RunState,
+    Selection,
+    Unmade,
+)
 
 
 class PlanAnswer(Answer):
@@ -46,9 +55,14 @@ class RunAnswer(Answer):
         description="nothing came, without a failure: the upload is gone, or what it stands on did not come"
     )
     seconds: float = Field(description="expected when it was planned, one after the other")
-    changed: int = Field(description="outcomes with other headline figures than the ones before them")
+    changed: int = Field(
+        description="outcomes with other headline figures than the ones before them; made once more: with other bytes"
+    )
     changes: tuple[Change, ...]
     unmade: tuple[Unmade, ...]
+    accepted: Acceptance | None = Field(
+        default=None, description="of what was made next to what stood: what took its place; null: nothing has"
+    )
 
 
 class RunList(Answer):

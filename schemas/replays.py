@@ -13,6 +13,7 @@ from layerscope.schemas.manifests import StoredJson
 State = Literal["missing", "failed", "dead-letter"]
 RunState = Literal["running", "finished", "cancelled"]
 Glob = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._=*?\[\]!-]+$")]
+Software = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,60}=[0-9][A-Za-z0-9.+!_-]{0,60}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{8}$")]
 LetterId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -24,7 +25,10 @@ WINDOWS: Final = tuple(f"{what}_{end}" for what in ("uploaded", "computed", "log
 
 
 class Selection(StoredJson):
-    """Which outcomes a replay is about: everything that is given must hold, of what is given several times one."""
+    """Which outcomes a replay is about: everything that is given must hold, of what is given several times one.
+
+    Without `force` it is about what is not there, with it about what is: made once more, next to what stands.
+    """
 
     states: tuple[State, ...] = Field(
         default=("missing",), min_length=1, description="missing: not at its address; failed; or a dead letter is there"
@@ -40,6 +44,13 @@ class Selection(StoredJson):
     recipe_older_than: int | None = Field(
         default=None, ge=1, description="the newest stored outcome was made by an older recipe"
     )
+    force: bool = Field(
+        default=False, description="products that are there, made once more and kept apart until the run is accepted"
+    )
+    software_older: tuple[Software, ...] = Field(
+        default=(), description="with force: made by a package older than this, or without it"
+    )
+    refusals: tuple[Text, ...] = Field(default=(), description="with force: refused with this code")
     uploaded_since: datetime | None = None
     uploaded_until: datetime | None = None
     computed_since: datetime | None = Field(
@@ -54,6 +65,10 @@ class Selection(StoredJson):
         for name in WINDOWS:
             if (moment := getattr(self, name)) is not None and moment.tzinfo is None:
                 raise ValueError(f"{name} needs a time zone, such as 2026-11-29T08:00:00Z")
+        if not self.force and (self.software_older or self.refusals):
+            raise ValueError("software_older and refusals select what is there, which only force makes once more")
+        if self.force and (self.letters or self.reasons or self.states != ("missing",)):
+            raise ValueError("force makes once more what is there: it has no dead letter, failure or reason")
         return self
 
 
@@ -72,6 +87,12 @@ class PlanEntry(StoredJson):
     earlier: str = Field(default="", description="key of the newest stored outcome before it")
     failure: str = Field(default="", description="ETag of the failure that is recorded in its place")
     key: str = Field(default="", description="of the upload, for admit")
+    beside: bool = Field(default=False, description="it is there, and is made once more next to it")
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Return whether a run asks for it, sooner or later; else the event of what it stands on brings it."""
+        return self.beside or not self.follows
 
 
 class Plan(StoredJson):
@@ -84,7 +105,7 @@ class Plan(StoredJson):
     @property
     def digest(self) -> str:
         """Return 32 hex digits that change with the selection and with what is to be made, not with expected seconds."""
-        made = [[one.subject, one.function, one.outcome, one.follows, one.failure] for one in self.entries]
+        made = [[one.subject, one.function, one.outcome, one.follows, one.failure, one.beside] for one in self.entries]
         return digest({"selection": self.selection.model_dump(mode="json"), "entries": made})
 
     @property
@@ -110,11 +131,15 @@ class Run(Plan):
 
 
 class Change(StoredJson):
-    """What is different in an outcome that had an earlier one: state and headline figures, before and now."""
+    """What is different in an outcome that had an earlier one: state and headline figures, before and now.
+
+    `files`: of what was made once more, the files whose bytes are others.
+    """
 
     subject: str
     function: str
     figures: dict[str, tuple[float | int | str | bool | None, float | int | str | bool | None]]
+    files: tuple[str, ...] = ()
 
 
 class Unmade(StoredJson):
@@ -141,6 +166,15 @@ class Ending(StoredJson):
 
     state: Literal["finished", "cancelled"]
     ended: datetime
+
+
+class Acceptance(StoredJson):
+    """Written once, when what a run made next to what stood has taken its place."""
+
+    at: datetime
+    replaced: int = Field(description="outcomes that were others, and stand now")
+    equal: int = Field(description="outcomes that were the same")
+    left: tuple[Unmade, ...] = Field(default=(), description="models of which nothing was replaced, and why")
 
 
 class DeadLetterRecord(StoredJson):

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from layerscope.schemas import keys
-from layerscope.schemas.addresses import Facts, address_of, manifest_key
+from layerscope.schemas.addresses import Facts, manifest_key
 from layerscope.schemas.digests import digest
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Failure, Manifest, Refusal, UploadRecord
@@ -118,9 +118,12 @@ def listing(store: ObjectStore, identity: Identity) -> dict[str, Object]:
     return {one.key: one for prefix in prefixes for one in store.list(keys.PRODUCTS, prefix)}
 
 
-def vectors_from(facts: Facts, vectors: type[Product], test_accuracy: float | None) -> str:
+def vectors_from(facts: Facts, vectors: Manifest, test_accuracy: float | None) -> str:
     """Return a digest of what a model's layer rows are made from."""
-    return digest({"content": facts.content, "address": address_of(vectors, facts), "test_accuracy": test_accuracy})
+    files = [one.sha256 for one in vectors.files]  # another making at the same address may have others
+    return digest(
+        {"content": facts.content, "address": vectors.address, "files": files, "test_accuracy": test_accuracy}
+    )
 
 
 def uid(identity: Identity, address: str, position: int) -> str:

@@ -53,10 +53,14 @@ def decode(product: type[Product], files: dict[str, bytes]) -> Product:
     return product.model_validate(fields)
 
 
-def manifest(store: ObjectStore, product: type[Product], facts: Facts) -> Manifest | None:
-    """Return the manifest at the product's present address; None where there is none (that can be read) yet."""
+def manifest(store: ObjectStore, product: type[Product], facts: Facts, beside: str | None = None) -> Manifest | None:
+    """Return the manifest at the product's present address; None where there is none (that can be read) yet.
+
+    `beside`: the run whose own one is meant, made once more, next to the one that stands.
+    """
     key = manifest_key(product, facts)
-    return damage.read_json(store, keys.PRODUCTS, key, Manifest, lambda found: belongs(found, key))
+    place = keys.beside(beside, key) if beside else key
+    return damage.read_json(store, keys.PRODUCTS, place, Manifest, lambda found: belongs(found, key))
 
 
 def belongs(found: Manifest, key: str) -> bool:
@@ -79,8 +83,8 @@ def load(store: ObjectStore, product: type[Product], complete: Manifest) -> Prod
     return decode(product, {name: blobs.get(store, complete.file(name).sha256) for name in wanted})
 
 
-def write(store: ObjectStore, product: Product, facts: Facts, making: Making) -> Manifest:
-    """Store a product under its address, and return the manifest that stands there afterwards.
+def write(store: ObjectStore, product: Product, facts: Facts, making: Making, beside: str | None = None) -> Manifest:
+    """Store a product under its address, or for a run beside it, and return the manifest that stands there afterwards.
 
     Whoever writes the manifest first has made the product; a second maker leaves it as it is, unless it cannot be read
     or its files are lost and are no longer made the same.
@@ -91,22 +95,29 @@ def write(store: ObjectStore, product: Product, facts: Facts, making: Making) ->
         blobs.put(store, file.sha256, content, media_type)
         files.append(file)
     made = _manifest(type(product), facts, making, state="complete", headline=product.headline(), files=tuple(files))
-    return _settle(store, type(product), facts, made)
+    return _settle(store, type(product), facts, made, beside)
 
 
-def refuse(store: ObjectStore, product: type[Product], facts: Facts, refused: Refused, making: Making) -> Manifest:
+def refuse(
+    store: ObjectStore,
+    product: type[Product],
+    facts: Facts,
+    refused: Refused,
+    making: Making,
+    beside: str | None = None,
+) -> Manifest:
     """Store that this model cannot have the product, and return the manifest that stands there afterwards."""
     refusal = Refusal(code=refused.code, message=refused.message, hint=refused.hint)
-    return _settle(store, product, facts, _manifest(product, facts, making, state="refused", refusal=refusal))
+    return _settle(store, product, facts, _manifest(product, facts, making, state="refused", refusal=refusal), beside)
 
 
-def _settle(store: ObjectStore, product: type[Product], facts: Facts, made: Manifest) -> Manifest:
+def _settle(store: ObjectStore, product: type[Product], facts: Facts, made: Manifest, beside: str | None) -> Manifest:
     key = manifest_key(product, facts)
 
     def stands(found: Manifest) -> bool:
         return belongs(found, key) and (found.files == made.files or blobs.are_stored(store, found.files))
 
-    return damage.settle(store, key, made, stands)
+    return damage.settle(store, keys.beside(beside, key) if beside else key, made, stands)
 
 
 def _manifest(product: type[Product], facts: Facts, making: Making, **outcome: Any) -> Manifest:

@@ -26,8 +26,8 @@ def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
     evaluated, compared = standing.outcomes.get("evaluation"), standing.outcomes.get("layer_vectors")
     accuracy = accuracy_of(evaluated.manifest) if evaluated else None
     made = NO_VECTORS
-    if standing.facts is not None and compared is not None and compared.state == "complete":
-        made = vectors_from(standing.facts, LayerVectors, accuracy)
+    if standing.facts is not None and compared is not None and compared.manifest and compared.state == "complete":
+        made = vectors_from(standing.facts, compared.manifest, accuracy)
     record = standing.record
     return CatalogueRow(
         subject=standing.upload.identity.subject,

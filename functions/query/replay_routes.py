@@ -22,7 +22,7 @@ from layerscope.schemas.operations import (
     RunList,
 )
 from layerscope.schemas.queries import ErrorAnswer
-from layerscope.schemas.replays import DeadLetterRecord, Glob, LetterId, Plan, Run, Selection, State, Text
+from layerscope.schemas.replays import DeadLetterRecord, Glob, LetterId, Plan, Run, Selection, Software, State, Text
 from layerscope.stores import dead_letters
 from layerscope.stores.replays import report, runs
 from layerscope.stores.replays.logged import logged
@@ -51,6 +51,13 @@ def _selection(
     recipe_older_than: Annotated[
         int | None, Query(ge=1, le=1_000_000, description="of the newest stored outcome")
     ] = None,
+    force: Annotated[
+        bool, Query(description="products that are there, made once more, and kept apart until the run is accepted")
+    ] = False,
+    software_older: Annotated[
+        list[Software], Query(description="NAME=VERSION; with force: made by an older one, or without it")
+    ] = [],  # noqa: B006
+    refused: Annotated[list[Text], Query(description="with force: refused with this code")] = [],  # noqa: B006
     uploaded_since: datetime | None = None,
     uploaded_until: datetime | None = None,
     computed_since: datetime | None = None,
@@ -67,6 +74,9 @@ def _selection(
         "versions": tuple(version),
         "products": tuple(product),
         "recipe_older_than": recipe_older_than,
+        "force": force,
+        "software_older": tuple(software_older),
+        "refusals": tuple(refused),
         "uploaded_since": uploaded_since,
         "uploaded_until": uploaded_until,
         "computed_since": computed_since,
@@ -125,6 +135,11 @@ def _replays(given: Callable[[], Services]) -> APIRouter:
         """Have a run ask for nothing more; what is under way ends."""
         return await asyncio.to_thread(_cancelled, given(), run)
 
+    @routes.post("/replays/{run}/accept", response_model=RunAnswer)
+    async def accepted(run: RunName) -> Any:
+        """Have what a run with force made take the place of what stood."""
+        return await asyncio.to_thread(_accepted, given(), run)
+
     return routes
 
 
@@ -180,6 +195,18 @@ def _cancelled(services: Services, name: str) -> RunAnswer:
     run = _run(services, name)
     if runs.ending(services.store, run) is None:
         runs.cancel(services.store, run)
+    return report.of_run(services.store, run)
+
+
+def _accepted(services: Services, name: str) -> RunAnswer:
+    run = _run(services, name)
+    if not run.selection.force:
+        message = f"Run {name} made nothing next to what stands: what it made is in its place already."
+        raise Unanswerable(409, "nothing-to-accept", message, "POST /replays with force=true")
+    if runs.ending(services.store, run) is None:
+        raise Unanswerable(409, "run-not-ended", f"Run {name} has not ended.", f"wait for it: GET /replays/{name}")
+    if runs.acceptance(services.store, run) is None:
+        runs.accept(services.store, run)
     return report.of_run(services.store, run)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from layerscope.events.cloudevent import InvalidEventData, read
 from layerscope.functions.runtime.dead_letters import DeadLetter
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import manifest_key
 from layerscope.schemas.errors import SetAside, WorkerDied
-from layerscope.schemas.events import ProductFailed
+from layerscope.schemas.events import ProductFailed, ProductRequested
 from layerscope.schemas.files import DATA_TYPE
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Failure
@@ -36,7 +37,7 @@ def record_failure(store: ObjectStore, letter: DeadLetter, now: datetime | None 
         identity = Identity.parse(letter.event.subject)
     except ValueError:
         return None
-    place = _place(store, identity, letter.function)
+    place = _place(store, identity, letter)
     if place is None:
         return None
     failure = _failure(identity, place, letter, product_store.failure(store, place), now or datetime.now(UTC))
@@ -72,8 +73,9 @@ def _failure(identity: Identity, place: str, letter: DeadLetter, earlier: Failur
     )
 
 
-def _place(store: ObjectStore, identity: Identity, function: str) -> str | None:
+def _place(store: ObjectStore, identity: Identity, letter: DeadLetter) -> str | None:
     """Return the key of the outcome that the function did not make; None where it is there, or not its to make."""
+    function, run = letter.function, _run_beside(letter)
     upload = uploads.current(store, identity)
     if upload is None:
         return None
@@ -87,4 +89,17 @@ def _place(store: ObjectStore, identity: Identity, function: str) -> str | None:
     except KeyError:
         return None
     facts = uploads.facts(store, record)
-    return None if product_store.manifest(store, product, facts) else manifest_key(product, facts)
+    if product_store.manifest(store, product, facts, run):
+        return None
+    key = manifest_key(product, facts)
+    return keys.beside(run, key) if run else key
+
+
+def _run_beside(letter: DeadLetter) -> str | None:
+    """Return the run for which a product was to be made once more; None: it was to be made at its own place."""
+    if letter.event.type != ProductRequested.type:
+        return None
+    try:
+        return read(letter.event, ProductRequested).beside
+    except InvalidEventData:
+        return None

@@ -41,7 +41,7 @@ class Ledger:
     def asked(self) -> int:
         """Return how many entries were asked for: what follows from another by itself, or was there, was not."""
         states = zip(self._states, self._run.entries, strict=True)
-        return sum(state not in (PLANNED, THERE) and not one.follows for state, one in states)
+        return sum(state not in (PLANNED, THERE) and one.is_asked_for for state, one in states)
 
     def under_way(self) -> list[int]:
         """Return the entries that are asked for, or due by an event, and have not come to an end."""
@@ -59,7 +59,8 @@ class Ledger:
         for at, state in enumerate(self._states):
             if len(found) >= count:
                 break
-            if state == PLANNED and not self._run.entries[at].follows:
+            entry = self._run.entries[at]
+            if state == PLANNED and (not entry.follows or (entry.beside and self._has_inputs(entry))):
                 found.append(at)
         return found
 
@@ -97,7 +98,7 @@ class Ledger:
                 self._unmade_is(entry, f"{refused[0]}, which it stands on, is refused")
             elif lost := [one for one, state in inputs.items() if state in (FAILED, NONE)]:
                 self._end(at, NONE, f"{lost[0]}, which it stands on, did not come")
-            elif not OPEN & set(inputs.values()):
+            elif not entry.beside and not OPEN & set(inputs.values()):  # what is made beside is no event
                 self._states[at] = ASKED
                 due.append(at)
         return due
@@ -115,6 +116,9 @@ class Ledger:
             changes=tuple(self._changes),
             unmade=tuple(self._unmade),
         )
+
+    def _has_inputs(self, entry: PlanEntry) -> bool:
+        return all(self._states[self._places[entry.subject, one]] not in OPEN for one in self._inputs(entry))
 
     def _inputs(self, entry: PlanEntry) -> list[str]:
         return [one for one in entry.stands_on if (entry.subject, one) in self._places]

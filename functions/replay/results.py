@@ -22,24 +22,24 @@ class Result:
     change: Change | None = None
 
 
-def look(store: ObjectStore, entry: PlanEntry) -> Result | None:
-    """Return what came of an entry; None while nothing did. A failure that was there when it was planned is none.
+def look(store: ObjectStore, entry: PlanEntry, place: str) -> Result | None:
+    """Return what came of an entry at its place; None: nothing yet. A failure that was there when it was planned is none.
 
     Raises:
         Unavailable: the object store does not answer.
     """
-    if not entry.outcome:
+    if not place:
         return None
-    made = outcome(store, entry.outcome)
+    made = outcome(store, place)
     if made is not None:
         refusal = made.get("refusal") or {}
         state: Literal["complete", "refused"] = "refused" if refusal else "complete"
         return Result(state, str(refusal.get("message", "")), _change(store, entry, made))
-    failed = store.head(keys.PRODUCTS, keys.failure(entry.outcome))
+    failed = store.head(keys.PRODUCTS, keys.failure(place))
     if failed is None or failed.etag == entry.failure:
         return None
     try:
-        found = product_store.failure(store, entry.outcome)
+        found = product_store.failure(store, place)
     except ValueError:
         return None
     return Result("failed", found.reason if found else "")
@@ -69,7 +69,15 @@ def _change(store: ObjectStore, entry: PlanEntry, made: dict[str, Any]) -> Chang
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
     }
-    return Change(subject=entry.subject, function=entry.function, figures=figures) if figures else None
+    files = _files_that_differ(earlier, made) if entry.beside else ()
+    if not figures and not files:
+        return None
+    return Change(subject=entry.subject, function=entry.function, figures=figures, files=files)
+
+
+def _files_that_differ(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, ...]:
+    had, has = ({one["name"]: one["sha256"] for one in said.get("files", ())} for said in (before, now))
+    return tuple(name for name in sorted(had.keys() | has.keys()) if had.get(name) != has.get(name))
 
 
 def _figures(said: dict[str, Any]) -> dict[str, Any]:

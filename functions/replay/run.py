@@ -17,7 +17,7 @@ from layerscope.events.cloudevent import compose
 from layerscope.events.log import LogUnavailable
 from layerscope.functions.replay.ledger import Ledger
 from layerscope.functions.replay.live_work import LiveWork
-from layerscope.functions.replay.results import look, why_nothing
+from layerscope.functions.replay.results import Result, look, why_nothing
 from layerscope.functions.runtime.backlog import queued
 from layerscope.functions.runtime.services import Services, publish
 from layerscope.schemas import keys
@@ -63,7 +63,7 @@ class RunAtWork:
     async def carry_out(self) -> Ending:
         """Work until everything has come to an end, or somebody cancels it; whatever is down is waited for."""
         if self.ledger.is_new:
-            counted = Counter(one.function for one in self.run.entries if not one.follows)
+            counted = Counter(one.function for one in self.run.entries if one.is_asked_for)
             started = ReplayStarted(
                 replay=self.run.id, selector="missing", plan=self.run.digest, asks=dict(sorted(counted.items()))
             )
@@ -96,13 +96,17 @@ class RunAtWork:
     def _look(self) -> None:
         """See what came of what is under way, and what that brings along."""
         for at in self.ledger.under_way():
-            if (result := look(self._services.store, self.ledger[at])) is not None:
+            if (result := self._result(at)) is not None:
                 self.ledger.settle(at, result)
         while due := self.ledger.follow():
             for at in due:
-                if (result := look(self._services.store, self.ledger[at])) is not None:
+                if (result := self._result(at)) is not None:
                     self.ledger.settle(at, result)
         self._find_lost()
+
+    def _result(self, at: int) -> Result | None:
+        entry = self.ledger[at]
+        return look(self._services.store, entry, runs.place(self.run, entry))
 
     def _find_lost(self) -> None:
         """Ask again for what is neither there nor queued, and give it up in the end."""
@@ -158,7 +162,7 @@ class RunAtWork:
             return ""
 
     def _is_to_be_asked(self, at: int) -> bool:
-        if (result := look(self._services.store, self.ledger[at])) is not None:
+        if (result := self._result(at)) is not None:
             self.ledger.settle(at, result)
             return False
         self.ledger.ask(at)
@@ -190,6 +194,7 @@ class RunAtWork:
             version=who.version,
             product=entry.function,
             reason=f"replay {self.run.id}",
+            beside=self.run.id if entry.beside else None,
         )
 
     async def _persist(self, data: EventData) -> None:

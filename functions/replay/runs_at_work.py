@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from layerscope.functions.replay.acceptance import accept
 from layerscope.functions.replay.asks import Ask
-from layerscope.functions.replay.run import LOST_SECONDS, TICK_SECONDS, RunAtWork
+from layerscope.functions.replay.run import LOST_SECONDS, SOURCE, TICK_SECONDS, RunAtWork
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.errors import Unavailable
 from layerscope.stores import dead_letters
@@ -36,7 +37,7 @@ class RunsAtWork:
         self._watching = asyncio.get_running_loop().create_task(self.watch(services))
 
     async def take_up(self, services: Services) -> None:
-        """Begin or go on with every run that has not ended.
+        """Begin or go on with every run that has not ended, or is to be accepted.
 
         Raises:
             Unavailable: the object store does not answer.
@@ -48,9 +49,22 @@ class RunsAtWork:
                 if run is None:
                     continue
                 work = await asyncio.to_thread(RunAtWork, services, run, tick=self._tick, lost=self._lost)
-                task: asyncio.Task[object] = asyncio.create_task(work.carry_out())
+                task: asyncio.Task[object] = asyncio.create_task(self._carry_out(services, work))
                 task.add_done_callback(partial(self._ended, identifier))
                 self._work[identifier] = work, task
+
+    async def _carry_out(self, services: Services, work: RunAtWork) -> None:
+        """Bring a run to its end; where it has one, and its outcomes were accepted, put them in their places."""
+        if await asyncio.to_thread(runs.ending, services.store, work.run) is None:
+            await work.carry_out()
+            return
+        while True:
+            try:
+                await accept(services, work.run, SOURCE)
+                return
+            except Unavailable as error:
+                _log.warning("run %s is not accepted yet: %s", work.run.id, error)
+            await asyncio.sleep(self._tick)
 
     async def watch(self, services: Services) -> None:
         """Look for runs every few seconds, and every hour for what is kept no longer, until cancelled."""
@@ -68,7 +82,8 @@ class RunsAtWork:
 
     def unplanned(self, asks: Sequence[Ask]) -> list[Ask]:
         """Return the requests of a round of repair that no run is going to make."""
-        planned = {(one.function, one.subject) for work, _ in self._work.values() for one in work.ledger.open()}
+        own = (one for work, _ in self._work.values() for one in work.ledger.open() if not one.beside)
+        planned = {(one.function, one.subject) for one in own}
         return [one for one in asks if (one.function, one.subject) not in planned]
 
     def stop(self) -> None:

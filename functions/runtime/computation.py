@@ -45,23 +45,33 @@ class Computed:
     seconds: float
 
 
-def gather(product: type[Product], maths: Callable[..., Product], facts: Facts, services: Services) -> Computation:
+def gather(
+    product: type[Product],
+    maths: Callable[..., Product],
+    facts: Facts,
+    services: Services,
+    beside: str | None = None,
+) -> Computation:
     """Collect what `maths` needs to make a product of the model that `facts` name: inputs loaded, files downloaded.
+
+    For the run `beside`, what it made once more is the input, where there is such.
 
     Raises:
         Ignored: a product that it stands on is not there yet, or is refused; or its bytes are lost, or the model's.
         Refused: `no-dataset`, where it is to run on images.
     """
     try:
-        return _gathered(product, maths, facts, services)
+        return _gathered(product, maths, facts, services, beside)
     except Damaged as damaged:
         blobs.set_aside(services.store, damaged.sha256)
         raise Ignored(f"{damaged}; they are made again, and their event will bring this one back") from damaged
 
 
-def _gathered(product: type[Product], maths: Callable[..., Product], facts: Facts, services: Services) -> Computation:
+def _gathered(
+    product: type[Product], maths: Callable[..., Product], facts: Facts, services: Services, beside: str | None
+) -> Computation:
     declared, store = product.declared, services.store
-    given: dict[str, Any] = {one.declared.name: _input(store, one, facts) for one in declared.inputs}
+    given: dict[str, Any] = {one.declared.name: _input(store, one, facts, beside) for one in declared.inputs}
     if declared.takes_shape:
         given["shape"] = facts.dataset.shape if facts.dataset else None
     if declared.sidecars:
@@ -83,8 +93,9 @@ def _gathered(product: type[Product], maths: Callable[..., Product], facts: Fact
     return Computation(maths, given, model, facts.dataset, parts, services.limits.device)
 
 
-def _input(store: ObjectStore, product: type[Product], facts: Facts) -> Product:
-    found = product_store.manifest(store, product, facts)
+def _input(store: ObjectStore, product: type[Product], facts: Facts, beside: str | None) -> Product:
+    found = product_store.manifest(store, product, facts, beside) if beside else None
+    found = found or product_store.manifest(store, product, facts)
     if found is None:
         raise Ignored(f"{product.declared.name} is not there yet; its event will bring this one back")
     if found.state == "refused":

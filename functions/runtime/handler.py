@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from layerscope.events.cloudevent import CloudEvent, InvalidEventData, compose
+from layerscope.events.cloudevent import CloudEvent, InvalidEventData, compose, read
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.attempts import Attempts
 from layerscope.functions.runtime.circuit import Circuit
@@ -22,6 +22,7 @@ from layerscope.functions.runtime.outcomes import count
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.functions.runtime.worker import Worker
+from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts, address_of, manifest_key
 from layerscope.schemas.errors import Ignored, Refused, Unavailable
 from layerscope.schemas.events import EventData, ProductRefused, ProductRequested, ProductWritten
@@ -97,9 +98,15 @@ class ProductFunction(WorkingFunction):
         self.maths = maths
         self._joined: SingleFlight[CloudEvent] = SingleFlight()
 
-    async def respond(self, event: CloudEvent) -> CloudEvent:
-        """Make the product of the event's model, unless it is there; answer with what is there now."""
+    async def respond(self, event: CloudEvent) -> CloudEvent | None:
+        """Make the product of the event's model, unless it is there; answer with what is there now.
+
+        What is made once more for a run of replay lies next to what stands, and is no event.
+        """
         facts = await asyncio.to_thread(self._facts, event)
+        if (beside := _run_beside(event)) is not None:
+            await self._make_beside(facts, event, beside)
+            return None
         place = f"{facts.identity.subject} {address_of(self.product, facts)}"
         return await self._joined.run(place, lambda: self._make(facts, event))
 
@@ -113,22 +120,31 @@ class ProductFunction(WorkingFunction):
             count(self.name, "refused" if found.refusal else "computed")
         return self._answer_with(found, event)
 
+    async def _make_beside(self, facts: Facts, event: CloudEvent, run: str) -> None:
+        if await asyncio.to_thread(product_store.manifest, self.services.store, self.product, facts, run) is not None:
+            count(self.name, "already_there")
+            return
+        with self.circuit.trying(facts.identity.subject):
+            made = await self._outcome(facts, event, run)
+        count(self.name, "refused" if made.refusal else "computed")
+
     async def _lost(self, found: Manifest) -> bool:
         """Tell whether files of a product are not there: looked at when somebody asks for what is said to be complete."""
         return not await asyncio.to_thread(blobs.are_stored, self.services.store, found.files)
 
-    async def _outcome(self, facts: Facts, event: CloudEvent) -> Manifest:
-        """Compute the product and store it; a refusal is stored in its place."""
+    async def _outcome(self, facts: Facts, event: CloudEvent, beside: str | None = None) -> Manifest:
+        """Compute the product and store it, for a run `beside` what stands; a refusal is stored in its place."""
         store = self.services.store
         making = Making(software=software(), event=event.id, traceparent=event.extensions.get("traceparent"))
         try:
-            computation = await asyncio.to_thread(gather, self.product, self.maths, facts, self.services)
-            work = manifest_key(self.product, facts)
+            computation = await asyncio.to_thread(gather, self.product, self.maths, facts, self.services, beside)
+            key = manifest_key(self.product, facts)
+            work = keys.beside(beside, key) if beside else key
             done = await self.compute(facts.identity.subject, work, perform, computation)
         except Refused as refused:
-            return await asyncio.to_thread(product_store.refuse, store, self.product, facts, refused, making)
+            return await asyncio.to_thread(product_store.refuse, store, self.product, facts, refused, making, beside)
         made = Making(making.software, done.device, round(done.seconds, 3), making.event, making.traceparent)
-        return await asyncio.to_thread(product_store.write, store, done.product, facts, made)
+        return await asyncio.to_thread(product_store.write, store, done.product, facts, made, beside)
 
     def _facts(self, event: CloudEvent) -> Facts:
         """Find out what the event's model is now: an event only says whose product to look at."""
@@ -152,3 +168,8 @@ class ProductFunction(WorkingFunction):
         else:
             data = ProductWritten(**who, headline=manifest.headline)
         return compose(data, source=f"/functions/{self.name}", subject=manifest.identity.subject, cause=event)
+
+
+def _run_beside(event: CloudEvent) -> str | None:
+    """Return the run for which an event asks that a product be made once more; None: it asks for no such thing."""
+    return read(event, ProductRequested).beside if event.type == ProductRequested.type else None

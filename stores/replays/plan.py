@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from layerscope.schemas.identity import Identity, subject_of_key
 from layerscope.schemas.replays import DeadLetterRecord, Plan, PlanEntry, Selection
@@ -21,7 +21,7 @@ from layerscope.stores.outcomes.look import Look
 from layerscope.stores.outcomes.places import ADMIT, Place, Seen
 from layerscope.stores.outcomes.sweep import look_at_keys, looks
 from layerscope.stores.replays.seconds import Expected
-from layerscope.stores.replays.stock import Stock, matches, only, recipe_of, selects, take
+from layerscope.stores.replays.stock import Stock, is_older, matches, only, outcome, recipe_of, selects, take
 from layerscope.stores.uploads import Upload
 from layerscope.stores.vector_store import VectorStore
 
@@ -49,9 +49,13 @@ def plan(store: ObjectStore, vectors: VectorStore, selection: Selection, logged:
     there = 0
     for seen in found:
         model = _Model(selection, stock, seen.upload, {one.function: one for one in seen.places}, letters)
+        if selection.force:
+            planned += model.once_more(store)
+            continue
         there += sum(_is_there(one) and model.is_about(one) for one in seen.places)
         planned += model.entries()
-    planned += _misnamed(store, known, stock, selection)
+    if not selection.force:
+        planned += _misnamed(store, known, stock, selection)
     if _is_about_rows(selection):
         chosen_lines = (one for one in vectors.catalogue() if selects(selection, Identity.parse(one.subject)))
         lines = [one for one in chosen_lines if logged is None or one.subject in logged]
@@ -133,6 +137,34 @@ class _Model:
                 key=self.upload.key if name == ADMIT else "",
             )
 
+    def once_more(self, store: ObjectStore) -> Iterator[PlanEntry]:
+        """Yield what is to be made once more: the chosen products that are there, and those that stand on them."""
+        made: set[str] = set()
+        for name, place in self.places.items():  # inputs come before what stands on them
+            if name == ADMIT or not _is_there(place):
+                continue
+            above = [one for one in place.stands_on if one in made]
+            if not above and not (self.is_about(place) and self._says_so(outcome(store, place.key) or {})):
+                continue
+            made.add(name)
+            yield PlanEntry(
+                subject=self.subject,
+                function=name,
+                reason=f"stands on {' and '.join(above)}, made once more" if above else "it is there: made once more",
+                stands_on=place.stands_on,
+                follows=bool(above),
+                outcome=place.key,
+                earlier=place.key,
+                beside=True,
+            )
+
+    def _says_so(self, found: Mapping[str, Any]) -> bool:
+        """Tell whether an outcome was made by the software, or refused with the code, that is selected."""
+        selection = self.selection
+        if selection.software_older and not is_older(found, selection.software_older):
+            return False
+        return not selection.refusals or (found.get("refusal") or {}).get("code") in selection.refusals
+
     def _is_chosen(self, place: Place) -> bool:
         """Tell whether an outcome that is not there is one that the selection asks for."""
         if place.state not in ("missing", "waiting", "failed") or not self.is_about(place):
@@ -194,7 +226,7 @@ def _misnamed(store: ObjectStore, known: KnownOutcomes, stock: Stock, selection:
 
 
 def _is_about_rows(selection: Selection) -> bool:
-    if selection.recipe_older_than or selection.computed_since or selection.computed_until:
+    if selection.force or selection.recipe_older_than or selection.computed_since or selection.computed_until:
         return False
     if selection.reasons or selection.letters:
         return False

@@ -22,7 +22,7 @@ from layerscope.stores.replays import runs
 
 def of_plan(plan: Plan) -> PlanAnswer:
     """Return a plan with its counts and its digest."""
-    follow = sum(one.follows for one in plan.entries)
+    follow = sum(not one.is_asked_for for one in plan.entries)
     return PlanAnswer(
         digest=plan.digest,
         selection=plan.selection,
@@ -39,6 +39,7 @@ def of_plan(plan: Plan) -> PlanAnswer:
 def of_run(store: ObjectStore, run: Run) -> RunAnswer:
     """Return how far a run has come."""
     progress, ending = runs.progress(store, run), runs.ending(store, run)
+    accepted = runs.acceptance(store, run) if run.selection.force else None
     count = Counter(progress.states)
     own = zip(progress.states, run.entries, strict=True)
     return RunAnswer(
@@ -51,7 +52,7 @@ def of_run(store: ObjectStore, run: Run) -> RunAnswer:
         in_flight=run.in_flight,
         waits_for="" if ending else progress.waits_for,
         planned=len(run.entries),
-        asked=sum(state not in ".t" and not one.follows for state, one in own),
+        asked=sum(state not in ".t" and one.is_asked_for for state, one in own),
         under_way=count["q"],
         computed=count["c"],
         refused=count["r"],
@@ -62,6 +63,7 @@ def of_run(store: ObjectStore, run: Run) -> RunAnswer:
         changed=progress.changed,
         changes=progress.changes,
         unmade=progress.unmade,
+        accepted=accepted,
     )
 
 

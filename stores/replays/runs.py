@@ -16,13 +16,15 @@ from layerscope.schemas.digests import canonical_json
 from layerscope.schemas.errors import NotFound
 from layerscope.schemas.files import DATA_TYPE
 from layerscope.schemas.manifests import StoredJson
-from layerscope.schemas.replays import Ending, Plan, Progress, Run
+from layerscope.schemas.replays import Acceptance, Ending, Plan, PlanEntry, Progress, Run
 from layerscope.stores.object_store import ObjectStore
 
 PLAN: Final = "plan"
 PROGRESS: Final = "progress"
 CANCEL: Final = "cancel"
 END: Final = "end"
+ACCEPT: Final = "accept"
+ACCEPTED: Final = "accepted"
 KEPT: Final = timedelta(days=90)
 
 StoredT = TypeVar("StoredT", bound=StoredJson)
@@ -56,10 +58,24 @@ def write_progress(store: ObjectStore, begun: Run, made: Progress) -> None:
     store.put(keys.PRODUCTS, keys.replay(begun.id, PROGRESS), made.to_bytes(), media_type=DATA_TYPE)
 
 
+def place(begun: Run, entry: PlanEntry) -> str:
+    """Return the key at which the outcome of an entry comes to lie."""
+    return keys.beside(begun.id, entry.outcome) if entry.beside else entry.outcome
+
+
 def cancel(store: ObjectStore, begun: Run) -> None:
     """Write that a run is to ask for nothing more."""
+    _wish(store, begun, CANCEL)
+
+
+def accept(store: ObjectStore, begun: Run) -> None:
+    """Write that what a run made next to what stands is to take its place."""
+    _wish(store, begun, ACCEPT)
+
+
+def _wish(store: ObjectStore, begun: Run, part: str) -> None:
     said = canonical_json({"at": datetime.now(UTC).isoformat()})
-    store.put(keys.PRODUCTS, keys.replay(begun.id, CANCEL), said, media_type=DATA_TYPE)
+    store.put(keys.PRODUCTS, keys.replay(begun.id, part), said, media_type=DATA_TYPE)
 
 
 def is_cancelled(store: ObjectStore, begun: Run) -> bool:
@@ -77,13 +93,36 @@ def ending(store: ObjectStore, begun: Run) -> Ending | None:
     return _read(store, keys.replay(begun.id, END), Ending)
 
 
+def accepted(store: ObjectStore, begun: Run, said: Acceptance) -> None:
+    """Write that what a run made has taken its place, which ends its stay beside."""
+    store.put(keys.PRODUCTS, keys.replay(begun.id, ACCEPTED), said.to_bytes(), media_type=DATA_TYPE)
+    forget_beside(store, begun.id)
+
+
+def acceptance(store: ObjectStore, begun: Run) -> Acceptance | None:
+    """Return what came of accepting a run; None: it is not, or not yet."""
+    return _read(store, keys.replay(begun.id, ACCEPTED), Acceptance)
+
+
+def is_to_be_accepted(store: ObjectStore, begun: Run) -> bool:
+    """Tell whether somebody wished that a run be accepted, and it is not yet."""
+    return store.head(keys.PRODUCTS, keys.replay(begun.id, ACCEPT)) is not None and acceptance(store, begun) is None
+
+
 def identifiers(store: ObjectStore) -> dict[str, bool]:
-    """Return the ids of all runs, the newest first, and whether each has ended."""
-    listed = [one.key for one in store.list(keys.PRODUCTS, keys.REPLAYS)]
-    parts = [key.removeprefix(keys.REPLAYS).removesuffix(".json").rpartition("/") for key in listed]
-    planned = sorted((name for name, _, part in parts if part == PLAN), reverse=True)
-    ended = {name for name, _, part in parts if part == END}
-    return {name: name in ended for name in planned}
+    """Return the ids of all runs, the newest first, and whether each has come to its end, and been accepted if wished."""
+    parts: dict[str, set[str]] = {}
+    for one in store.list(keys.PRODUCTS, keys.REPLAYS):
+        name, _, part = one.key.removeprefix(keys.REPLAYS).removesuffix(".json").rpartition("/")
+        parts.setdefault(name, set()).add(part)
+    planned = sorted((name for name, found in parts.items() if PLAN in found), reverse=True)
+    return {one: END in parts[one] and (ACCEPT not in parts[one] or ACCEPTED in parts[one]) for one in planned}
+
+
+def forget_beside(store: ObjectStore, identifier: str) -> None:
+    """Remove what a run made next to what stands."""
+    for one in store.list(keys.PRODUCTS, keys.beside(identifier, "")):
+        store.remove(keys.PRODUCTS, one.key)
 
 
 def forget(store: ObjectStore, now: datetime) -> Sequence[str]:
@@ -94,7 +133,8 @@ def forget(store: ObjectStore, now: datetime) -> Sequence[str]:
         if has_ended and now - datetime.strptime(name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) > KEPT
     ]
     for name in old:
-        for part in (PROGRESS, CANCEL, PLAN, END):
+        forget_beside(store, name)
+        for part in (PROGRESS, CANCEL, ACCEPT, PLAN, END, ACCEPTED):
             store.remove(keys.PRODUCTS, keys.replay(name, part))
     return old
 

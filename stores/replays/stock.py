@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final
+
+from packaging.version import InvalidVersion, Version
 
 from layerscope.schemas import keys
 from layerscope.schemas.errors import NotFound
@@ -113,6 +115,19 @@ def outcome(store: ObjectStore, key: str) -> dict[str, Any] | None:
     except (NotFound, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def is_older(outcome: Mapping[str, Any], software: Iterable[str]) -> bool:
+    """Tell whether an outcome was made by an older version of one of these packages (NAME=VERSION), or without it."""
+    used = outcome.get("software") or {}
+    for one in software:
+        name, _, version = one.partition("=")
+        try:
+            if Version(str(used.get(name, "0"))) < Version(version):
+                return True
+        except InvalidVersion:
+            return True  # of whichever it was, it is not the one that is named
+    return False
 
 
 def recipe_of(key: str) -> int | None:

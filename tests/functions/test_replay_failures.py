@@ -14,6 +14,7 @@ from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.functions.query import answers
 from layerscope.functions.replay.failures import PAUSES, record_failure
 from layerscope.functions.runtime.dead_letters import read_dead_letter
+from layerscope.schemas import keys
 from layerscope.schemas.addresses import manifest_key
 from layerscope.schemas.errors import CircuitOpen, SetAside, ShortOfResources, WorkerDied, WorkFailed, WorkStalled
 from layerscope.schemas.events import ProductRequested
@@ -167,3 +168,20 @@ def test_a_failure_stored_by_an_earlier_release_is_read_and_never_due() -> None:
 def test_what_is_stored_is_read_back_whole(system: System) -> None:
     recorded = failed(system, WorkerDied.__name__, 0)
     assert Failure.from_bytes(recorded.to_bytes()) == recorded
+
+
+def test_what_failed_to_be_made_once_more_is_recorded_with_its_run_and_leaves_what_stands(system: System) -> None:
+    run = "20260301T000000-0badcafe"
+    asked = ProductRequested(**WHO, product="predictions", reason=f"replay {run}", beside=run)
+    event = letter(WorkFailed.__name__, 0)
+    composed = compose(asked, source="/functions/replay", subject=event.subject)
+    read = read_dead_letter(
+        event.with_data(composed.data).with_attributes(type=ProductRequested.type, dataschema=composed.dataschema)
+    )
+    assert read is not None
+    assert record_failure(system.store, read, START) is not None
+    place = manifest_key(Predictions, uploads.facts(system.store, system.record))
+    assert product_store.failure(system.store, place) is None
+    recorded = product_store.failure(system.store, keys.beside(run, place))
+    assert recorded is not None
+    assert recorded.function == "predictions"

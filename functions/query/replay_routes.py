@@ -188,6 +188,9 @@ def _begun(services: Services, selection: Selection, digest: str, rate: float, i
         raise Unanswerable(409, "plan-moved", message, "look at GET /replays/plan again, and start that")
     if not made.entries:
         raise Unanswerable(409, "nothing-to-do", "Nothing that is selected is to be made.", "select something else")
+    if (same := runs.under_way(services.store, digest)) is not None:
+        message = f"Run {same.id} makes exactly this already."
+        raise Unanswerable(409, "already-running", message, f"GET /replays/{same.id}, or cancel it")
     return report.of_run(services.store, runs.begin(services.store, made, rate=rate, in_flight=in_flight))
 
 

@@ -45,6 +45,17 @@ def run(store: ObjectStore, identifier: str) -> Run | None:
     return _read(store, keys.replay(identifier, PLAN), Run)
 
 
+def under_way(store: ObjectStore, digest: str) -> Run | None:
+    """Return the run that carries out the plan with this digest, and goes on; None: there is none."""
+    for name, has_ended in identifiers(store).items():
+        found = None if has_ended else run(store, name)
+        if found is None or found.digest != digest:
+            continue
+        if ending(store, found) is None and not is_cancelled(store, found):
+            return found
+    return None
+
+
 def progress(store: ObjectStore, begun: Run) -> Progress:
     """Return how far a run has come."""
     found = _read(store, keys.replay(begun.id, PROGRESS), Progress)

@@ -79,6 +79,17 @@ def test_a_run_is_started_by_the_digest_of_its_plan(system: Services) -> None:
     assert ask(system, "POST", f"/replays/{told['id']}/cancel").status_code == 200
 
 
+def test_a_plan_is_carried_out_by_one_run_at_a_time(system: Services) -> None:
+    selection = {"model": "net", "product": "summary"}
+    digest = ask(system, "GET", "/replays/plan", params=selection).json()["digest"]
+    first = ask(system, "POST", "/replays", params={**selection, "digest": digest}).json()["id"]
+    second = ask(system, "POST", "/replays", params={**selection, "digest": digest})
+    assert (second.status_code, second.json()["code"]) == (409, "already-running")
+    assert first in second.json()["message"]
+    ask(system, "POST", f"/replays/{first}/cancel")
+    assert ask(system, "POST", "/replays", params={**selection, "digest": digest}).status_code == 200
+
+
 def test_a_plan_that_has_moved_is_not_run(system: Services) -> None:
     digest = ask(system, "GET", "/replays/plan").json()["digest"]
     Bucket(system.store, Identity("tiny", "late", "1")).put()

@@ -44,10 +44,13 @@ def similar(answer: SimilarAnswer) -> RenderableType:
     """Show the hits of one search."""
     if not answer.hits:
         return Text(answer.reason or "no other model has a layer to compare with")
-    table = Table("layer", "score", "z", "model", "accuracy", box=None, header_style="dim")
+    table = Table(
+        "layer", "score", "above untrained", "above stored", "model", "accuracy", box=None, header_style="dim"
+    )
     for hit in answer.hits:
         name = f"{hit.dataset}/{hit.model}/{hit.version}"
-        table.add_row(Text(hit.layer), f"{hit.score:.3f}", f"{hit.z:.1f}", name, percent(hit.test_accuracy))
+        ranks = (hit.judgement.percentile_untrained, hit.judgement.percentile_stored) if hit.judgement else (None, None)
+        table.add_row(Text(hit.layer), f"{hit.score:.3f}", *map(percent, ranks), name, percent(hit.test_accuracy))
     return table
 
 

@@ -114,6 +114,27 @@ class LayerList(Answer):
     layers: tuple[LayerLine, ...]
 
 
+class Judgement(Answer):
+    """What a similarity is worth; a percentile is null where there are too few layers to rank it among."""
+
+    percentile_untrained: float | None = Field(
+        description="share of the untrained layers near the found layer's depth that are less like the asked layer, 0..1"
+    )
+    untrained_layers: int = Field(description="how many untrained layers it was ranked among, or are there in all")
+    percentile_stored: float | None = Field(
+        description="the same among the layers of the other stored models of the dataset, without the hit itself"
+    )
+    stored_layers: int = Field(description="how many stored layers it was ranked among, or are there in all")
+    interval: tuple[float, float] | None = Field(
+        description="between which scores 95 % of random halves of the probe images lie; null: too few images"
+    )
+    percentile_untrained_by_other_metric: float | None = Field(
+        description="percentile_untrained by the other of cka and deconfounded; null also where a layer has none"
+    )
+    metrics_disagree: bool = Field(description="beyond 0.95 of untrained layers by one metric, below 0.7 by the other")
+    notes: tuple[str, ...] = Field(description="in plain words what to bear in mind, if anything")
+
+
 class Hit(Answer):
     """One similar layer of another model."""
 
@@ -122,8 +143,12 @@ class Hit(Answer):
     version: str
     layer: str
     score: float = Field(description="-1..1; 1: the same up to rotation and scale")
-    z: float = Field(description="score over its standard deviation under random pairing of the images")
+    z: float = Field(
+        description="score over its standard deviation under random pairing of the images: no evidence, for no two "
+        "layers that see the same images are independent; see judgement"
+    )
     test_accuracy: float | None = None
+    judgement: Judgement | None = Field(default=None, description="what the score is worth; null: not known yet")
 
 
 class SimilarAnswer(Answer):
@@ -157,6 +182,7 @@ class DescriptionAnswer(Answer):
     metric: Metric
     score: float = Field(description="-1..1; 1: the same up to rotation and scale")
     z: float = Field(description="score over its standard deviation under random pairing of the images")
+    judgement: Judgement | None = Field(default=None, description="what the score is worth; null: not known yet")
     weaker: Literal["a", "b"] | None = Field(description="the model of lower accuracy; null: their intervals overlap")
     language: Language
     text: str

@@ -15,12 +15,13 @@ from layerscope.functions.analysis.wording.match import ComparedLayer, ComparedM
 from layerscope.functions.query import answers
 from layerscope.functions.query.answers import Unanswerable, unknown
 from layerscope.functions.query.comparison import compare
+from layerscope.functions.query.judged_hits import Bench
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.confusion_matrix import Confusion
 from layerscope.schemas.products.description import Language
 from layerscope.schemas.products.evaluation import Evaluation
 from layerscope.schemas.products.layer_vectors import Metric
-from layerscope.schemas.queries import DescriptionAnswer, LayerList
+from layerscope.schemas.queries import DescriptionAnswer, Judgement, LayerList
 from layerscope.stores.object_store import ObjectStore
 
 
@@ -47,13 +48,16 @@ class Pair:
         }
 
 
-async def describe(store: ObjectStore, pair: Pair, model: LanguageModel | None) -> DescriptionAnswer:
+async def describe(
+    store: ObjectStore, pair: Pair, model: LanguageModel | None, bench: Bench | None
+) -> DescriptionAnswer:
     """Tell of two similar layers and their models in a few sentences.
 
     Raises:
         Unanswerable: a model or layer is not there, or cannot be compared (yet).
     """
-    match = await asyncio.to_thread(_match, store, pair)
+    judgement = await asyncio.to_thread(_judgement, pair, bench)
+    match = await asyncio.to_thread(_match, store, pair, judgement, bench)
     words = await write(match, pair.language, model)
     return DescriptionAnswer(
         a=pair.a.subject,
@@ -63,6 +67,7 @@ async def describe(store: ObjectStore, pair: Pair, model: LanguageModel | None) 
         metric=pair.metric,
         score=match.score,
         z=match.z,
+        judgement=judgement,
         weaker=match.weaker,
         language=words.language,
         text=words.text,
@@ -70,7 +75,11 @@ async def describe(store: ObjectStore, pair: Pair, model: LanguageModel | None) 
     )
 
 
-def _match(store: ObjectStore, pair: Pair) -> LayerMatch:
+def _judgement(pair: Pair, bench: Bench | None) -> Judgement | None:
+    return bench.judge((pair.a, pair.layer_a), (pair.b, pair.layer_b), pair.metric) if bench else None
+
+
+def _match(store: ObjectStore, pair: Pair, judgement: Judgement | None, bench: Bench | None) -> LayerMatch:
     lists = answers.layers(store, pair.a), answers.layers(store, pair.b)
     rows, columns = (_position(*one) for one in zip((pair.layer_a, pair.layer_b), lists, strict=True))
     scores = compare(store, pair.a, pair.b, pair.metric)
@@ -85,7 +94,16 @@ def _match(store: ObjectStore, pair: Pair) -> LayerMatch:
         metric=pair.metric,
         score=score,
         z=round(score / math.sqrt(2 / (images * (images - 3))), 2),
+        percentile_untrained=judgement.percentile_untrained if judgement else None,
+        percentile_untrained_by_other_metric=judgement.percentile_untrained_by_other_metric if judgement else None,
+        label_baselines=_baselines(pair, bench),
     )
+
+
+def _baselines(pair: Pair, bench: Bench | None) -> tuple[float | None, float | None]:
+    if bench is None:
+        return None, None
+    return bench.label_baseline(pair.a, pair.layer_a), bench.label_baseline(pair.b, pair.layer_b)
 
 
 def _position(layer: str, among: LayerList) -> int:

@@ -17,7 +17,9 @@ from layerscope.functions.query import answers, operator_routes, page_routes, pa
 from layerscope.functions.query.answer_cache import Answered
 from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.comparison import compare
+from layerscope.functions.query.judged_hits import Bench, bench, judged
 from layerscope.functions.query.page_routes import wants_page
+from layerscope.functions.query.reference_population import References
 from layerscope.functions.query.search import Question
 from layerscope.functions.runtime.asgi import Send
 from layerscope.functions.runtime.services import Services
@@ -66,6 +68,7 @@ class Answers:
         self.answered = Answered(services.cache)
         self._writer = language_model.from_environment()
         self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])
+        self._references = References(services.store)
         self._reading: SingleFlight[list[CatalogueRow]] = SingleFlight()
 
     async def lines(self) -> list[CatalogueRow]:
@@ -80,6 +83,11 @@ class Answers:
 
         return await self._reading.run(str(generation), read)
 
+    async def bench(self, dataset: str) -> Bench | None:
+        """Return what similarities of a dataset are judged by."""
+        lines = await self.lines()
+        return await asyncio.to_thread(bench, self.services.store, self._references, dataset, lines)
+
     async def similar(self, request: Request, question: Question) -> Response:
         """Answer a search, from the cache if it was asked before."""
         asked = {
@@ -91,7 +99,10 @@ class Answers:
         }
 
         async def searched() -> SimilarAnswer:
-            return await asyncio.to_thread(search.similar, self.services.store, self.services.vectors, question)
+            found = await asyncio.to_thread(search.similar, self.services.store, self.services.vectors, question)
+            return await asyncio.to_thread(
+                judged, found, question.identity, await self.bench(question.identity.dataset)
+            )
 
         answer = await self.answered.get(request.scope, asked, SimilarAnswer, searched)
         return Response(answer, media_type="application/json")
@@ -100,7 +111,8 @@ class Answers:
         """Tell of a hit in words, from the cache if it was asked before."""
 
         async def described() -> DescriptionAnswer:
-            return await pair_description.describe(self.services.store, pair, self._writer)
+            given = await self.bench(pair.a.dataset)
+            return await pair_description.describe(self.services.store, pair, self._writer, given)
 
         def lasting(answer: DescriptionAnswer) -> bool:
             return self._writer is None or answer.written_by == self._writer.name  # else: it may be there again soon

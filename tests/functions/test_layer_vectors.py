@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from layerscope.functions.analysis.representation.grams import gram
+from layerscope.functions.analysis.representation.responses import responses
+from layerscope.functions.analysis.representation.vectors import Gram, label_gram, packed, without
 from layerscope.functions.layer_vectors import func
-from layerscope.functions.layer_vectors.grams import gram
-from layerscope.functions.layer_vectors.responses import responses
-from layerscope.functions.layer_vectors.vectors import Gram, label_gram, packed, without
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Refused
 from layerscope.schemas.products.layer_vectors import Layer, LayerVectors

@@ -17,9 +17,11 @@ from layerscope.schemas.products.description import Language
 
 TASK: Final = (
     "You compare two image classifiers, a and b, that were found by similar layers, in three to five sentences: how the "
-    "models differ (accuracy with intervals, most frequent confusion, size), why the two layers match (score, z: score "
-    "over its standard deviation by chance; input_cka and label_cka: likeness to the input images and to the labels; "
-    "position in the network), and what the owner of the weaker model, which `weaker` names, could try. Where `weaker` "
+    "models differ (accuracy with intervals, most frequent confusion, size), whether and why the two layers match "
+    "(`alike`: true only beyond what untrained layers reach, never say so where it is false or null; score; "
+    "percentile_untrained: share of untrained layers that match less; input_cka and label_cka: likeness to the input "
+    "images and to the labels, of which label_baseline is what untrained layers and raw pixels have too; position in the "
+    "network), and what the owner of the weaker model, which `weaker` names, could try. Where `weaker` "
     "is null, say that neither is shown to be better."
 )
 
@@ -27,11 +29,12 @@ TASK: Final = (
 def facts(match: LayerMatch) -> dict[str, Any]:
     """Return as JSON data all that a text about a match may tell."""
     return {
-        "a": _model(match.a),
-        "b": _model(match.b),
+        "a": _model(match.a, match.label_baselines[0]),
+        "b": _model(match.b, match.label_baselines[1]),
         "metric": match.metric,
         "score": match.score,
-        "z": match.z,
+        "percentile_untrained": match.percentile_untrained,
+        "alike": match.beyond_untrained,
         "weaker": match.weaker,
     }
 
@@ -49,7 +52,7 @@ async def write(match: LayerMatch, language: Language, model: LanguageModel | No
     return one
 
 
-def _model(model: ComparedModel) -> dict[str, Any]:
+def _model(model: ComparedModel, label_baseline: float | None) -> dict[str, Any]:
     layer = model.compared.layer
     return {
         "name": model.name,
@@ -63,6 +66,7 @@ def _model(model: ComparedModel) -> dict[str, Any]:
             "effective_dimension": layer.effective_dimension,
             "input_cka": layer.input_cka,
             "label_cka": layer.label_cka,
+            "label_baseline": label_baseline,
         },
     }
 

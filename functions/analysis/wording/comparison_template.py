@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
-from layerscope.functions.analysis.wording.match import ComparedModel, LayerMatch
+from layerscope.functions.analysis.wording.match import BEYOND, ComparedModel, LayerMatch
 from layerscope.functions.analysis.wording.numerals import percent, quoted, similarity
 from layerscope.schemas.products.description import Language
 
 Advice = Literal["unwell", "layer", "capacity", "confusion", "calibrate", "look"]
 
-CHANCE_Z: Final = 3.0
-NOTEWORTHY: Final = 0.3
-"""From here on a layer's likeness to the images or to the labels counts as a reason for a match."""
+Verdict = Literal["unknown", "untrained", "input", "labels", "other"]
+
 BEHIND: Final = 0.1
 MOST_ADVICE: Final = 2
 
@@ -50,14 +50,27 @@ def _weaker_first(match: LayerMatch) -> tuple[ComparedModel, ComparedModel]:
     return (b, a) if b.facts.accuracy < a.facts.accuracy else (a, b)
 
 
-def _reason(match: LayerMatch) -> Literal["chance", "input", "labels", "other"]:
-    """Return what explains a match best."""
-    a, b = match.a.compared.layer, match.b.compared.layer
-    if abs(match.z) < CHANCE_Z:
-        return "chance"
-    if match.metric == "cka" and min(a.input_cka or 0.0, b.input_cka or 0.0) >= NOTEWORTHY:
+def _verdict(match: LayerMatch) -> Verdict:
+    """Return whether two layers are alike, and what explains it best.
+
+    Alike is only what untrained layers are not. Of a likeness that they do not reach, the images are the reason where
+    they reach it once the images are taken out, and the labels where both layers exceed their baselines.
+    """
+    if match.beyond_untrained is None:
+        return "unknown"
+    if not match.beyond_untrained:
+        return "untrained"
+    other, layers = match.percentile_untrained_by_other_metric, (match.a.compared.layer, match.b.compared.layer)
+    passed_on = any(one.input_like for one in layers) or (other is not None and other < BEYOND)
+    if match.metric == "cka" and passed_on:
         return "input"
-    return "labels" if min(a.label_cka or 0.0, b.label_cka or 0.0) >= NOTEWORTHY else "other"
+    return "labels" if match.both_separate_classes else "other"
+
+
+def _below(match: LayerMatch, language: Language) -> str:
+    """Return the share of untrained layers that match less, never rounded up to all."""
+    share = match.percentile_untrained or 0.0
+    return percent(math.floor(1000 * share) / 1000, language)
 
 
 def _pair(first: float | None, second: float | None, joint: str) -> str:
@@ -92,14 +105,20 @@ def _match_en(match: LayerMatch) -> str:
         for one in (match.a, match.b)
     ]
     a, b = match.a.compared.layer, match.b.compared.layer
-    figures = f"(score {similarity(match.score)}, z {match.z:.1f})"
+    figures, both = f"score {similarity(match.score)}", f"{layers[0]} and {layers[1]}"
+    verdict = _verdict(match)
+    if verdict == "unknown":
+        return f"{both} have the {figures}; there are too few untrained layers yet to say whether that is much."
+    share = f"more than {_below(match, 'en')} of the untrained layers of that depth"
+    if verdict == "untrained":
+        return f"{both} are no more alike than untrained layers can be ({figures}, {share})."
     why = {
-        "chance": "which may be chance",
         "input": f"largely because both still resemble the images themselves ({_pair(a.input_cka, b.input_cka, ' and ')})",
-        "labels": f"because both separate the classes (likeness to the labels {_pair(a.label_cka, b.label_cka, ' and ')})",
-        "other": "by features that neither the images' pixels nor the classes explain alone",
-    }[_reason(match)]
-    return f"{layers[0]} and {layers[1]} arrange the probe images alike {figures}, {why}."
+        "labels": f"and both separate the classes (likeness to the labels {_pair(a.label_cka, b.label_cka, ' and ')}), "
+        "which neither the pixels nor untrained layers do as well",
+        "other": "by features that the classes do not explain alone",
+    }[verdict]
+    return f"{both} arrange the probe images alike ({figures}, {share}), {why}."
 
 
 def _advice_en(match: LayerMatch) -> str:
@@ -152,14 +171,20 @@ def _match_ko(match: LayerMatch) -> str:
         for one in (match.a, match.b)
     ]
     a, b = match.a.compared.layer, match.b.compared.layer
+    figures, both = f"점수 {similarity(match.score)}", f"{layers[0]}과 {layers[1]}"
+    verdict = _verdict(match)
+    if verdict == "unknown":
+        return f"{both}의 {figures}: 비교할 학습되지 않은 층이 아직 적어 높은 값인지 판단할 수 없습니다."
+    share = f"같은 깊이의 학습되지 않은 층 {_below(match, 'ko')}보다 높음"
+    if verdict == "untrained":
+        return f"{both}의 유사도는 학습되지 않은 층에서도 나올 수 있는 정도입니다({figures}, {share})."
     why = {
-        "chance": "우연일 수 있습니다",
         "input": f"주로 둘 다 아직 입력 이미지와 닮았기 때문입니다({_pair(a.input_cka, b.input_cka, ', ')})",
-        "labels": f"둘 다 클래스를 나누기 때문입니다(레이블과의 유사도 {_pair(a.label_cka, b.label_cka, ', ')})",
-        "other": "입력 이미지나 클래스만으로는 설명되지 않는 특징을 공유합니다",
-    }[_reason(match)]
-    figures = f"(점수 {similarity(match.score)}, z {match.z:.1f})"
-    return f"{layers[0]}과 {layers[1]}은 프로브 이미지를 비슷하게 배열하며{figures}, {why}."
+        "labels": f"둘 다 픽셀이나 학습되지 않은 층보다 클래스를 잘 나눕니다(레이블과의 유사도 "
+        f"{_pair(a.label_cka, b.label_cka, ', ')})",
+        "other": "클래스만으로는 설명되지 않는 특징을 공유합니다",
+    }[verdict]
+    return f"{both}은 프로브 이미지를 비슷하게 배열하며({figures}, {share}), {why}."
 
 
 def _advice_ko(match: LayerMatch) -> str:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from layerscope.functions.analysis.activations import LayerCall, leaves, reduced, weight_layers
 from layerscope.functions.analysis.inference import Classifier, Images, fit, inference
-from layerscope.functions.layer_vectors.grams import gram
-from layerscope.functions.layer_vectors.vectors import Gram
+from layerscope.functions.analysis.representation.grams import gram
+from layerscope.functions.analysis.representation.vectors import Gram
 from layerscope.schemas.datasets import DatasetDescription
 
 BUDGET: Final = 2 * 1024**3

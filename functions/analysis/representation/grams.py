@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from layerscope.functions.layer_vectors.vectors import Gram
+from layerscope.functions.analysis.representation.vectors import Gram
 
 # 100 rows of 16 Ki float32 are 6.5 MB: what is centred is still in the cache when it is multiplied.
 CHUNK: Final = 16_384

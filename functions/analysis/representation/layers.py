@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.layer_vectors.vectors import Gram, Vector, packed, upper_triangle, without
+from layerscope.functions.analysis.representation.vectors import Gram, Vector, packed, upper_triangle, without
 from layerscope.schemas.products.layer_vectors import Layer, LayerState
 
 Rows = NDArray[np.float32]

@@ -1,0 +1,62 @@
+"""Hits with what they are worth: each found layer is looked up, and judged against the dataset's reference population."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from layerscope.functions.query.judgement import Found, judge, label_baseline
+from layerscope.functions.query.reference_population import Population, References
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.products.layer_vectors import Metric
+from layerscope.schemas.queries import Judgement, SimilarAnswer
+from layerscope.stores import datasets
+from layerscope.stores.index_rows import CatalogueRow
+from layerscope.stores.object_store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What the similarities of one dataset are judged by, as the index had it when it was opened; blocking."""
+
+    references: References
+    lines: Mapping[str, CatalogueRow]
+    probe: str
+    population: Population
+
+    def judge(self, asked: tuple[Identity, str], hit: tuple[Identity, str], metric: Metric) -> Judgement | None:
+        """Return what a similarity is worth; None where one of the two layers is not stored (any more)."""
+        first, second = self._found(*asked), self._found(*hit)
+        return judge(first, second, metric, self.population) if first and second else None
+
+    def label_baseline(self, identity: Identity, layer: str) -> float | None:
+        """Return what the layer's likeness to the labels has to exceed to mean anything; None: not known."""
+        found = self._found(identity, layer)
+        return label_baseline(found.depth, self.population) if found else None
+
+    def _found(self, identity: Identity, layer: str) -> Found | None:
+        line = self.lines.get(identity.subject)
+        among = self.references.stored(line, self.probe) if line else None
+        at = next((at for at, one in enumerate(among.layers) if one.id == layer), None) if among else None
+        return Found(among, at) if among is not None and at is not None else None
+
+
+def bench(store: ObjectStore, references: References, dataset: str, lines: Sequence[CatalogueRow]) -> Bench | None:
+    """Return what similarities of a dataset are judged by; None where it has no probe set (any more)."""
+    description = datasets.describe(store, dataset)
+    probe = description.part_digest("probe") if description else None
+    if probe is None:
+        return None
+    return Bench(references, {one.subject: one for one in lines}, probe, references.population(lines, dataset, probe))
+
+
+def judged(answer: SimilarAnswer, asked: Identity, given: Bench | None) -> SimilarAnswer:
+    """Return an answer whose hits have their judgement, as far as it can be given yet."""
+    if given is None:
+        return answer
+    hits = []
+    for hit in answer.hits:
+        other = Identity(hit.dataset, hit.model, hit.version)
+        found = given.judge((asked, answer.layer), (other, hit.layer), answer.metric)
+        hits.append(hit.model_copy(update={"judgement": found}))
+    return answer.model_copy(update={"hits": tuple(hits)})

@@ -1,0 +1,165 @@
+"""A similarity judged: how it ranks among untrained and stored layers of its depth, how firm it is, what it may hang on. Pure.
+
+The percentile is that of a permutation test: where the found layer is itself one more untrained layer of that depth, it
+is uniform on 0..1, whatever layer was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerscope.functions.analysis.wording.match import BEYOND
+from layerscope.functions.query import half_samples
+from layerscope.functions.query.half_samples import by_half, without
+from layerscope.functions.query.reference_population import Layers, Population
+from layerscope.schemas.products.layer_vectors import Layer, Metric
+from layerscope.schemas.queries import Judgement
+
+WITHIN: Final = 0.7
+"""Below it a metric disagrees with one that is beyond; between the two, neither is said."""
+FEWEST: Final = 20
+NEAR: Final = 1 / 8
+LEVERAGE: Final = 0.2
+OTHER: Final[dict[Metric, Metric]] = {"cka": "deconfounded", "deconfounded": "cka"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One layer of a model: all of that model's layers, and which it is."""
+
+    among: Layers
+    position: int
+
+    @property
+    def layer(self) -> Layer:
+        """Return the layer's line."""
+        return self.among.layers[self.position]
+
+    @property
+    def depth(self) -> float:
+        """Return where it lies in its network, 0..1."""
+        return float(self.among.depths[self.position])
+
+    def vector(self, metric: Metric) -> NDArray[np.float32]:
+        """Return its vector, zeros where it has none."""
+        row: NDArray[np.float32] = self.among.vectors(metric)[self.position]
+        return row
+
+
+def judge(asked: Found, hit: Found, metric: Metric, population: Population) -> Judgement:
+    """Return what the score of a hit is worth."""
+    score = _score(asked, hit, metric)
+    untrained, of_untrained = _percentile(score, asked, hit, metric, population.untrained)
+    stored, of_stored = _percentile(score, asked, hit, metric, population.stored)
+    other = OTHER[metric]
+    by_other, _ = _percentile(_score(asked, hit, other), asked, hit, other, population.untrained)
+    if not (asked.vector(other).any() and hit.vector(other).any()):
+        by_other = None
+    disagree = untrained is not None and by_other is not None and _apart(untrained, by_other)
+    return Judgement(
+        percentile_untrained=untrained,
+        untrained_layers=of_untrained,
+        percentile_stored=stored,
+        stored_layers=of_stored,
+        interval=_interval(asked, hit, metric, population),
+        percentile_untrained_by_other_metric=by_other,
+        metrics_disagree=disagree,
+        notes=tuple(_notes(asked.layer, hit.layer, metric, untrained, by_other if disagree else None)),
+    )
+
+
+def label_baseline(depth: float, population: Population) -> float | None:
+    """Return what a layer's likeness to the labels has to exceed to say that it separates the classes.
+
+    The larger of what the images' pixels have, and what BEYOND of the untrained layers of that depth stay below; None
+    where there are too few of them.
+    """
+    depths, figures = [], []
+    for one in population.untrained:
+        for layer, at in zip(one.layers, one.depths, strict=True):
+            if layer.label_cka is not None:
+                depths.append(at)
+                figures.append(layer.label_cka)
+    near = _near(np.array(depths), depth)
+    if near is None:
+        return None
+    pixels = max(
+        (one.label_cka_of_pixels for one in population.untrained if one.label_cka_of_pixels is not None), default=-1.0
+    )
+    return max(float(np.quantile(np.array(figures)[near], BEYOND)), pixels)
+
+
+def _score(asked: Found, hit: Found, metric: Metric) -> float:
+    return float(asked.vector(metric).astype(np.float64) @ hit.vector(metric).astype(np.float64))
+
+
+def _percentile(
+    score: float, asked: Found, hit: Found, metric: Metric, population: Sequence[Layers]
+) -> tuple[float | None, int]:
+    """Return which share of the layers near the hit's depth are less like the asked one, ties half, and their number."""
+    mine = asked.vector(metric)
+    depths, scores = [np.zeros(0)], [np.zeros(0)]
+    for one in population:
+        rows = one.vectors(metric)
+        comparable: NDArray[np.bool_] = np.asarray(rows.any(axis=1))
+        if one.inputs is None:  # stored: neither the asked model's own layers, nor the hit itself
+            if one.subject == asked.among.subject:
+                continue
+            if one.subject == hit.among.subject:
+                comparable[hit.position] = False
+        depths.append(one.depths[comparable])
+        scores.append((rows[comparable] @ mine).astype(np.float64))
+    near = _near(np.concatenate(depths), hit.depth)
+    if near is None:
+        return None, sum(map(len, depths))
+    among = np.concatenate(scores)[near]
+    equal = np.abs(among - score) < 1e-6
+    return float(((among < score) & ~equal).mean() + equal.mean() / 2), len(among)
+
+
+def _near(depths: NDArray[np.float64], depth: float) -> NDArray[np.bool_] | None:
+    """Return which lie within NEAR of a depth, or else are the FEWEST nearest, with all as near; None: too few in all."""
+    if len(depths) < FEWEST:
+        return None
+    away = np.abs(depths - depth)
+    widest = max(NEAR, float(np.partition(away, FEWEST - 1)[FEWEST - 1]))
+    near: NDArray[np.bool_] = away <= widest + 1e-9
+    return near
+
+
+def _apart(one: float, other: float) -> bool:
+    return max(one, other) >= BEYOND and min(one, other) < WITHIN
+
+
+def _interval(asked: Found, hit: Found, metric: Metric, population: Population) -> tuple[float, float] | None:
+    images = asked.among.images
+    inputs = population.untrained[0].inputs if population.untrained else None
+    if images < half_samples.FEWEST_IMAGES or (metric == "deconfounded" and inputs is None):
+        return None
+    first, second = (by_half(one.vector("cka"), images) for one in (asked, hit))
+    if metric == "deconfounded" and inputs is not None and inputs.any():
+        confounder = by_half(inputs, images)
+        first, second = without(first, confounder), without(second, confounder)
+    return half_samples.interval(first, second)
+
+
+def _notes(
+    asked: Layer, hit: Layer, metric: Metric, untrained: float | None, disagreeing: float | None
+) -> Iterator[str]:
+    """Yield in plain words what to bear in mind, if anything."""
+    if untrained is not None and untrained < BEYOND:
+        share = round(100 * (1 - untrained))
+        yield f"Not beyond untrained layers: {share} % of those of this depth are as much like the asked layer."
+    for which, layer in (("asked", asked), ("found", hit)):
+        if layer.input_like:
+            yield f"The {which} layer passes the images on almost unchanged, as first layers do, trained or not."
+        if layer.max_leverage is not None and layer.max_leverage > LEVERAGE:
+            share = round(100 * layer.max_leverage)
+            yield f"One probe image accounts for {share} % of the {which} layer's variation: the score may hang on it."
+    if disagreeing is not None:
+        yield f"The metrics disagree: by {OTHER[metric]} it is above {round(100 * disagreeing)} % of untrained layers."

@@ -1,0 +1,1 @@
+"""Makes untrained networks of each model's architecture, which similarities are judged against."""

@@ -1,0 +1,138 @@
+"""Judging a similarity: the maths against references made in another way, and rules where they hold and where not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from layerscope.functions.query import half_samples
+from layerscope.functions.query.judgement import Found, judge, label_baseline
+from layerscope.functions.query.reference_population import Layers, Population, representatives
+from layerscope.schemas.products.layer_vectors import Layer
+from layerscope.schemas.queries import Judgement
+from layerscope.stores.index_rows import CatalogueRow
+from tests.functions.test_layer_vectors import debiased_cka, features, vector_of
+
+N = 40
+
+
+def some(
+    subject: str, rows: np.ndarray, depths: list[float], inputs: np.ndarray | None = None, **said: object
+) -> Layers:
+    unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    lines = tuple(
+        Layer(name=str(at), call=0, type="Conv2d", shape=(1,)).model_copy(update=said) for at in range(len(rows))
+    )
+    pixels = None if inputs is None else 0.3
+    return Layers(subject, N, lines, np.array(depths), unit, unit, inputs, pixels)
+
+
+def vectors(count: int, seed: int) -> np.ndarray:
+    return np.stack([vector_of(features(N, 30, 100 * seed + at)) for at in range(count)])
+
+
+INPUTS = vectors(1, 99)[0].astype(np.float32)
+
+
+def verdict(hit: np.ndarray, untrained: np.ndarray, depths: list[float] | None = None, **said: object) -> Judgement:
+    mine = vectors(1, 1)
+    population = Population(
+        stored=(some("d/x/1", vectors(25, 3), [0.5] * 25),),
+        untrained=(some("d/y/1", untrained, depths or [0.5] * len(untrained), INPUTS),),
+    )
+    asked, found = some("d/a/1", mine, [0.5]), some("d/b/1", hit[None], [0.5], **said)
+    return judge(Found(asked, 0), Found(found, 0), "cka", population)
+
+
+def test_an_interval_is_that_of_halves_computed_from_their_own_gram_matrices() -> None:
+    x, y = features(N, 30, 1), features(N, 30, 1) + 2 * features(N, 30, 2)
+    found = half_samples.interval(*(half_samples.by_half(vector_of(z).astype(np.float32), N) for z in (x, y)))
+    expected = [debiased_cka(x[half], y[half]) for half in half_samples.halves(N)]
+    assert found == pytest.approx(np.quantile(expected, [0.025, 0.975]), abs=1e-4)
+
+
+def test_a_deconfounded_interval_is_that_of_partial_correlations_of_halves() -> None:
+    x, y, z = features(N, 30, 1), features(N, 30, 1) + 2 * features(N, 30, 2), features(N, 30, 1) + features(N, 30, 3)
+    rows = [half_samples.by_half(vector_of(one).astype(np.float32), N) for one in (x, y, z)]
+    found = half_samples.interval(*(half_samples.without(one, rows[2]) for one in rows[:2]))
+    expected = []
+    for half in half_samples.halves(N):
+        xy, xz, yz = (debiased_cka(a[half], b[half]) for a, b in ((x, y), (x, z), (y, z)))
+        expected.append((xy - xz * yz) / ((1 - xz**2) * (1 - yz**2)) ** 0.5)
+    assert found == pytest.approx(np.quantile(expected, [0.025, 0.975]), abs=1e-4)
+
+
+def test_halves_without_a_pattern_have_no_interval() -> None:
+    assert half_samples.interval(*[half_samples.by_half(np.zeros(N * (N - 1) // 2, np.float32), N)] * 2) is None
+
+
+def test_a_percentile_is_the_share_of_lower_scores_near_the_depth_of_the_hit() -> None:
+    mine, hit, untrained = vectors(1, 1)[0], vectors(1, 2)[0], vectors(60, 4)
+    depths = [0.5] * 30 + [1.0] * 30
+    scores = untrained[:30] @ mine
+    found = verdict(hit, untrained, depths)
+    assert found.percentile_untrained == pytest.approx(np.mean(scores < hit @ mine), abs=1e-9)
+    assert (found.untrained_layers, found.stored_layers) == (30, 25)
+    assert found.percentile_stored == pytest.approx(np.mean(vectors(25, 3) @ mine < hit @ mine), abs=1e-9)
+
+
+def test_where_few_layers_are_of_that_depth_the_nearest_are_taken_and_of_too_few_none() -> None:
+    hit = vectors(1, 2)[0]
+    found = verdict(hit, vectors(60, 4), [0.5] * 10 + [0.7] * 30 + [1.0] * 20)
+    assert found.untrained_layers == 40
+    few = verdict(hit, vectors(19, 4))
+    assert (few.percentile_untrained, few.untrained_layers, few.metrics_disagree, few.notes) == (None, 19, False, ())
+
+
+def test_the_asked_model_and_the_hit_itself_are_not_among_what_it_is_ranked_in() -> None:
+    mine, others = vectors(1, 1), vectors(21, 3)
+    asked, other = some("d/a/1", mine, [0.5]), some("d/b/1", others, [0.5] * 21)
+    found = judge(Found(asked, 0), Found(other, 4), "cka", Population((asked, other), ()))
+    assert found.stored_layers == 20
+    expected = np.delete(others @ mine[0], 4) < others[4] @ mine[0]
+    assert found.percentile_stored == pytest.approx(expected.mean(), abs=1e-9)
+
+
+def test_notes_are_given_where_they_hold_and_not_where_they_do_not() -> None:
+    mine = vectors(1, 1)[0]
+    assert verdict(mine, vectors(30, 4)).notes == ()
+    (ordinary,) = verdict(vectors(30, 4)[7], vectors(30, 4)).notes
+    assert "Not beyond untrained" in ordinary
+    (passed,) = verdict(mine, vectors(30, 4), input_like=True).notes
+    assert "passes the images on" in passed and "found layer" in passed
+    (hung,) = verdict(mine, vectors(30, 4), max_leverage=0.31).notes
+    assert "31 %" in hung
+    assert verdict(mine, vectors(30, 4), max_leverage=0.2).notes == ()
+
+
+def test_metrics_disagree_where_one_is_beyond_untrained_layers_and_the_other_is_not() -> None:
+    mine, untrained, ordinary = vectors(1, 1), vectors(30, 4), vectors(30, 4)
+    median = ordinary[np.argsort(ordinary @ mine[0])[15]][None]
+    population = Population((), (some("d/y/1", untrained, [0.5] * 30, INPUTS),))
+    asked, alike, plain = (some(f"d/{name}/1", rows, [0.5]) for name, rows in (("a", mine), ("b", mine), ("c", median)))
+    mixed = Layers("d/b/1", N, alike.layers, alike.depths, alike.cka, plain.cka)
+    found = judge(Found(asked, 0), Found(mixed, 0), "cka", population)
+    assert found.metrics_disagree
+    assert any("disagree" in note for note in found.notes)
+    same = judge(Found(asked, 0), Found(alike, 0), "cka", population)
+    assert not same.metrics_disagree
+    assert same.notes == ()
+
+
+def test_what_separates_the_classes_has_to_exceed_pixels_and_untrained_layers() -> None:
+    low = some("d/y/1", vectors(30, 4), [0.5] * 30, INPUTS, label_cka=0.1)
+    high = some("d/y/1", vectors(30, 4), [0.5] * 30, INPUTS, label_cka=0.6)
+    assert label_baseline(0.5, Population((), (low,))) == pytest.approx(0.3)  # the pixels'
+    assert label_baseline(0.5, Population((), (high,))) == pytest.approx(0.6)
+    assert label_baseline(0.5, Population((), ())) is None
+
+
+def test_who_stands_for_a_dataset_is_decided_by_contents_and_of_equal_ones_one() -> None:
+    def line(subject: str, content: str | None) -> CatalogueRow:
+        return CatalogueRow(subject, "complete", "", content, None, None, "", 0, "")
+
+    lines = [line("d/a/1", "ff"), line("d/b/1", "aa"), line("d/c/1", "aa"), line("e/a/1", "bb"), line("d/e/1", None)]
+    assert [one.subject for one in representatives(lines, "d")] == ["d/b/1", "d/a/1"]
+    assert representatives(lines[::-1], "d") == representatives(lines, "d")
+    many = [line(f"d/m/{at}", f"{at:03x}") for at in range(300)]
+    assert representatives(many, "d") == representatives(many[::-1], "d") == many[: len(representatives(many, "d"))]

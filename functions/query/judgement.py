@@ -101,9 +101,13 @@ def _score(asked: Found, hit: Found, metric: Metric) -> float:
 def _percentile(
     score: float, asked: Found, hit: Found, metric: Metric, population: Sequence[Layers]
 ) -> tuple[float | None, int]:
-    """Return which share of the layers near the hit's depth are less like the asked one, ties half, and their number."""
-    mine = asked.vector(metric)
-    depths, scores = [np.zeros(0)], [np.zeros(0)]
+    """Return which share of the layers near the hit's depth are less like the asked one, ties half, and their number.
+
+    Untrained layers of the hit's own type and shape stand for that depth where there are enough of them: networks of one
+    architecture are more alike than others before any training.
+    """
+    mine, kind = asked.vector(metric), (hit.layer.type, hit.layer.shape)
+    depths, scores, alike = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, np.bool_)]
     for one in population:
         rows = one.vectors(metric)
         comparable: NDArray[np.bool_] = np.asarray(rows.any(axis=1))
@@ -114,9 +118,13 @@ def _percentile(
                 comparable[hit.position] = False
         depths.append(one.depths[comparable])
         scores.append((rows[comparable] @ mine).astype(np.float64))
+        of_kind = [one.inputs is not None and (layer.type, layer.shape) == kind for layer in one.layers]
+        alike.append(np.array(of_kind, np.bool_)[comparable])
     near = _near(np.concatenate(depths), hit.depth)
     if near is None:
         return None, sum(map(len, depths))
+    own = near & np.concatenate(alike)
+    near = own if own.sum() >= FEWEST else near
     among = np.concatenate(scores)[near]
     equal = np.abs(among - score) < 1e-6
     return float(((among < score) & ~equal).mean() + equal.mean() / 2), len(among)

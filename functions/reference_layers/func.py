@@ -23,17 +23,19 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> ReferenceLayers:
         Refused: the model does not fit the dataset, or the probe part is too small to compare anything on.
     """
     # torch is imported in the worker only
+    from layerscope.functions.analysis.activations import weight_layers
     from layerscope.functions.reference_layers.untrained import untrained
 
     declared = ReferenceLayers.declared
     given = probing.references(dataset, device, declared.parameters["input_like_below"])
-    networks: int = declared.parameters["networks"]
+    networks, most = declared.parameters["networks"], declared.parameters["layers_kept"]
     lines: list[ReferenceLayer] = []
     found: list[Compared] = []
-    for network in range(networks):
+    layers = len(weight_layers(model))
+    for network in range(min(networks, max(most // max(layers, 1), 1))):
         drawn = untrained(model, (declared.seed or 0) * networks + network)
         compared = probing.compared(drawn, dataset, device, given)
-        for at in kept(len(compared), declared.parameters["layers_kept"] // networks):
+        for at in kept(len(compared), most):
             depth = at / max(len(compared) - 1, 1)
             lines.append(ReferenceLayer(network=network, depth=depth, layer=compared[at].layer))
             found.append(compared[at])

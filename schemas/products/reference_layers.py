@@ -23,8 +23,9 @@ class ReferenceLayer(ProductPart):
 class ReferenceLayers(Product):
     """Layers of untrained networks of this model's architecture: what a similarity of its dataset is judged against.
 
-    Each network has the model's graph and new random weights, as PyTorch initialises every type of layer. Of a large
-    architecture, `layers_kept` layers, evenly over depth, stand for all.
+    Each network has the model's graph and new random weights, as PyTorch initialises every type of layer. There are
+    as many of them, up to `networks`, as have `layers_kept` layers together; of a larger architecture there is one, and
+    `layers_kept` of its layers, evenly over depth, stand for all.
     """
 
     declared: ClassVar = Declaration(

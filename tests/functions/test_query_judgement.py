@@ -84,6 +84,19 @@ def test_where_few_layers_are_of_that_depth_the_nearest_are_taken_and_of_too_few
     assert (few.percentile_untrained, few.untrained_layers, few.metrics_disagree, few.notes) == (None, 19, False, ())
 
 
+def test_untrained_layers_of_the_hit_s_own_kind_are_preferred_where_there_are_enough() -> None:
+    mine, untrained = vectors(1, 1), vectors(60, 4)
+    of_kind = some("d/y/1", untrained[:25], [0.5] * 25, INPUTS)
+    others = some("d/z/1", untrained[25:], [0.5] * 35, INPUTS, type="Linear")
+    asked, hit = some("d/a/1", mine, [0.5]), some("d/b/1", vectors(1, 2), [0.5])
+    found = judge(Found(asked, 0), Found(hit, 0), "cka", Population((), (of_kind, others)))
+    scores = untrained[:25] @ mine[0]
+    assert found.untrained_layers == 25
+    assert found.percentile_untrained == pytest.approx(np.mean(scores < vectors(1, 2)[0] @ mine[0]), abs=1e-9)
+    few = judge(Found(asked, 0), Found(hit, 0), "cka", Population((), (others,)))
+    assert few.untrained_layers == 35
+
+
 def test_the_asked_model_and_the_hit_itself_are_not_among_what_it_is_ranked_in() -> None:
     mine, others = vectors(1, 1), vectors(21, 3)
     asked, other = some("d/a/1", mine, [0.5]), some("d/b/1", others, [0.5] * 21)

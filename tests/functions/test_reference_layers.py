@@ -88,6 +88,15 @@ def test_vectors_are_those_of_a_float64_forward_pass_of_the_drawn_network() -> N
     assert made.label_cka_of_pixels == pytest.approx(debiased_cka(images.flatten(1).numpy(), labels), abs=1e-6)
 
 
+@pytest.mark.parametrize(("layers", "networks", "kept"), [(12, 4, 48), (20, 2, 40), (60, 1, 48)])
+def test_the_more_layers_an_architecture_has_the_fewer_networks_are_drawn(
+    layers: int, networks: int, kept: int
+) -> None:
+    made = compute(nn.Sequential(nn.Flatten(), *[nn.Linear(144, 144) for _ in range(layers - 1)], nn.Linear(144, 10)))
+    assert (len({one.network for one in made.layers}), len(made.layers)) == (networks, kept)
+    assert (made.layers[0].depth, made.layers[-1].depth) == (0.0, 1.0)
+
+
 def test_of_a_deep_architecture_layers_evenly_over_depth_stand_for_all() -> None:
     assert func.kept(3, 12) == [0, 1, 2]
     assert func.kept(100, 12) == [0, 9, 18, 27, 36, 45, 54, 63, 72, 81, 90, 99]

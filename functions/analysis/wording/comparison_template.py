@@ -53,8 +53,8 @@ def _weaker_first(match: LayerMatch) -> tuple[ComparedModel, ComparedModel]:
 def _verdict(match: LayerMatch) -> Verdict:
     """Return whether two layers are alike, and what explains it best.
 
-    Alike is only what untrained layers are not. Of a likeness that they do not reach, the images are the reason where
-    they reach it once the images are taken out, and the labels where both layers exceed their baselines.
+    Alike is only what lies beyond untrained layers. The images are the reason of it where it no longer does once they are
+    taken out; the labels, where both layers exceed their baselines.
     """
     if match.beyond_untrained is None:
         return "unknown"

@@ -1,0 +1,90 @@
+"""What a text says of a match: alike and separating the classes only beyond what untrained layers and pixels have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from layerscope.functions.analysis.wording.comparison import facts, text
+from layerscope.functions.analysis.wording.match import ComparedLayer, ComparedModel, LayerMatch
+from layerscope.schemas.products.description import DescriptionFacts
+from layerscope.schemas.products.layer_vectors import Layer
+
+
+def match(label_cka: float = 0.51, **said: Any) -> LayerMatch:
+    def model(name: str) -> ComparedModel:
+        known = DescriptionFacts(
+            images=100,
+            correct=90,
+            accuracy=0.9,
+            accuracy_low=0.85,
+            accuracy_high=0.95,
+            non_finite=0,
+            confidence="calibrated",
+            confusion=None,
+            layers=4,
+            layers_constant=0,
+            layers_non_finite=0,
+            layers_unbatched=0,
+            layers_input_like=0,
+            unwell_layer=None,
+            clearest_layer=None,
+            clearest_label_cka=None,
+        )
+        layer = Layer(name="conv", call=0, type="Conv2d", shape=(8, 4, 4), label_cka=label_cka, input_cka=0.8)
+        return ComparedModel(f"digits/{name}/1", known, ComparedLayer(layer, 2))
+
+    given: dict[str, Any] = {"metric": "deconfounded", "score": 0.8, "z": 50.0, **said}
+    return LayerMatch(a=model("a"), b=model("b"), **given)
+
+
+def test_beyond_untrained_layers_two_layers_are_alike() -> None:
+    told = match(percentile_untrained=0.975)
+    assert "arrange the probe images alike (score 0.80, more than 97.5 % of the untrained layers" in text(told, "en")
+    assert "비슷하게 배열하며(점수 0.80" in text(told, "ko")
+    assert facts(told)["alike"] is True
+
+
+@pytest.mark.parametrize("percentile", [0.949, 0.2, 0.0])
+def test_within_them_they_are_not_whatever_z_says(percentile: float) -> None:
+    told = match(percentile_untrained=percentile)
+    assert "no more alike than untrained layers can be" in text(told, "en")
+    assert "arrange the probe images alike" not in text(told, "en")
+    assert "비슷하게" not in text(told, "ko")
+    assert facts(told)["alike"] is False
+
+
+def test_where_untrained_layers_are_too_few_neither_is_said() -> None:
+    told = match()
+    assert "too few untrained layers" in text(told, "en")
+    assert "alike" not in text(told, "en")
+    assert facts(told)["alike"] is None
+
+
+@pytest.mark.parametrize(
+    ("likeness", "baselines", "separate"),
+    [
+        (0.51, (0.48, 0.48), True),
+        (0.48, (0.48, 0.48), False),
+        (0.51, (0.55, 0.48), False),
+        (0.9, (None, 0.48), False),
+    ],
+)
+def test_layers_separate_the_classes_only_beyond_their_baselines(
+    likeness: float, baselines: tuple[float | None, float | None], separate: bool
+) -> None:
+    told = match(likeness, percentile_untrained=1.0, label_baselines=baselines)
+    assert ("both separate the classes" in text(told, "en")) is separate
+    assert ("클래스를 잘 나눕니다" in text(told, "ko")) is separate
+
+
+def test_the_images_are_the_reason_where_nothing_is_left_without_them() -> None:
+    told = match(metric="cka", percentile_untrained=1.0, percentile_untrained_by_other_metric=0.4)
+    assert "still resemble the images themselves (0.80 and 0.80)" in text(told, "en")
+    left = match(metric="cka", percentile_untrained=1.0, percentile_untrained_by_other_metric=0.99)
+    assert "still resemble" not in text(left, "en")
+
+
+def test_a_share_is_never_rounded_up() -> None:
+    assert "more than 99.9 % of" in text(match(percentile_untrained=0.9999), "en")

@@ -160,18 +160,6 @@ class SimilarAnswer(Answer):
     reason: str | None = Field(default=None, description="why there can be no hits, if so")
 
 
-class CompareAnswer(Answer):
-    """Two models layer by layer, over the same probe images."""
-
-    a: str = Field(description="DATASET/MODEL/VERSION; its layers are the rows")
-    b: str = Field(description="DATASET/MODEL/VERSION; its layers are the columns")
-    metric: Metric
-    layers_a: tuple[str, ...]
-    layers_b: tuple[str, ...]
-    scores: tuple[tuple[float | None, ...], ...] = Field(description="-1..1; null for a layer that is not indexed")
-    reason: str | None = Field(default=None, description="why there are no scores, if so")
-
-
 class DescriptionAnswer(Answer):
     """Two similar layers in a few sentences: how their models differ, why they match, what to try with the weaker one."""
 

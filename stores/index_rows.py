@@ -5,6 +5,7 @@ A collection holds one metric over one probe set, so that a search is an inner p
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class RowMatch:
     layer: str
     score: float
     test_accuracy: float | None
+    layer_index: int
 
 
 def collection_name(metric: str, probe: str, recipe: int) -> str:
@@ -115,7 +117,7 @@ def best(found: Iterable[RowMatch], k: int) -> list[RowMatch]:
 
     Scores are cut to the digits that every adapter computes alike; otherwise the last bit would decide between equals.
     """
-    cut = [RowMatch(one.subject, one.layer, _score(one.score), one.test_accuracy) for one in found]
+    cut = [dataclasses.replace(one, score=_score(one.score)) for one in found]
     return sorted(cut, key=lambda one: (-one.score, one.subject, one.layer))[:k]
 
 

@@ -22,6 +22,7 @@ LINE_TEXTS: Final = {
     "vectors": 64,
     "fingerprint": 64,
 }
+MATCH_FIELDS: Final = ["subject", "layer", "layer_index", "has_accuracy", "test_accuracy"]
 LINE_FIELDS: Final = [*LINE_TEXTS, "rows", "has_accuracy", "test_accuracy"]
 
 
@@ -62,7 +63,7 @@ def of_row(row: LayerRow) -> dict[str, Any]:
 
 def to_match(fields: Mapping[str, Any], score: float) -> RowMatch:
     """Read what a search found."""
-    return RowMatch(fields["subject"], fields["layer"], score, _known(fields))
+    return RowMatch(fields["subject"], fields["layer"], score, _known(fields), fields["layer_index"])
 
 
 def of_line(line: CatalogueRow) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class MilvusStore:
             "data": list(asked),
             "limit": min(2 * k, MOST_ROWS),  # so that among equals at the end of the list the name decides, not chance
             "filter": written.other_than(excluding, min_accuracy),
-            "output_fields": ["subject", "layer", "has_accuracy", "test_accuracy"],
+            "output_fields": written.MATCH_FIELDS,
             "anns_field": "vector",
             "search_params": {"metric_type": "IP"},
             "timeout": READ_SECONDS,

@@ -8,14 +8,31 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.query import answers
+from layerscope.functions.query import alignment, answers
 from layerscope.functions.query.answers import Unanswerable
+from layerscope.functions.query.sketches import related
+from layerscope.schemas.alike import CompareAnswer, LayerMatch
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.layer_vectors import Layer, Metric
-from layerscope.schemas.queries import CompareAnswer
 from layerscope.stores.catalogue import Outcome
 from layerscope.stores.object_store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayers:
+    """A model's layers in order, and their unit vectors (L, d), zeros where one cannot be compared in this way."""
+
+    probe: str
+    images: int
+    layers: tuple[Layer, ...]
+    vectors: NDArray[np.float64]
+
+    @property
+    def comparable(self) -> NDArray[np.bool_]:
+        """Tell of each layer whether it has a vector."""
+        found: NDArray[np.bool_] = np.any(self.vectors != 0, axis=1)
+        return found
 
 
 def compare(store: ObjectStore, a: Identity, b: Identity, metric: Metric) -> CompareAnswer:
@@ -24,7 +41,7 @@ def compare(store: ObjectStore, a: Identity, b: Identity, metric: Metric) -> Com
     Raises:
         Unanswerable: there is no such model, or its layers are not there (yet).
     """
-    first, second = _layers(store, a), _layers(store, b)
+    first, second = (stored(store, manifest_of(store, one), metric) for one in (a, b))
     answer = CompareAnswer(
         a=a.subject,
         b=b.subject,
@@ -32,36 +49,41 @@ def compare(store: ObjectStore, a: Identity, b: Identity, metric: Metric) -> Com
         layers_a=tuple(layer.id for layer in first.layers),
         layers_b=tuple(layer.id for layer in second.layers),
         scores=(),
+        kinship=related(store, a, b),
     )
     if first.probe != second.probe:
         reason = f"{a.subject} and {b.subject} have no probe images in common: only models on one dataset are compared."
         return answer.model_copy(update={"reason": reason})
-    rows, columns = (_vectors(store, one.manifest, metric) for one in (first, second))
-    scores = np.clip(rows @ columns.T, -1, 1)
-    known = np.outer(rows.any(axis=1), columns.any(axis=1))
-    table = np.where(known, scores, np.nan)
+    known = np.outer(first.comparable, second.comparable)
+    table = np.where(known, np.clip(first.vectors @ second.vectors.T, -1, 1), np.nan)
+    path = alignment.path(table, alignment.floor(first.images))
+    total = sum(one.score for one in path)
     return answer.model_copy(
-        update={"scores": tuple(tuple(None if np.isnan(one) else float(one) for one in row) for row in table)}
+        update={
+            "scores": tuple(tuple(None if np.isnan(one) else float(one) for one in row) for row in table),
+            "path": tuple(LayerMatch(a=answer.layers_a[x.a], b=answer.layers_b[x.b], score=x.score) for x in path),
+            "score": alignment.likeness(total, int(first.comparable.sum()), int(second.comparable.sum())),
+        }
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    probe: str
-    layers: tuple[Layer, ...]
-    manifest: Manifest
+def manifest_of(store: ObjectStore, identity: Identity) -> Manifest:
+    """Return the manifest of a model's layer vectors.
 
-
-def _layers(store: ObjectStore, identity: Identity) -> _Compared:
+    Raises:
+        Unanswerable: there is no such model, or its layers are not there (yet).
+    """
     found = answers.standing(store, identity)
     outcome = found.outcomes.get("layer_vectors", Outcome(found.state))
     if outcome.manifest is None or outcome.manifest.state == "refused":
         reason = f"{identity.subject}: {answers.why_no_layers(outcome)}"
         raise Unanswerable(409, f"layers-{outcome.state}", reason, f"GET /models/{identity.subject} says more")
-    _, layers = answers.compared(store, outcome.manifest)
-    return _Compared(outcome.manifest.inputs.parts["probe"] or "", layers, outcome.manifest)
+    return outcome.manifest
 
 
-def _vectors(store: ObjectStore, manifest: Manifest, metric: Metric) -> NDArray[np.float64]:
-    stored = np.load(io.BytesIO(answers.content(store, manifest.file(f"{metric}.npy"))), allow_pickle=False)
-    return np.asarray(stored, np.float64)
+def stored(store: ObjectStore, manifest: Manifest, metric: Metric) -> StoredLayers:
+    """Return the layers that a manifest names, with their vectors by one metric."""
+    images, layers = answers.compared(store, manifest)
+    content = answers.content(store, manifest.file(f"{metric}.npy"))
+    vectors = np.asarray(np.load(io.BytesIO(content), allow_pickle=False), np.float64)
+    return StoredLayers(manifest.inputs.parts["probe"] or "", images, layers, vectors)

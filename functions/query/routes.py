@@ -7,18 +7,26 @@ from collections.abc import Callable, MutableMapping
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from layerscope.functions.analysis.wording import language_model
-from layerscope.functions.query import answers, operator_routes, page_routes, pair_description, replay_routes, search
+from layerscope.functions.query import (
+    alike_routes,
+    answers,
+    operator_routes,
+    page_routes,
+    pair_description,
+    replay_routes,
+    search,
+)
 from layerscope.functions.query.answer_cache import Answered
 from layerscope.functions.query.answers import Unanswerable
-from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.judged_hits import Bench, bench, judged
 from layerscope.functions.query.page_routes import wants_page
+from layerscope.functions.query.parameters import K, MinAccuracy, Name, Part, Subject
 from layerscope.functions.query.reference_population import References
 from layerscope.functions.query.search import Question
 from layerscope.functions.runtime.asgi import Send
@@ -30,7 +38,6 @@ from layerscope.schemas.identity import NAME_PATTERN, Identity
 from layerscope.schemas.products.description import Language
 from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import (
-    CompareAnswer,
     DescriptionAnswer,
     ErrorAnswer,
     LayerList,
@@ -42,14 +49,6 @@ from layerscope.schemas.queries import (
     SimilarAnswer,
 )
 from layerscope.stores.index_rows import CatalogueRow
-
-Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
-Subject = Annotated[
-    str, Query(pattern=f"^{NAME_PATTERN}/{NAME_PATTERN}/{NAME_PATTERN}$", description="DATASET/MODEL/VERSION")
-]
-Part = Annotated[str, Path(max_length=512)]
-K = Annotated[int, Query(ge=1, le=100, description="how many hits")]
-MinAccuracy = Annotated[float | None, Query(ge=0, le=1, description="only models at least this accurate")]
 
 SECURITY = {
     b"x-content-type-options": b"nosniff",
@@ -125,6 +124,7 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     """Return the FastAPI application; `given` returns what the routes need, once the function has started."""
     app = FastAPI(title="Layerscope", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(_models(given))
+    app.include_router(alike_routes.routes(lambda: given().services, lambda: given().answered, ERRORS))
     app.include_router(_searches(given))
     app.include_router(operator_routes.routes(lambda: given().services, ERRORS))
     app.include_router(replay_routes.routes(lambda: given().services))
@@ -261,14 +261,6 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
         asked = urlencode({"metric": metric, "other": other, "other_layer": other_layer})
         path = f"/models/{a.subject}/layers/{quote(layer, safe='')}/similar/description?{asked}"
         return page_routes.page("hit.html", answer=DescriptionAnswer.model_validate_json(bytes(answer.body)), path=path)
-
-    @routes.get("/compare", response_model=CompareAnswer)
-    async def compared(request: Request, a: Subject, b: Subject, metric: Metric = "deconfounded") -> Any:
-        """Compare two models layer by layer."""
-        pair = (Identity.parse(a), Identity.parse(b))
-        if wants_page(request.scope):
-            return await page_routes.compared(given().services.store, *pair, metric)
-        return await asyncio.to_thread(compare, given().services.store, *pair, metric)
 
     @routes.get("/{model_id}/{version_id}/{layer_id}/search", response_model=SimilarAnswer)
     async def older(

@@ -48,7 +48,7 @@ class NumpyStore:
         return [
             best(
                 (
-                    RowMatch(row.subject, row.layer, float(s), row.test_accuracy)
+                    RowMatch(row.subject, row.layer, float(s), row.test_accuracy, row.layer_index)
                     for row, s in zip(rows, line, strict=True)
                 ),
                 k,

@@ -9,8 +9,8 @@ from typing import Any, Final
 from layerscope.functions.query.answers import ModelView
 from layerscope.functions.query.page.rendering import count, figure, percent, render, value
 from layerscope.functions.query.page.sections import titled, without_template
+from layerscope.schemas.alike import CompareAnswer
 from layerscope.schemas.products.product import Product
-from layerscope.schemas.queries import CompareAnswer
 
 Data = Mapping[str, Any]
 
@@ -42,6 +42,7 @@ def compare_page(a: ModelView, b: ModelView, answer: CompareAnswer | None, why_n
         verdict=_verdict(a, b),
         classes=_classes(a, b),
         answer=answer,
+        path={one.a: one.b for one in answer.path} if answer else {},
         why_not=why_not,
     )
 

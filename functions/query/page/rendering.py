@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound
 
+from layerscope.schemas.alike import Family
 from layerscope.schemas.products.layer_vectors import Metric
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -25,6 +26,14 @@ _MEDIA_TYPES: Final = {
 _METRICS: Final[Mapping[Metric, str]] = {
     "cka": "debiased CKA",
     "deconfounded": "debiased CKA without what both share with the images",
+}
+_FAMILIES: Final[Mapping[Family | None, str]] = {
+    "same_weights": "Same weights",
+    "fine_tuned": "Fine-tuned",
+    "related": "Related",
+    "same_architecture": "Same architecture",
+    "other": "Another model",
+    None: "Not known",
 }
 _HEATS: Final = 10
 
@@ -127,6 +136,11 @@ def metric(name: Metric) -> str:
     return _METRICS[name]
 
 
+def family(name: Family | None) -> str:
+    """Return what a family is called in a list."""
+    return _FAMILIES[name]
+
+
 def enlarged(place: Mapping[str, int], pixels: int) -> tuple[int, int]:
     """Return the width and height at which to show a picture of a sheet, in about `pixels`.
 
@@ -162,6 +176,7 @@ def _environment() -> Environment:
         "by": by,
         "value": value,
         "metric": metric,
+        "family": family,
         "enlarged": enlarged,
         "moment": moment,
     }

@@ -1,4 +1,4 @@
-// The page is whole without this. It saves a reload while products are made, and a click for the similar layers.
+// The page is whole without this. It saves a reload while products are made, and a click for similar layers and models.
 "use strict";
 const POLL_MS = 3000;
 
@@ -15,7 +15,11 @@ function cell(row, text, kind = "td") {
   return made;
 }
 
-function listed(hits, label) {
+function percent(share) {
+  return share === null ? "" : (100 * share).toFixed(1) + " %";
+}
+
+function listed(hits, label, names, cells) {
   const region = document.createElement("div");
   region.className = "scroll";
   region.tabIndex = 0;
@@ -25,7 +29,7 @@ function listed(hits, label) {
   region.append(list);
   list.className = "list";
   const head = list.createTHead().insertRow();
-  for (const name of ["Model", "Layer", "Similarity", "Accuracy"]) cell(head, name, "th").scope = "col";
+  for (const name of ["Model", ...names]) cell(head, name, "th").scope = "col";
   const body = list.createTBody();
   for (const hit of hits) {
     const row = body.insertRow();
@@ -34,11 +38,36 @@ function listed(hits, label) {
     link.href = "/models/" + subject;
     link.textContent = subject;
     cell(row, "").append(link);
-    cell(row, hit.layer);
-    cell(row, hit.score.toFixed(2)).className = "n";
-    cell(row, hit.test_accuracy === null ? "" : (100 * hit.test_accuracy).toFixed(1) + " %").className = "n";
+    cells(row, hit);
   }
   return region;
+}
+
+function layerCells(row, hit) {
+  cell(row, hit.layer);
+  cell(row, hit.score.toFixed(2)).className = "n";
+  cell(row, percent(hit.test_accuracy)).className = "n";
+}
+
+function modelCells(row, hit) {
+  cell(row, hit.score.toFixed(2)).className = "n";
+  cell(row, percent(hit.test_accuracy)).className = "n";
+  cell(row, hit.kinship).className = "why";
+}
+
+async function showAlike(place) {
+  const columns = ["Likeness", "Accuracy", "By its weights"];
+  try {
+    const answer = await json(place.dataset.alike + "?k=5");
+    if (answer.hits.length) place.before(listed(answer.hits, "Models like this one", columns, modelCells));
+    if (answer.better) {
+      const title = document.createElement("h3");
+      title.textContent = "The nearest that is more accurate on the same test images";
+      place.before(title, listed([answer.better], title.textContent, columns, modelCells));
+    } else if (answer.reason) place.before(answer.reason);
+  } catch {
+    // the link is there
+  }
 }
 
 async function showSimilar(details) {
@@ -47,7 +76,7 @@ async function showSimilar(details) {
   const place = details.querySelector(".similar");
   try {
     const answer = await json(details.dataset.similar + "?k=5");
-    if (answer.hits.length) place.before(listed(answer.hits, place.textContent));
+    if (answer.hits.length) place.before(listed(answer.hits, place.textContent, ["Layer", "Similarity", "Accuracy"], layerCells));
     else if (answer.reason) place.before(answer.reason);
   } catch {
     delete details.dataset.asked;
@@ -58,6 +87,7 @@ function prepare() {
   for (const details of document.querySelectorAll("details[data-similar]")) {
     details.addEventListener("toggle", () => showSimilar(details));
   }
+  for (const place of document.querySelectorAll("[data-alike]")) showAlike(place);
 }
 
 function replace(fresh) {

@@ -1,0 +1,222 @@
+"""Models like one model: asked over HTTP of networks that were really trained, by what the real functions make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from layerscope.datasets.digits import CLASSES, digits
+from layerscope.functions.analysis.inference import normalised
+from layerscope.functions.layer_vectors import func as layer_vectors
+from layerscope.functions.query.alignment import floor, likeness, totals
+from layerscope.functions.query.alike import Question, alike
+from layerscope.functions.runtime.services import Services
+from layerscope.functions.weight_sketch import func as weight_sketch
+from layerscope.models import safe_form
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.stores import datasets, product_store
+from layerscope.stores.datasets import Dataset
+from tests.benchmarks.digits_networks import perceptron, safe, strided, trained, wide_kernels
+from tests.functions.asking import OTHERS, WHO, four, get, index, run, settle
+from tests.functions.bucket import Bucket, add_dataset, evaluation, ok_layers, services
+from tests.functions.digits_families import family_of
+from tests.functions.test_pages import BROWSER, text_of
+
+pytestmark = pytest.mark.slow
+
+PARENT = "digits/parent/1"
+NOT_TRAINED = "digits/untrained/1"
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Services:
+    """Return a system with a family of one architecture, two networks of others, and one that is not trained."""
+    made = services(tmp_path_factory.mktemp("system"))
+    written = datasets.write(made.store, "digits", CLASSES, digits())
+    dataset = Dataset(written, digits())
+    networks = {
+        **family_of(strided, dataset),
+        "wide": trained(wide_kernels, 1, dataset),
+        "mlp": trained(perceptron, 1, dataset),
+    }
+    test = dataset.part("test")
+    images = normalised(test.images, dataset.description, "cpu")
+    for name, network in networks.items():
+        bucket, model = Bucket(made.store, Identity("digits", name, "1")), safe(network)
+        bucket.admit(safe_form.pack(network))
+        with torch.inference_mode():
+            right = (model(images).argmax(1).numpy() == test.labels).mean()
+        bucket.write(layer_vectors.compute(model, dataset, "cpu"))
+        bucket.write(weight_sketch.compute(model, "cpu"))
+        bucket.write(evaluation(float(right)))
+        bucket.refuse_rest()
+        index(made, bucket.identity)
+    return made
+
+
+def asked(made: Services, subject: str = PARENT, **parameters: Any) -> Any:
+    return get(made, f"/models/{subject}/alike", **parameters)
+
+
+def page(made: Services, path: str) -> str:
+    answer = run(made, lambda client: client.get(path, headers=BROWSER))
+    assert answer.status_code == 200, answer.text
+    return text_of(answer.text)
+
+
+def named(hit: Any) -> str:
+    return str(hit["model"])
+
+
+def vectors_of(made: Services, subject: str, metric: str) -> Any:
+    facts = Bucket(made.store, Identity.parse(subject)).facts
+    manifest = product_store.manifest(made.store, LayerVectors, facts)
+    assert manifest is not None
+    rows = getattr(product_store.load(made.store, LayerVectors, manifest), metric).astype(np.float64)
+    return rows[rows.any(axis=1)]
+
+
+@pytest.mark.parametrize("metric", ["deconfounded", "cka"])
+def test_scores_are_those_of_the_stored_vectors(system: Services, metric: str) -> None:
+    mine = vectors_of(system, PARENT, metric)
+    for hit in asked(system, metric=metric)["hits"]:
+        other = vectors_of(system, f"digits/{hit['model']}/1", metric)
+        expected = likeness(totals((mine @ other.T)[None], floor(100))[0], len(mine), len(other))
+        assert hit["score"] == pytest.approx(expected, abs=1e-5)
+        assert hit["layers"] == len(other)
+
+
+def test_relatives_come_first_then_the_twin_then_others_then_what_is_not_trained(system: Services) -> None:
+    answer = asked(system)
+    names = [named(hit) for hit in answer["hits"]]
+    assert names[0] == "copy" and answer["hits"][0]["score"] == pytest.approx(1, abs=1e-5)
+    assert set(names[1:4]) == {"child", "sibling", "head"}
+    assert names[4] == "twin"
+    assert names[-1] == "untrained" and answer["hits"][-1]["score"] < 0.2
+    assert (answer["models"], answer["exact"]) == (8, True)
+
+
+def test_families_are_what_happened(system: Services) -> None:
+    found = {named(hit): (hit["family"], hit["parent"]) for hit in asked(system)["hits"]}
+    assert found == {
+        "copy": ("same_weights", None),
+        "child": ("related", None),
+        "sibling": ("related", None),
+        "head": ("fine_tuned", "this"),
+        "twin": ("same_architecture", None),
+        "untrained": ("same_architecture", None),
+        "wide": ("other", None),
+        "mlp": ("other", None),
+    }
+    heads = {named(hit): hit for hit in asked(system, "digits/head/1")["hits"]}
+    assert heads["parent"]["parent"] == "other"
+    assert "digits/head/1 holds the equal ones frozen" in heads["parent"]["kinship"]
+
+
+def test_the_nearest_better_is_the_first_of_higher_accuracy(system: Services) -> None:
+    answer = asked(system, NOT_TRAINED, k=1)
+    every = asked(system, NOT_TRAINED)["hits"]
+    own = next(hit for hit in asked(system)["hits"] if named(hit) == "untrained")["test_accuracy"]
+    assert answer["better"] == next(hit for hit in every if hit["test_accuracy"] > own)
+    assert len(answer["hits"]) == 1
+    best = max(every, key=lambda hit: hit["test_accuracy"])
+    none = asked(system, f"digits/{best['model']}/1")
+    better = [hit for hit in none["hits"] if hit["test_accuracy"] > best["test_accuracy"]]
+    assert (none["better"], better) == (None, [])
+    assert "None of the models compared is more accurate" in none["reason"]
+
+
+def test_hits_can_be_asked_of_accurate_models_only(system: Services) -> None:
+    names = {named(hit) for hit in asked(system, min_accuracy=0.8)["hits"]}
+    assert "untrained" not in names and "copy" in names
+    told = asked(system, min_accuracy=1)
+    assert told["hits"] == [] and "that accurate" in told["reason"]
+
+
+def test_where_the_index_holds_too_many_layers_the_nearest_models_are_compared_from_the_bucket(
+    system: Services,
+) -> None:
+    question = Question(Identity.parse(PARENT), "deconfounded", 5, None)
+    whole = alike(system.store, system.vectors, question)
+    part = alike(system.store, system.vectors, question, most=12)
+    assert (whole.exact, part.exact) == (True, False)
+    assert [hit.identity for hit in part.hits] == [hit.identity for hit in whole.hits]
+    assert [hit.score for hit in part.hits] == pytest.approx([hit.score for hit in whole.hits], abs=1e-5)
+
+
+def test_the_pages_say_the_same(system: Services) -> None:
+    told = page(system, f"/models/{PARENT}/alike")
+    assert "Same weights . The same layers with the same weights" in told
+    assert "The nearest that is more accurate" in told or "None of the models compared is more accurate" in told
+    both = page(system, f"/compare?a={PARENT}&b=digits/head/1")
+    assert "The path of best matches" in both and "none, to the bit" in both
+    assert "so it was fine-tuned from digits/parent/1 or from a copy of it" in both
+    assert (
+        f"/models/{PARENT}/alike" in run(system, lambda client: client.get(f"/models/{PARENT}", headers=BROWSER)).text
+    )
+
+
+def test_compare_has_the_path_and_the_kinship(system: Services) -> None:
+    told = get(system, "/compare", a=PARENT, b="digits/twin/1")
+    assert [(one["a"], one["b"]) for one in told["path"]] == [(name, name) for name in ("3", "6", "10")]
+    assert told["score"] == next(
+        pytest.approx(hit["score"], abs=1e-5) for hit in asked(system)["hits"] if named(hit) == "twin"
+    )
+    assert told["kinship"]["family"] == "same_architecture"
+    assert [one["name"] for one in told["kinship"]["tensors"]] == ["3.weight", "6.weight", "10.weight"]
+    apart = get(system, "/compare", a=NOT_TRAINED, b="digits/mlp/1")
+    assert apart["path"] == [] or all(one["score"] > floor(100) for one in apart["path"])
+
+
+# With made-up layers
+
+
+@pytest.fixture
+def given_services(tmp_path: Path) -> Services:
+    made = services(tmp_path)
+    add_dataset(made.store)
+    return made
+
+
+def test_without_sketches_families_are_not_known_and_not_kept_for_long(given_services: Services) -> None:
+    four(given_services)
+    answer = asked(given_services, WHO.subject)
+    assert {hit["family"] for hit in answer["hits"]} <= {None}
+    told = get(given_services, "/compare", a=WHO.subject, b=OTHERS[0].subject)
+    assert told["kinship"] is None
+
+
+def test_a_model_that_cannot_be_compared_says_why(given_services: Services) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    assert get(given_services, f"/models/{WHO.subject}/alike", 404)["code"] == "no-such-model"
+    bucket.put()
+    assert (
+        "not admitted" in asked(given_services, WHO.subject)["reason"]
+        or "still" in asked(given_services, WHO.subject)["reason"]
+    )
+    settle(given_services, {WHO: 0.5})
+    told = asked(given_services, WHO.subject)
+    assert told["hits"] == [] and "No other model" in told["reason"]
+    sick = [layer.model_copy(update={"state": "constant"}) for layer in ok_layers(3)]
+    bucket.settle(seed=9, layers=sick)
+    index(given_services, WHO)
+    assert "None of its layers" in asked(given_services, WHO.subject)["reason"]
+
+
+def test_a_model_without_an_accuracy_has_no_better_one(given_services: Services) -> None:
+    four(given_services)
+    told = asked(given_services, OTHERS[1].subject)
+    assert told["better"] is None and "not known" in told["reason"]
+
+
+def test_models_of_another_dataset_are_not_called_better(given_services: Services) -> None:
+    add_dataset(given_services.store, "other")  # the same images under another name
+    settle(given_services, {WHO: 0.5, Identity("other", "net", "1"): 0.9})
+    told = asked(given_services, WHO.subject)
+    assert [hit["dataset"] for hit in told["hits"]] == ["other"]
+    assert told["better"] is None

@@ -1,0 +1,123 @@
+"""Families: named right for networks whose history is known, really trained; each sentence where it is not true, too."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from layerscope.functions.query.families import kinship
+from layerscope.functions.weight_sketch import func
+from layerscope.schemas.alike import Kinship
+from layerscope.schemas.products.weight_sketch import WeightSketch
+from tests.benchmarks.digits_networks import digits_dataset, perceptron, safe, strided, trained
+from tests.functions.digits_families import family_of, linear_only, tuned
+
+pytestmark = pytest.mark.slow
+
+
+@cache
+def sketches() -> Mapping[str, WeightSketch]:
+    dataset = digits_dataset()
+    networks = {**family_of(strided, dataset), **{f"mlp-{k}": v for k, v in family_of(perceptron, dataset).items()}}
+    networks |= {f"linear-{seed}": trained(linear_only, seed, dataset) for seed in (1, 2)}
+    networks["longer"] = tuned(networks["parent"], 8, dataset, steps=100)
+    return {name: func.compute(safe(model), "cpu") for name, model in networks.items()}
+
+
+def told(a: str, b: str) -> Kinship:
+    return kinship(sketches()[a], sketches()[b], (a, b))
+
+
+@pytest.mark.parametrize("kind", ["", "mlp-"])
+@pytest.mark.parametrize(
+    ("a", "b", "family", "parent"),
+    [
+        ("parent", "copy", "same_weights", None),
+        ("parent", "head", "fine_tuned", "a"),
+        ("head", "parent", "fine_tuned", "b"),
+        ("parent", "child", "related", None),
+        ("child", "sibling", "related", None),
+        ("child", "head", "related", None),
+        ("parent", "twin", "same_architecture", None),
+        ("twin", "child", "same_architecture", None),
+        ("parent", "untrained", "same_architecture", None),
+        ("twin", "untrained", "same_architecture", None),
+        ("head", "twin", "same_architecture", None),
+    ],
+)
+def test_the_family_of_a_pair_is_what_happened(kind: str, a: str, b: str, family: str, parent: str | None) -> None:
+    found = told(kind + a, kind + b)
+    assert (found.family, found.parent) == (family, parent), found.sentence
+
+
+def test_networks_of_other_layers_are_other_models() -> None:
+    found = told("parent", "mlp-parent")
+    assert (found.family, found.tensors) == ("other", ())
+    assert "no weight tensors of one name and shape" in found.sentence
+
+
+def test_tensors_are_compared_layer_by_layer_where_shapes_agree() -> None:
+    found = told("parent", "head")
+    assert {one.name: one.same for one in found.tensors} == {"3.weight": True, "6.weight": True, "10.weight": False}
+    assert (found.equal, found.related) == (2, 2)
+    assert found.tensors[0].cosine == 1 and found.tensors[0].distance == 0
+    child = told("parent", "child").tensors
+    assert all(one.cosine > 0.95 and 0 < one.distance < 0.3 and not one.same for one in child)
+    assert all(abs(one.cosine) < 0.4 and one.distance > 0.9 for one in told("parent", "twin").tensors)
+
+
+def test_a_child_is_named_with_its_parent_only_where_it_holds_the_weights_frozen() -> None:
+    assert told("parent", "head").sentence == (
+        "2 of 3 weight tensors of one name and shape have a common origin, all of them the same to the bit; head holds "
+        "the equal ones frozen, so it was fine-tuned from parent or from a copy of it."
+    )
+    for a, b in (("parent", "child"), ("child", "sibling"), ("parent", "twin"), ("parent", "copy")):
+        assert "fine-tuned from" not in told(a, b).sentence
+
+
+def test_two_children_that_hold_the_same_weights_frozen_are_not_each_others_parents() -> None:
+    dataset = digits_dataset()
+    parent = trained(perceptron, 1, dataset)
+    both = []
+    for seed in (1, 2):
+        child = copy.deepcopy(parent).requires_grad_(False)
+        torch.manual_seed(seed)
+        child[3] = nn.Linear(64, 10)  # type: ignore[index,operator]
+        both.append(func.compute(safe(tuned(child, seed, dataset)), "cpu"))
+    found = kinship(*both)
+    assert (found.family, found.parent, found.equal) == ("related", None, 1)
+    assert "do not tell which" in found.sentence
+
+
+def test_batchnorm_says_which_of_two_cannot_be_the_origin() -> None:
+    assert told("parent", "longer").sentence.endswith("so longer is not the origin of parent.")
+    assert told("longer", "parent").sentence.endswith("so longer is not the origin of parent.")
+    assert "do not tell which" in told("child", "sibling").sentence  # trained equally long
+    assert "do not tell which" in told("mlp-parent", "mlp-child").sentence  # without BatchNorm
+
+
+def test_a_single_layer_that_comes_out_alike_is_not_called_related() -> None:
+    found = told("linear-1", "linear-2")
+    assert found.tensors[0].cosine > 0.5  # the same solution from two starts
+    assert (found.family, found.parent) == ("same_architecture", None)
+    assert "its origin cannot be told" in found.sentence
+
+
+@pytest.mark.parametrize("change", [{"left_out": 1}, {"architecture": "0" * 32}])
+def test_copies_are_claimed_only_of_all_tensors_and_equal_layers(change: dict[str, Any]) -> None:
+    given = sketches()
+    assert kinship(given["parent"], given["copy"]).family == "same_weights"
+    assert kinship(given["parent"], given["copy"].model_copy(update=change)).family == "related"
+
+
+def test_weights_that_are_too_small_to_compare_are_said_to_be() -> None:
+    small = [func.compute(safe(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))), "cpu") for _ in range(2)]
+    found = kinship(*small)
+    assert (found.family, found.tensors) == ("same_architecture", ())
+    assert "large enough to compare" in found.sentence

@@ -7,7 +7,15 @@ from decimal import Decimal
 from typing import Any, Final
 
 from layerscope.schemas.manifests import Refusal
-from layerscope.stores.index_rows import LAYER_BYTES, NAME_BYTES, CatalogueRow, LayerRow, RowFilter, RowMatch, share_of_one
+from layerscope.stores.index_rows import (
+    LAYER_BYTES,
+    NAME_BYTES,
+    CatalogueRow,
+    LayerRow,
+    RowFilter,
+    RowMatch,
+    share_of_one,
+)
 
 ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 

@@ -280,7 +280,8 @@ class MilvusStore:
 
 
 def _search(client: MilvusClient, *, collection: str, **arguments: Any) -> Found:
-    return client.search(collection, **arguments)
+    found: Found = client.search(collection, **arguments)
+    return found
 
 
 def _ensure(client: MilvusClient, collection: str, dimension: int, *, indexed: bool) -> None:

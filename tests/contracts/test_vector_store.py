@@ -163,7 +163,9 @@ def test_the_first_by_name_of_many_equals_are_found_however_many_there_are(store
     for name in reversed(names):
         store.replace(name, {collection: rows(name, same)}, None)
     first = sorted(f"layer.{i}" for i in range(30))[:3]
-    assert [(hit.subject, hit.layer) for hit in found(store, collection, same[0], k=3)] == [(names[0], n) for n in first]
+    assert [(hit.subject, hit.layer) for hit in found(store, collection, same[0], k=3)] == [
+        (names[0], n) for n in first
+    ]
 
 
 CONDITIONS = [

@@ -61,7 +61,7 @@ async def answer(
         told = await pair_description.describe(store, pair, writer)
         text, lasts = told.text, writer is None or told.written_by == writer.name
     except Unanswerable as error:
-        text, lasts = f"두 모델의 설명은 아직 만들 수 없습니다: {error.answer.message}", False
+        text, lasts = f"두 모델을 비교하는 설명을 만들 수 없습니다: {error.answer.message}", False
     layers = await asyncio.to_thread(_layers, store, other)
     found = OlderAnswer(
         model_version_id=name_of(hit),

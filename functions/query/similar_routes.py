@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from layerscope.functions.query import older, page_routes, pair_description
 from layerscope.functions.query.filters import Built, Filters, LeftOut
@@ -24,17 +24,18 @@ from layerscope.schemas.queries import DescriptionAnswer, OlderAnswer, SimilarAn
 OnDataset = Annotated[
     str | None, Query(alias="dataset", pattern=f"^{NAME_PATTERN}$", description="only models on this dataset")
 ]
+Share = Annotated[float, Field(ge=0, le=1)]
 Blank = BeforeValidator(lambda given: None if given == "" else given)  # as forms send what is left empty
-MinAccuracy = Annotated[float | None, Blank, Query(ge=0, le=1, description="only models at least this accurate")]
-MaxAccuracy = Annotated[float | None, Blank, Query(ge=0, le=1, description="only models at most this accurate")]
+MinAccuracy = Annotated[Share | None, Blank, Query(description="only models at least this accurate")]
+MaxAccuracy = Annotated[Share | None, Blank, Query(description="only models at most this accurate")]
 SameDataset = Annotated[bool, Query(description="only models on the asked model's dataset")]
 Better = Annotated[bool, Query(description="only models more accurate than the asked one")]
 Architecture = Annotated[
     Built | None,
     Query(description="same: only models of the same layers, by types and shapes in order; other: no such"),
 ]
-MinDepth = Annotated[float | None, Blank, Query(ge=0, le=1, description="0: a model's first layer, 1: its last")]
-MaxDepth = Annotated[float | None, Blank, Query(ge=0, le=1, description="likewise")]
+MinDepth = Annotated[Share | None, Blank, Query(description="0: a model's first layer, 1: its last")]
+MaxDepth = Annotated[Share | None, Blank, Query(description="likewise")]
 LeaveOut = Annotated[
     LeftOut,
     Query(description="version: the asked model version itself; model: all its versions; nothing: it finds itself"),

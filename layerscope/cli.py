@@ -15,13 +15,13 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from layerscope import client, dead_letters_command, replay_command, systems, terminal
+from layerscope import client, dead_letters_command, replay_command, similar_command, systems, terminal
 from layerscope.console import err, out, print_answer, print_json, say
 from layerscope.options import At, Data, Deep, Json, Name, Services
 from layerscope.schemas.datasets import PartName
 from layerscope.schemas.errors import LayerscopeError, Refused
 from layerscope.schemas.identity import Identity, KeyRefused, identify
-from layerscope.schemas.queries import ModelAnswer, ModelList, SimilarAnswer
+from layerscope.schemas.queries import ModelAnswer, ModelList
 from layerscope.stack.programs import ServerError
 from layerscope.stack.supervisor import AlreadyRunning
 from layerscope.systems import Embedded, Located, NoSystem, Stack
@@ -288,21 +288,7 @@ def export(
     say(f"wrote {path} ({len(content):,} bytes)")
 
 
-@app.command()
-def similar(
-    name: Name,
-    layer: Annotated[str, typer.Argument(help="as in named_modules()")],
-    at: At = None,
-    k: Annotated[int, typer.Option(min=1, max=100, help="how many")] = 10,
-    metric: Annotated[str, typer.Option(help="deconfounded or cka")] = "deconfounded",
-    min_accuracy: Annotated[float | None, typer.Option(help="only models at least this accurate, 0..1")] = None,
-    as_json: Json = False,
-) -> None:
-    """Show the layers of other models that are most like one layer of this model."""
-    path = client.model_path(Identity.parse(name), "layers", layer, "similar")
-    found = asyncio.run(_get(systems.locate(at), path, k=k, metric=metric, min_accuracy=min_accuracy))
-    answer = SimilarAnswer.model_validate(found)
-    print_answer(answer, terminal.similar(answer), as_json)
+app.command()(similar_command.similar)
 
 
 @datasets_app.command("list")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 from rich.console import Group, RenderableType
@@ -43,7 +44,7 @@ def models(lines: Iterable[ModelLine]) -> RenderableType:
 def similar(answer: SimilarAnswer) -> RenderableType:
     """Show the hits of one search."""
     if not answer.hits:
-        return Text(answer.reason or "no other model has a layer to compare with")
+        return Text(answer.reason or "")
     table = Table(
         "layer", "score", "above untrained", "above stored", "model", "accuracy", box=None, header_style="dim"
     )
@@ -51,7 +52,7 @@ def similar(answer: SimilarAnswer) -> RenderableType:
         name = f"{hit.dataset}/{hit.model}/{hit.version}"
         ranks = (hit.judgement.percentile_untrained, hit.judgement.percentile_stored) if hit.judgement else (None, None)
         table.add_row(Text(hit.layer), f"{hit.score:.3f}", *map(percent, ranks), name, percent(hit.test_accuracy))
-    return table
+    return table if answer.next is None else Group(table, Text(f"more: --cursor {shlex.quote(answer.next)}"))
 
 
 def inspection(found: Inspection) -> RenderableType:

@@ -114,6 +114,12 @@ def subject_of_key(key: str) -> str:
 def _identity(key: str, folder: str, stem: str) -> Identity:
     older = _OLDER_FORM.fullmatch(stem)
     parts = [folder, older["model"], older["version"]] if older and "/" not in folder else [*folder.split("/"), stem]
+    if older and not folder:
+        example = f"digits/{key}"
+        raise KeyRefused(
+            f"The key {_shown(key)} lies at the top of the bucket: the folder that names its dataset is missing, as in "
+            f"{_shown(example)}. {RULE}."
+        )
     if len(parts) != 3:
         raise KeyRefused(f"The key {_shown(key)} has {key.count('/') + 1} parts where 3 are needed. {RULE}.")
     for part in parts:

@@ -34,6 +34,7 @@ class ModelList(Answer):
 
     models: tuple[ModelLine, ...]
     next: str | None = None
+    reason: str | None = Field(default=None, description="why there are none, if so")
 
 
 class RefusedUpload(Answer):
@@ -49,6 +50,7 @@ class RefusalList(Answer):
     """Uploads whose keys break the rule, and that still exist."""
 
     refusals: tuple[RefusedUpload, ...]
+    reason: str | None = Field(default=None, description="why there are none, if so")
 
 
 class ProductLine(Answer):
@@ -157,7 +159,20 @@ class SimilarAnswer(Answer):
     layer: str
     metric: Metric
     hits: tuple[Hit, ...]
-    reason: str | None = Field(default=None, description="why there can be no hits, if so")
+    reason: str | None = Field(default=None, description="why there are no hits, if so")
+    next: str | None = Field(default=None, description="the `cursor` of the following page; null on the last")
+
+
+class OlderAnswer(Answer):
+    """The one best layer of another model version, in the older form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    model_version_id: str = Field(description="`model_{id}_v{version}`")
+    layer_id: str
+    gpt_description: str = Field(description="both models and layers compared, in Korean")
+    test_accuracy: float | None = Field(description="of the found model; null while it is not known")
+    layers: tuple[dict[str, Any], ...] = Field(description="of the found model, in the order of the forward pass")
 
 
 class DescriptionAnswer(Answer):

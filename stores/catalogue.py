@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from layerscope.schemas import keys
@@ -14,6 +14,7 @@ from layerscope.schemas.digests import digest
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Failure, Manifest, Refusal, UploadRecord
 from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.layer_vectors import Layer
 from layerscope.schemas.products.product import Product
 from layerscope.schemas.queries import ProductState
 from layerscope.stores import product_store, uploads
@@ -132,3 +133,8 @@ def uid(identity: Identity, address: str, position: int) -> str:
     The address of the layer vectors is part of it, so that a row of an earlier upload is never taken for a present one.
     """
     return f"{identity.subject}#{address}#{position:05d}"
+
+
+def architecture_of(layers: Iterable[Layer]) -> str:
+    """Return a digest of a model's layers in order, by their types and the shapes of their responses, not their names."""
+    return digest([[layer.type, layer.call, list(layer.shape)] for layer in layers])

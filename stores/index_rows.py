@@ -19,8 +19,10 @@ from layerscope.schemas.queries import ProductState
 
 Vector = npt.NDArray[np.float32]
 
-CATALOGUE: Final = "models_r1"
-COLLECTION: Final = re.compile(r"[a-z][a-z_]{0,40}_[0-9a-f]{16}_r[0-9]{1,9}")
+CATALOGUE: Final = "models_r2"
+COLLECTION: Final = re.compile(r"[a-z][a-z_]{0,40}_[0-9a-f]{16}_r[0-9]{1,9}(_f[0-9]{1,9})?")
+FIELDS: Final = 2
+"""Raised when a row gets other fields, `CATALOGUE` with it: every row is then missing, and written again."""
 UNFINISHED: Final = ""
 NORM_TOLERANCE: Final = 1e-4
 SCORE_DIGITS: Final = 6
@@ -31,7 +33,10 @@ LAYER_BYTES: Final = 4_096
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One layer in one collection: `uid` tells it from every other, `vector` is float32 (d,) of length one."""
+    """One layer in one collection: `uid` tells it from every other, `vector` is float32 (d,) of length one.
+
+    `depth` is 0 for the first layer of its model and 1 for the last; `architecture` a digest of the model's layers.
+    """
 
     uid: str
     subject: str
@@ -39,6 +44,8 @@ class LayerRow:
     layer_index: int
     test_accuracy: float | None
     vector: Vector
+    depth: float = 0.0
+    architecture: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +74,33 @@ class RowMatch:
     layer_index: int
 
 
+@dataclass(frozen=True, slots=True)
+class RowFilter:
+    """Which rows a search may find: those that meet every condition that is set.
+
+    A model whose accuracy is not known meets no condition on it.
+    """
+
+    without: frozenset[str] = frozenset()
+    """Subjects."""
+    without_model: str | None = None
+    """`DATASET/MODEL`: none of its versions."""
+    dataset: str | None = None
+    min_accuracy: float | None = None
+    max_accuracy: float | None = None
+    above_accuracy: float | None = None
+    architecture: str | None = None
+    not_architecture: str | None = None
+    min_depth: float | None = None
+    max_depth: float | None = None
+
+
+EVERY_ROW: Final = RowFilter()
+
+
 def collection_name(metric: str, probe: str, recipe: int) -> str:
     """Return the collection of a metric, as one recipe of the layer vectors has it, over the probe set `probe`."""
-    return f"{metric}_{probe[:16]}_r{recipe}"
+    return f"{metric}_{probe[:16]}_r{recipe}_f{FIELDS}"
 
 
 def check(subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> None:
@@ -85,16 +116,17 @@ def check(subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> None:
                 raise ValueError(f"a row of {row.subject} among those of {subject}")
             _check_name(row.uid, NAME_BYTES)
             _check_name(row.layer, LAYER_BYTES)
+            share_of_one(row.depth)
             if row.test_accuracy is not None:
-                accuracy(row.test_accuracy)
+                share_of_one(row.test_accuracy)
         if group:
             unit_rows(np.stack([row.vector for row in group]))
 
 
-def accuracy(share: float) -> float:
-    """Return a share of right answers; raise ValueError where it cannot be one."""
+def share_of_one(share: float) -> float:
+    """Return a share of right answers, or of a model's depth; raise ValueError where it cannot be one."""
     if not 0 <= share <= 1:
-        raise ValueError(f"{share} is no accuracy")
+        raise ValueError(f"{share} is no share of 1")
     return share
 
 
@@ -119,6 +151,12 @@ def best(found: Iterable[RowMatch], k: int) -> list[RowMatch]:
     """
     cut = [dataclasses.replace(one, score=_score(one.score)) for one in found]
     return sorted(cut, key=lambda one: (-one.score, one.subject, one.layer))[:k]
+
+
+def is_settled(found: Sequence[RowMatch], k: int) -> bool:
+    """Tell whether rows that were not found, for being no nearer than these, could not be among the `k` best."""
+    scores = sorted((_score(one.score) for one in found), reverse=True)
+    return len(scores) > k and scores[k - 1] > scores[-1]
 
 
 def _score(inner_product: float) -> float:

@@ -7,12 +7,20 @@ from decimal import Decimal
 from typing import Any, Final
 
 from layerscope.schemas.manifests import Refusal
-from layerscope.stores.index_rows import LAYER_BYTES, NAME_BYTES, CatalogueRow, LayerRow, RowMatch, accuracy
+from layerscope.stores.index_rows import (
+    LAYER_BYTES,
+    NAME_BYTES,
+    CatalogueRow,
+    LayerRow,
+    RowFilter,
+    RowMatch,
+    share_of_one,
+)
 
 ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 # Fields of text, and the most bytes of each.
-ROW_TEXTS: Final = {"uid": NAME_BYTES, "subject": NAME_BYTES, "layer": LAYER_BYTES}
+ROW_TEXTS: Final = {"uid": NAME_BYTES, "subject": NAME_BYTES, "layer": LAYER_BYTES, "architecture": 64}
 LINE_TEXTS: Final = {
     "uid": NAME_BYTES,
     "state": 16,
@@ -38,14 +46,43 @@ def quoted(text: str) -> str:
     return f'"{text.translate(ESCAPES)}"'
 
 
-def other_than(subject: str, min_accuracy: float | None) -> str:
-    """Return the filter for rows of other subjects, of models whose accuracy is known to be at least `min_accuracy`."""
-    others = f"subject != {quoted(subject)}"
-    if min_accuracy is None:
-        return others
-    # Exact, and without the exponent that not every parser of filters reads.
-    number = format(Decimal(repr(float(accuracy(min_accuracy)))), "f")
-    return f"{others} and has_accuracy == true and test_accuracy >= {number}"
+def where(excluding: str, wanted: RowFilter) -> str:
+    """Return the filter for rows of other subjects than `excluding` that meet every condition of `wanted`."""
+    clauses = [f"subject != {quoted(excluding)}"]
+    if wanted.without:
+        clauses.append(f"subject not in [{', '.join(map(quoted, sorted(wanted.without)))}]")
+    if wanted.without_model is not None:
+        first, end = _below(wanted.without_model)
+        clauses.append(f"(subject < {first} or subject >= {end})")
+    if wanted.dataset is not None:
+        first, end = _below(wanted.dataset)
+        clauses.append(f"subject >= {first} and subject < {end}")
+    if wanted.architecture is not None:
+        clauses.append(f"architecture == {quoted(wanted.architecture)}")
+    if wanted.not_architecture is not None:
+        clauses.append(f"architecture != {quoted(wanted.not_architecture)}")
+    return " and ".join([*clauses, *_accuracies(wanted), *_depths(wanted)])
+
+
+def _accuracies(wanted: RowFilter) -> list[str]:
+    bounds = ((">=", wanted.min_accuracy), ("<=", wanted.max_accuracy), (">", wanted.above_accuracy))
+    clauses = [f"test_accuracy {sign} {_number(bound)}" for sign, bound in bounds if bound is not None]
+    return ["has_accuracy == true", *clauses] if clauses else []
+
+
+def _depths(wanted: RowFilter) -> list[str]:
+    bounds = ((">=", wanted.min_depth), ("<=", wanted.max_depth))
+    return [f"depth {sign} {_number(bound)}" for sign, bound in bounds if bound is not None]
+
+
+def _below(folder: str) -> tuple[str, str]:
+    """Return the literals between which the subjects of a folder lie; `LIKE` would take an underscore for any letter."""
+    return quoted(f"{folder}/"), quoted(f"{folder}0")  # 0 follows the slash
+
+
+def _number(share: float) -> str:
+    """Write a share of 1: exact, and without the exponent that not every parser of filters reads."""
+    return format(Decimal(repr(float(share_of_one(share)))), "f")
 
 
 def of_row(row: LayerRow) -> dict[str, Any]:
@@ -55,6 +92,8 @@ def of_row(row: LayerRow) -> dict[str, Any]:
         "subject": row.subject,
         "layer": row.layer,
         "layer_index": row.layer_index,
+        "architecture": row.architecture,
+        "depth": row.depth,
         "has_accuracy": row.test_accuracy is not None,
         "test_accuracy": row.test_accuracy or 0.0,
         "vector": row.vector,

@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -24,13 +25,16 @@ from layerscope.stores import milvus_entities as written
 from layerscope.stores.index_rows import (
     CATALOGUE,
     COLLECTION,
+    EVERY_ROW,
     UNFINISHED,
     CatalogueRow,
     LayerRow,
+    RowFilter,
     RowMatch,
     Vector,
     best,
     check,
+    is_settled,
     unit_rows,
 )
 
@@ -74,9 +78,12 @@ class VectorStore(Protocol):
         """
 
     def search(
-        self, collection: str, vectors: Vector, *, k: int, excluding: str, min_accuracy: float | None = None
+        self, collection: str, vectors: Vector, *, k: int, excluding: str, where: RowFilter = EVERY_ROW
     ) -> list[list[RowMatch]]:
-        """Return for each of `vectors` (q, d) the `k` nearest rows of subjects other than `excluding`, best first."""
+        """Return for each of `vectors` (q, d) the `k` nearest rows of subjects other than `excluding`, best first.
+
+        Of rows that are equally near, the first by name are returned; up to `MOST_ROWS` equals are looked at.
+        """
 
     def vector(self, collection: str, uid: str) -> Vector | None:
         """Return the vector of a row; None where there is no such row."""
@@ -122,21 +129,27 @@ class MilvusStore:
             self._write(CATALOGUE, [], [subject])
 
     def search(
-        self, collection: str, vectors: Vector, *, k: int, excluding: str, min_accuracy: float | None = None
+        self, collection: str, vectors: Vector, *, k: int, excluding: str, where: RowFilter = EVERY_ROW
     ) -> list[list[RowMatch]]:
         asked = unit_rows(vectors)
         arguments = {
             "data": list(asked),
-            "limit": min(2 * k, MOST_ROWS),  # so that among equals at the end of the list the name decides, not chance
-            "filter": written.other_than(excluding, min_accuracy),
+            "filter": written.where(excluding, where),
             "output_fields": written.MATCH_FIELDS,
             "anns_field": "vector",
             "search_params": {"metric_type": "IP"},
             "timeout": READ_SECONDS,
         }
         nothing: Found = [[] for _ in asked]
-        found = self._read(collection, lambda client: client.search(collection, **arguments), nothing)
-        return [best((written.to_match(hit["entity"], hit["distance"]) for hit in hits), k) for hits in found]
+        limit = min(2 * k, MOST_ROWS)
+        while True:
+            call = partial(_search, collection=collection, limit=limit, **arguments)
+            found = self._read(collection, call, nothing)
+            rows = [[written.to_match(hit["entity"], hit["distance"]) for hit in hits] for hits in found]
+            # Among equals at the end of the list the name decides, not chance; so all of them are looked at.
+            if limit == MOST_ROWS or all(len(one) < limit or is_settled(one, k) for one in rows):
+                return [best(one, k) for one in rows]
+            limit = min(4 * limit, MOST_ROWS)
 
     def vector(self, collection: str, uid: str) -> Vector | None:
         found = self._get(collection, uid, ["vector"])
@@ -266,6 +279,11 @@ class MilvusStore:
             return self._client
 
 
+def _search(client: MilvusClient, *, collection: str, **arguments: Any) -> Found:
+    found: Found = client.search(collection, **arguments)
+    return found
+
+
 def _ensure(client: MilvusClient, collection: str, dimension: int, *, indexed: bool) -> None:
     """Make a collection that is not there.
 
@@ -304,7 +322,11 @@ def _schema(collection: str, dimension: int) -> Any:
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     for name, limit in (written.LINE_TEXTS if collection == CATALOGUE else written.ROW_TEXTS).items():
         schema.add_field(name, DataType.VARCHAR, is_primary=name == "uid", max_length=limit)
-    schema.add_field("rows" if collection == CATALOGUE else "layer_index", DataType.INT64)
+    if collection == CATALOGUE:
+        schema.add_field("rows", DataType.INT64)
+    else:
+        schema.add_field("layer_index", DataType.INT64)
+        schema.add_field("depth", DataType.DOUBLE)
     schema.add_field("has_accuracy", DataType.BOOL)
     schema.add_field("test_accuracy", DataType.DOUBLE)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)

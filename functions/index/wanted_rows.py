@@ -9,7 +9,7 @@ from typing import get_args
 from layerscope.schemas.addresses import Facts, address_of
 from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.layer_vectors import Layer, LayerVectors, Metric
-from layerscope.stores.catalogue import Standing, uid, vectors_from
+from layerscope.stores.catalogue import Standing, architecture_of, uid, vectors_from
 from layerscope.stores.index_rows import CatalogueRow, LayerRow, Vector, collection_name
 
 NO_VECTORS = "none"
@@ -47,9 +47,19 @@ def layer_rows(facts: Facts, product: LayerVectors, accuracy: float | None) -> M
     """Return the rows of a model's layers, by collection; layers that cannot be compared have none."""
     vectors: dict[Metric, Vector] = {"cka": product.cka, "deconfounded": product.deconfounded}
     identity, address = facts.identity, address_of(LayerVectors, facts)
+    architecture, last = architecture_of(product.layers), max(1, len(product.layers) - 1)
     return {
         collection_name(metric, product.probe, LayerVectors.declared.recipe): [
-            LayerRow(uid(identity, address, at), identity.subject, layer.id, at, accuracy, vectors[metric][at])
+            LayerRow(
+                uid(identity, address, at),
+                identity.subject,
+                layer.id,
+                at,
+                accuracy,
+                vectors[metric][at],
+                depth=at / last,
+                architecture=architecture,
+            )
             for at, layer in enumerate(product.layers)
             if is_comparable(layer, metric)
         ]

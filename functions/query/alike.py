@@ -24,7 +24,7 @@ from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import LayerVectors, Metric
 from layerscope.schemas.products.weight_sketch import WeightSketch
 from layerscope.stores.catalogue import Outcome
-from layerscope.stores.index_rows import RowMatch, collection_name
+from layerscope.stores.index_rows import RowFilter, RowMatch, collection_name
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.vector_store import VectorStore
 
@@ -81,7 +81,7 @@ def alike(store: ObjectStore, vectors: VectorStore, asked: Question, *, most: in
     collection = collection_name(asked.metric, own.probe, LayerVectors.declared.recipe)
     subject = asked.identity.subject
     lists = vectors.search(
-        collection, mine.astype(np.float32), k=most, excluding=subject, min_accuracy=asked.min_accuracy
+        collection, mine.astype(np.float32), k=most, excluding=subject, where=RowFilter(min_accuracy=asked.min_accuracy)
     )
     least, exact = floor(own.images), all(len(one) < most for one in lists)
     ranked = _ranked(_candidates(lists), least)

@@ -52,6 +52,7 @@ class Answered:
         make: Callable[[], Awaitable[A]],
         *,
         lasting: Callable[[A], bool] = lambda _: True,
+        seconds: float = SECONDS,
     ) -> bytes:
         """Return the JSON of the answer to a request; while the cache is down nothing is kept.
 
@@ -61,12 +62,13 @@ class Answered:
             body: what the answer is.
             make: finds the answer.
             lasting: whether it is as good as it can be; else it is kept for `SOON` seconds, and by the cache alone.
+            seconds: how long the cache keeps one that is.
         """
         generation = await self._cache.generation()
         if generation is None:
             return (await self._flight.run(digest(asked), partial(_made, make, lasting)))[0]
         key = f"{generation}:{digest(asked)}"
-        answer, lasts = await self._flight.run(key, lambda: self._looked_up(key, body, make, lasting))
+        answer, lasts = await self._flight.run(key, lambda: self._looked_up(key, body, make, lasting, seconds))
         if lasts:
             self._near[_words(generation, scope)] = answer
         if len(self._near) > KEPT:
@@ -74,7 +76,12 @@ class Answered:
         return answer
 
     async def _looked_up(
-        self, key: str, body: type[A], make: Callable[[], Awaitable[A]], lasting: Callable[[A], bool]
+        self,
+        key: str,
+        body: type[A],
+        make: Callable[[], Awaitable[A]],
+        lasting: Callable[[A], bool],
+        seconds: float,
     ) -> tuple[bytes, bool]:
         found = await self._cache.get(key)
         known = _valid(body, found)
@@ -82,7 +89,7 @@ class Answered:
         if found is not None and known is not None:
             return found, lasting(known)
         made, lasts = await _made(make, lasting)
-        await self._cache.set(key, made, SECONDS if lasts else SOON)
+        await self._cache.set(key, made, seconds if lasts else SOON)
         return made, lasts
 
 

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, Response
 
 from layerscope.functions.query.guard import ANYBODY, SECONDS, Guard, Rejection
 from layerscope.functions.query.page_routes import error_page, wants_page
-from layerscope.functions.query.routes import Answers, application, secured
+from layerscope.functions.query.route_services import Answers
+from layerscope.functions.query.routes import application, secured
 from layerscope.functions.runtime import func_server
 from layerscope.functions.runtime.asgi import Receive, Scope, Send
 from layerscope.functions.runtime.services import Services, connect

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from layerscope.functions.query.answers import Unanswerable, compared, standing, unknown, why_no_layers
+from layerscope.functions.query.filters import (
+    EVERY_LAYER,
+    Asker,
+    Filters,
+    contradiction,
+    excluded,
+    in_words,
+    row_filter,
+)
+from layerscope.functions.query.nearest_rows import Per, Wanted, nearest, place_of
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import RefusedKey
@@ -22,7 +33,7 @@ from layerscope.schemas.queries import (
 )
 from layerscope.stores import catalogue, damage
 from layerscope.stores.catalogue import Outcome
-from layerscope.stores.index_rows import CatalogueRow, RowMatch, collection_name
+from layerscope.stores.index_rows import EVERY_ROW, CatalogueRow, RowMatch, collection_name
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.uploads import by_identity
 from layerscope.stores.vector_store import VectorStore
@@ -36,7 +47,21 @@ class Question:
     layer: str
     metric: Metric
     k: int
-    min_accuracy: float | None
+    filters: Filters = EVERY_LAYER
+    per: Per = "layer"
+    cursor: str | None = None
+
+    def asked(self) -> dict[str, object]:
+        """Return what the question means, for the answers that are kept."""
+        return {
+            "similar": self.identity.subject,
+            "layer": self.layer,
+            "metric": self.metric,
+            "k": self.k,
+            "per": self.per,
+            "cursor": self.cursor,
+            **dataclasses.asdict(self.filters),
+        }
 
 
 def newest_first(lines: Iterable[CatalogueRow]) -> list[CatalogueRow]:
@@ -64,7 +89,20 @@ def models(
     ]
     page = chosen[:limit]
     more = "|".join(_place(page[-1])) if len(chosen) > limit else None
-    return ModelList(models=tuple(_model_line(line) for line in page), next=more)
+    reason = None if page else _why_no_models(lines, dataset, state, cursor)
+    return ModelList(models=tuple(_model_line(line) for line in page), next=more, reason=reason)
+
+
+def _why_no_models(
+    lines: Sequence[CatalogueRow], dataset: str | None, state: ProductState | None, cursor: str | None
+) -> str:
+    if cursor is not None:
+        return "The page before was the last."
+    if not lines:
+        return "There are no models yet."
+    conditions = [f"on the dataset {dataset}"] if dataset else []
+    conditions += [f"in the state {state}"] if state else []
+    return f"None of the {len(lines)} models is {' and '.join(conditions)}."
 
 
 def refusals(store: ObjectStore) -> RefusalList:
@@ -77,7 +115,8 @@ def refusals(store: ObjectStore) -> RefusalList:
             continue  # `admit` has yet to hear of it
         refusal = record.refusal
         listed.append(RefusedUpload(key=record.key, code=refusal.code, message=refusal.message, hint=refusal.hint))
-    return RefusalList(refusals=tuple(listed))
+    reason = None if listed else "No upload that is there has a key that breaks the rule."
+    return RefusalList(refusals=tuple(listed), reason=reason)
 
 
 def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> SimilarAnswer:
@@ -99,27 +138,46 @@ def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> Simila
     vector = vectors.vector(collection, catalogue.uid(asked.identity, outcome.manifest.address, position))
     if vector is None:
         return _nothing(asked, "This layer is not in the index yet.")
-    (matches,) = vectors.search(
-        collection, vector[None], k=asked.k, excluding=asked.identity.subject, min_accuracy=asked.min_accuracy
+    asker = Asker(asked.identity, _accuracy(vectors, asked.identity), catalogue.architecture_of(layers))
+    if reason := contradiction(asked.filters, asker):
+        return _nothing(asked, reason)
+    after = None if asked.cursor is None else place_of(asked.cursor)
+    wanted = Wanted(
+        collection=collection,
+        vector=vector,
+        excluding=excluded(asked.filters, asker),
+        where=row_filter(asked.filters, asker),
+        k=asked.k,
+        per=asked.per,
+        after=after,
     )
+    matches, following = nearest(vectors, wanted)
+    if not matches:
+        return _nothing(asked, _why_none(vectors, wanted, asked, asker))
     deviation = math.sqrt(2 / (images * (images - 3)))
-    return SimilarAnswer(layer=asked.layer, metric=asked.metric, hits=tuple(_hit(one, deviation) for one in matches))
+    hits = tuple(_hit(one, deviation) for one in matches)
+    return SimilarAnswer(layer=asked.layer, metric=asked.metric, hits=hits, next=following)
 
 
-def named(lines: Sequence[CatalogueRow], model: str, version: str) -> Identity:
-    """Return the one model version of these names, in whichever dataset it is.
+def _accuracy(vectors: VectorStore, identity: Identity) -> float | None:
+    line = vectors.line(identity.subject)
+    return line.test_accuracy if line else None
 
-    Raises:
-        Unanswerable: there is none, or more than one.
-    """
-    found = [line.subject for line in lines if line.subject.endswith(f"/{model}/{version}")]
-    if not found:
-        unknown("model", f"There is no model {model}/{version}.", "GET /models lists those that are there")
-    if len(found) > 1:
-        subjects = ", ".join(sorted(found))
-        hint = "GET /models/DATASET/MODEL/VERSION/layers/LAYER/similar says which"
-        raise Unanswerable(409, "ambiguous-model", f"Several datasets have it: {subjects}.", hint)
-    return Identity.parse(found[0])
+
+def _why_none(vectors: VectorStore, wanted: Wanted, asked: Question, asker: Asker) -> str:
+    """Say why a page is empty: it is past the last, nothing else is stored, or the filters leave nothing."""
+    if wanted.after is not None:
+        return "The page before was the last."
+    whole = dataclasses.replace(wanted, where=EVERY_ROW, excluding=asker.identity.subject, k=1)
+    matches, _ = nearest(vectors, whole)
+    dataset = asker.identity.dataset
+    if not matches:
+        return f"No other model has layers over the probe images of {dataset} yet; only over the same images are they compared."
+    there, conditions = matches[0], in_words(asked.filters, asker)
+    return (
+        f"There are no layers of models {', and '.join(conditions)} over the probe images of {dataset}. "
+        f"Without that, the nearest is {there.layer} of {there.subject}."
+    )
 
 
 def _position(layers: Sequence[Layer], asked: Question) -> int:

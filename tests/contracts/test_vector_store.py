@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -23,7 +24,15 @@ from hypothesis import strategies as st
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.manifests import Refusal
 from layerscope.stack import servers
-from layerscope.stores.index_rows import UNFINISHED, CatalogueRow, LayerRow, RowMatch, Vector, collection_name
+from layerscope.stores.index_rows import (
+    UNFINISHED,
+    CatalogueRow,
+    LayerRow,
+    RowFilter,
+    RowMatch,
+    Vector,
+    collection_name,
+)
 from layerscope.stores.vector_store import READ_SECONDS, MilvusStore, VectorStore
 from tests.stores.exact_vector_store import NumpyStore
 
@@ -142,10 +151,59 @@ def test_a_wanted_accuracy_leaves_out_the_lower_and_the_unknown(store: VectorSto
     for name, accuracy in known.items():
         store.replace(name, {collection: rows(name, vectors, accuracy)}, None)
     for least in (0.9, 2 / 3, 0.7, 1e-7, 0.0, 1.0):
-        hits = found(store, collection, vectors[0], min_accuracy=least)
+        hits = found(store, collection, vectors[0], where=RowFilter(min_accuracy=least))
         assert {hit.subject for hit in hits} == {n for n, a in known.items() if a is not None and a >= least}
         assert all(hit.test_accuracy == known[hit.subject] for hit in hits)
     assert {hit.test_accuracy for hit in found(store, collection, vectors[0])} == set(known.values())
+
+
+def test_the_first_by_name_of_many_equals_are_found_however_many_there_are(store: VectorStore) -> None:
+    collection, same = fresh(), np.repeat(units(1), 30, axis=0)
+    names = sorted(subject() for _ in range(2))
+    for name in reversed(names):
+        store.replace(name, {collection: rows(name, same)}, None)
+    first = sorted(f"layer.{i}" for i in range(30))[:3]
+    assert [(hit.subject, hit.layer) for hit in found(store, collection, same[0], k=3)] == [
+        (names[0], n) for n in first
+    ]
+
+
+CONDITIONS = [
+    RowFilter(),
+    RowFilter(without=frozenset({"di_its/net/1", "digits/net/2"})),
+    RowFilter(without_model="digits/net"),
+    RowFilter(dataset="digits"),
+    RowFilter(dataset="di_its"),  # an underscore stands for itself
+    RowFilter(dataset="digit"),
+    RowFilter(min_accuracy=0.5),
+    RowFilter(max_accuracy=0.5),
+    RowFilter(above_accuracy=0.5),
+    RowFilter(min_accuracy=0.2, max_accuracy=0.6),
+    RowFilter(architecture="a"),
+    RowFilter(not_architecture="a"),
+    RowFilter(min_depth=0.25, max_depth=0.75),
+    RowFilter(dataset="digits", without_model="digits/net", architecture="a", min_depth=1.0),
+]
+
+
+def test_each_condition_lets_through_what_meets_it_and_nothing_else(store: VectorStore) -> None:
+    exact, collection, vectors = NumpyStore(), fresh(), units(5)
+    names = ["digits/net/1", "digits/net/2", "digits/net2/1", "di_its/net/1", "digits2/net/1"]
+    for name, known, made in zip(names, (0.5, 0.9, None, 0.1, 0.6), "aabba", strict=True):
+        depths = (0.0, 0.25, 0.5, 0.75, 1.0)
+        group = [
+            dataclasses.replace(row, depth=depth, architecture=made)
+            for row, depth in zip(rows(name, vectors, known), depths, strict=True)
+        ]
+        for one in (store, exact):
+            one.replace(name, {collection: group}, None)
+    for where in CONDITIONS:
+        wanted = exact.search(collection, units(1, seed=9), k=50, excluding="", where=where)
+        got = store.search(collection, units(1, seed=9), k=50, excluding="", where=where)
+        assert [(m.subject, m.layer) for m in got[0]] == [(m.subject, m.layer) for m in wanted[0]], where
+        assert len(wanted[0]) < 25 or where == RowFilter()
+    for name in names:
+        store.replace(name, {}, None)
 
 
 def test_replacing_leaves_exactly_the_new_rows_in_every_collection(store: VectorStore) -> None:
@@ -235,14 +293,17 @@ TEXT = st.one_of(
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=TEXT, accuracy=st.none() | st.floats(0, 1))
+@given(text=TEXT, folder=st.none() | TEXT, accuracy=st.none() | st.floats(0, 1))
 def test_no_text_and_no_number_widens_what_a_filter_lets_through(
-    twins: tuple[VectorStore, NumpyStore, str], text: str, accuracy: float | None
+    twins: tuple[VectorStore, NumpyStore, str], text: str, folder: str | None, accuracy: float | None
 ) -> None:
     store, exact, collection = twins
     asked = units(1, seed=99)
-    wanted = exact.search(collection, asked, k=50, excluding=text, min_accuracy=accuracy)
-    got = store.search(collection, asked, k=50, excluding=text, min_accuracy=accuracy)
+    where = RowFilter(
+        without=frozenset({text}), without_model=text, dataset=folder, min_accuracy=accuracy, not_architecture=text
+    )
+    wanted = exact.search(collection, asked, k=50, excluding=text, where=where)
+    got = store.search(collection, asked, k=50, excluding=text, where=where)
     assert [(m.subject, m.layer, m.test_accuracy) for m in got[0]] == [
         (m.subject, m.layer, m.test_accuracy) for m in wanted[0]
     ]

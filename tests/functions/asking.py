@@ -21,7 +21,7 @@ from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.queries import ErrorAnswer
 from layerscope.stores.cache import Cache, MemoryCache
-from layerscope.stores.index_rows import CatalogueRow, RowMatch, Vector
+from layerscope.stores.index_rows import EVERY_ROW, CatalogueRow, RowFilter, RowMatch, Vector
 from tests.functions.bucket import Bucket
 from tests.stores.exact_vector_store import NumpyStore
 
@@ -39,11 +39,11 @@ class Counting(NumpyStore):
         self.is_down = False
 
     def search(
-        self, collection: str, vectors: Vector, *, k: int, excluding: str, min_accuracy: float | None = None
+        self, collection: str, vectors: Vector, *, k: int, excluding: str, where: RowFilter = EVERY_ROW
     ) -> list[list[RowMatch]]:
         self.searches += 1
         self._fault()
-        return super().search(collection, vectors, k=k, excluding=excluding, min_accuracy=min_accuracy)
+        return super().search(collection, vectors, k=k, excluding=excluding, where=where)
 
     def catalogue(self) -> list[CatalogueRow]:
         self.listings += 1

@@ -160,7 +160,10 @@ def test_a_layer_that_is_not_there_is_not_found(given_services: Services) -> Non
 def test_the_older_form_finds_the_dataset_by_itself(given_services: Services) -> None:
     four(given_services)
     path = f"/vit/1.5_b/{LAYER}:1/search"
-    assert get(given_services, path, k=3) == get(given_services, similar(f"{LAYER}:1", OTHERS[2]), k=3)
+    (hit,) = get(given_services, similar(f"{LAYER}:1", OTHERS[2]), k=1)["hits"]
+    told = get(given_services, path)
+    assert told["model_version_id"] == f"model_{hit['model']}_v{hit['version']}"
+    assert (told["layer_id"], told["test_accuracy"]) == (hit["layer"], hit["test_accuracy"])
     assert get(given_services, "/nobody/1/x/search", 404)["code"] == "no-such-model"
     add_dataset(given_services.store, "other", shade=5)
     settle(given_services, {Identity("other", "vit", "1.5_b"): None})

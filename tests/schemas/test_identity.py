@@ -61,6 +61,17 @@ def test_any_other_key_is_refused_with_the_rule(key: str) -> None:
         identify(key)
 
 
+def test_an_older_name_at_the_top_of_the_bucket_is_told_that_the_folder_is_missing() -> None:
+    with pytest.raises(
+        KeyRefused, match=r"the folder that names its dataset is missing, as in 'digits/model_1_v2\.pth'"
+    ):
+        identify("model_1_v2.pth")
+    assert identify("digits/model_1_v2.pth").identity == Identity("digits", "1", "2")
+    with pytest.raises(KeyRefused) as other:
+        identify("lenet.pth")
+    assert "folder" not in str(other.value).partition("A model's key")[0]
+
+
 @given(NAMES, NAMES, NAMES)
 def test_our_own_keys_are_read_back(dataset: str, model: str, version: str) -> None:
     identity = Identity(dataset, model, version)

@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from layerscope.stores.index_rows import CatalogueRow, LayerRow, RowMatch, Vector, accuracy, best, check, unit_rows
+from layerscope.stores.index_rows import (
+    EVERY_ROW,
+    CatalogueRow,
+    LayerRow,
+    RowFilter,
+    RowMatch,
+    Vector,
+    best,
+    check,
+    unit_rows,
+)
 
 
 class NumpyStore:
@@ -33,15 +43,13 @@ class NumpyStore:
                 self._lines[subject] = line
 
     def search(
-        self, collection: str, vectors: Vector, *, k: int, excluding: str, min_accuracy: float | None = None
+        self, collection: str, vectors: Vector, *, k: int, excluding: str, where: RowFilter = EVERY_ROW
     ) -> list[list[RowMatch]]:
         asked = unit_rows(vectors)
         with self._lock:
             stored = list(self._rows.get(collection, {}).values())
         rows = [row for row in stored if row.subject != excluding]
-        if min_accuracy is not None:
-            least = accuracy(min_accuracy)
-            rows = [row for row in rows if row.test_accuracy is not None and row.test_accuracy >= least]
+        rows = [row for row in rows if meets(row, where)]
         if not rows:
             return [[] for _ in asked]
         scores = asked @ np.stack([row.vector for row in rows]).T
@@ -71,3 +79,20 @@ class NumpyStore:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def meets(row: LayerRow, where: RowFilter) -> bool:
+    """Tell whether a row meets every condition that is set, each in its own words."""
+    accuracy, folder = row.test_accuracy, row.subject.startswith
+    return (
+        row.subject not in where.without
+        and (where.without_model is None or not folder(f"{where.without_model}/"))
+        and (where.dataset is None or folder(f"{where.dataset}/"))
+        and (where.min_accuracy is None or (accuracy is not None and accuracy >= where.min_accuracy))
+        and (where.max_accuracy is None or (accuracy is not None and accuracy <= where.max_accuracy))
+        and (where.above_accuracy is None or (accuracy is not None and accuracy > where.above_accuracy))
+        and (where.architecture is None or row.architecture == where.architecture)
+        and (where.not_architecture is None or row.architecture != where.not_architecture)
+        and (where.min_depth is None or row.depth >= where.min_depth)
+        and (where.max_depth is None or row.depth <= where.max_depth)
+    )

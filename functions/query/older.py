@@ -1,0 +1,98 @@
+"""The older form of the search: the one best layer of another model version, with its layers and a text in Korean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from layerscope.functions.analysis.wording.language_model import LanguageModel
+from layerscope.functions.query import answers, pair_description, search
+from layerscope.functions.query.answers import Unanswerable, unknown
+from layerscope.functions.query.judged_hits import Bench
+from layerscope.functions.query.pair_description import Pair
+from layerscope.functions.query.search import Question
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.queries import Hit, OlderAnswer
+from layerscope.stores.index_rows import CatalogueRow
+from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.vector_store import VectorStore
+
+SECONDS: Final = 3_600.0
+"""How long an answer is kept, unless the index changes meanwhile."""
+
+
+def named(lines: Sequence[CatalogueRow], model: str, version: str) -> Identity:
+    """Return the one model version of these names, in whichever dataset it is.
+
+    Both may be written as in `model_{id}_v{version}`: `model_7` and `v2`. What is named so in full comes first.
+
+    Raises:
+        Unanswerable: there is none, or more than one.
+    """
+    identities = [Identity.parse(line.subject) for line in lines]
+    readings = ([one for one in identities if (one.model, one.version) == it] for it in _readings(model, version))
+    found = sorted(next(filter(None, readings), []))
+    if not found:
+        unknown("model", f"There is no model {model}/{version}.", "GET /models lists those that are there")
+    if len(found) > 1:
+        subjects = ", ".join(one.subject for one in found)
+        hint = "GET /models/DATASET/MODEL/VERSION/layers/LAYER/similar says which"
+        raise Unanswerable(409, "ambiguous-model", f"Several datasets have it: {subjects}.", hint)
+    return found[0]
+
+
+def name_of(hit: Hit) -> str:
+    """Return how the older system names a model version."""
+    return f"model_{hit.model}_v{hit.version}"
+
+
+async def answer(
+    store: ObjectStore, vectors: VectorStore, asked: Question, writer: LanguageModel | None, judges: Bench | None
+) -> tuple[OlderAnswer, bool]:
+    """Answer with the best hit; the flag tells whether its text is the best that there can be.
+
+    Raises:
+        Unanswerable: the asked layer is unknown, or no other layer was found.
+    """
+    hit = await asyncio.to_thread(_best_hit, store, vectors, asked)
+    other = Identity(hit.dataset, hit.model, hit.version)
+    pair = Pair(asked.identity, asked.layer, other, hit.layer, asked.metric, "ko")
+    try:
+        told = await pair_description.describe(store, pair, writer, judges)
+        text, lasts = told.text, writer is None or told.written_by == writer.name
+    except Unanswerable as error:
+        text, lasts = f"두 모델을 비교하는 설명을 만들 수 없습니다: {error.answer.message}", False
+    layers = await asyncio.to_thread(_layers, store, other)
+    found = OlderAnswer(
+        model_version_id=name_of(hit),
+        layer_id=hit.layer,
+        gpt_description=text,
+        test_accuracy=hit.test_accuracy,
+        layers=layers,
+    )
+    return found, lasts
+
+
+def _readings(model: str, version: str) -> Iterator[tuple[str, str]]:
+    """Yield what two names of a path may mean, the most literal first."""
+    for shorter_model in dict.fromkeys((model, model.removeprefix("model_"))):
+        for shorter_version in dict.fromkeys((version, version.removeprefix("v"))):
+            yield shorter_model, shorter_version
+
+
+def _best_hit(store: ObjectStore, vectors: VectorStore, asked: Question) -> Hit:
+    found = search.similar(store, vectors, asked)
+    if not found.hits:
+        reason = found.reason or "There is no other layer."
+        raise Unanswerable(404, "no-similar-layer", f"No other layer was found. {reason}", "ask with fewer filters")
+    return found.hits[0]
+
+
+def _layers(store: ObjectStore, identity: Identity) -> tuple[dict[str, Any], ...]:
+    """Return a model's layers as its summary lists them; else those of them that are compared."""
+    summary = answers.product(store, identity, "summary").data
+    if summary is not None:
+        return tuple(summary["layers"])
+    rows = answers.layers(store, identity).layers
+    return tuple({"name": row.name, "type": row.type, "call": row.call, "output": list(row.shape)} for row in rows)

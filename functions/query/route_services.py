@@ -1,0 +1,93 @@
+"""What the routes of `query` share: the services, the catalogue in memory, and the answers that are kept."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import Request, Response
+
+from layerscope.functions.analysis.wording import language_model
+from layerscope.functions.query import older, pair_description, search
+from layerscope.functions.query.answer_cache import Answered
+from layerscope.functions.query.judged_hits import Bench, bench, judged
+from layerscope.functions.query.reference_population import References
+from layerscope.functions.query.search import Question
+from layerscope.functions.runtime.services import Services
+from layerscope.functions.runtime.single_flight import SingleFlight
+from layerscope.schemas.queries import DescriptionAnswer, OlderAnswer, SimilarAnswer
+from layerscope.stores.index_rows import CatalogueRow
+
+
+class Answers:
+    """What the routes need: the services, and the answers that are kept."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.answered = Answered(services.cache)
+        self._writer = language_model.from_environment()
+        self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])
+        self._references = References(services.store)
+        self._reading: SingleFlight[list[CatalogueRow]] = SingleFlight()
+
+    async def lines(self) -> list[CatalogueRow]:
+        """Return the catalogue newest first, held in memory for a generation of the index."""
+        generation = await self.services.cache.generation()
+        if generation is not None and self._lines[0] == generation:
+            return self._lines[1]
+
+        async def read() -> list[CatalogueRow]:
+            self._lines = (generation, search.newest_first(await asyncio.to_thread(self.services.vectors.catalogue)))
+            return self._lines[1]
+
+        return await self._reading.run(str(generation), read)
+
+    async def bench(self, dataset: str) -> Bench | None:
+        """Return what similarities of a dataset are judged by."""
+        lines = await self.lines()
+        return await asyncio.to_thread(bench, self.services.store, self._references, dataset, lines)
+
+    async def similar(self, request: Request, question: Question) -> Response:
+        """Answer a search, from the cache if it was asked before."""
+
+        async def searched() -> SimilarAnswer:
+            found = await asyncio.to_thread(search.similar, self.services.store, self.services.vectors, question)
+            return await asyncio.to_thread(
+                judged, found, question.identity, await self.bench(question.identity.dataset)
+            )
+
+        answer = await self.answered.get(request.scope, question.asked(), SimilarAnswer, searched)
+        return Response(answer, media_type="application/json")
+
+    async def older(self, request: Request, question: Question) -> Response:
+        """Answer a search in its older form, from the cache if it was asked before."""
+        written_well = False  # one that was in the cache may be by the template, so it is asked for there again
+
+        async def searched() -> OlderAnswer:
+            nonlocal written_well
+            services, judges = self.services, await self.bench(question.identity.dataset)
+            answer, written_well = await older.answer(services.store, services.vectors, question, self._writer, judges)
+            return answer
+
+        answer = await self.answered.get(
+            request.scope,
+            {"older": True, **question.asked()},
+            OlderAnswer,
+            searched,
+            lasting=lambda _: written_well,
+            seconds=older.SECONDS,
+        )
+        return Response(answer, media_type="application/json")
+
+    async def described(self, request: Request, pair: pair_description.Pair) -> Response:
+        """Tell of a hit in words, from the cache if it was asked before."""
+
+        async def described() -> DescriptionAnswer:
+            return await pair_description.describe(
+                self.services.store, pair, self._writer, await self.bench(pair.a.dataset)
+            )
+
+        def lasting(answer: DescriptionAnswer) -> bool:
+            return self._writer is None or answer.written_by == self._writer.name  # else: it may be there again soon
+
+        answer = await self.answered.get(request.scope, pair.asked(), DescriptionAnswer, described, lasting=lasting)
+        return Response(answer, media_type="application/json")

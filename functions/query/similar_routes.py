@@ -1,0 +1,147 @@
+"""The routes that search for similar layers: as JSON and as a page, a hit in words, and the older form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BeforeValidator, Field
+
+from layerscope.functions.query import older, page_routes, pair_description
+from layerscope.functions.query.filters import Built, Filters, LeftOut
+from layerscope.functions.query.nearest_rows import Per
+from layerscope.functions.query.page_routes import wants_page
+from layerscope.functions.query.parameters import K, Name, Part, Subject
+from layerscope.functions.query.route_services import Answers
+from layerscope.functions.query.search import Question
+from layerscope.schemas.identity import NAME_PATTERN, Identity
+from layerscope.schemas.products.description import Language
+from layerscope.schemas.products.layer_vectors import Metric
+from layerscope.schemas.queries import DescriptionAnswer, OlderAnswer, SimilarAnswer
+
+OnDataset = Annotated[
+    str | None, Query(alias="dataset", pattern=f"^{NAME_PATTERN}$", description="only models on this dataset")
+]
+Share = Annotated[float, Field(ge=0, le=1)]
+Blank = BeforeValidator(lambda given: None if given == "" else given)  # as forms send what is left empty
+MinAccuracy = Annotated[Share | None, Blank, Query(description="only models at least this accurate")]
+MaxAccuracy = Annotated[Share | None, Blank, Query(description="only models at most this accurate")]
+SameDataset = Annotated[bool, Query(description="only models on the asked model's dataset")]
+Better = Annotated[bool, Query(description="only models more accurate than the asked one")]
+Architecture = Annotated[
+    Built | None,
+    Query(description="same: only models of the same layers, by types and shapes in order; other: no such"),
+]
+MinDepth = Annotated[Share | None, Blank, Query(description="0: a model's first layer, 1: its last")]
+MaxDepth = Annotated[Share | None, Blank, Query(description="likewise")]
+LeaveOut = Annotated[
+    LeftOut,
+    Query(description="version: the asked model version itself; model: all its versions; nothing: it finds itself"),
+]
+OnePer = Annotated[Per, Query(description="model: of each model version the one best layer")]
+Cursor = Annotated[str | None, Query(max_length=5_000, description="the `next` of the page before")]
+
+
+def _filters(
+    on_dataset: OnDataset = None,
+    same_dataset: SameDataset = False,
+    min_accuracy: MinAccuracy = None,
+    max_accuracy: MaxAccuracy = None,
+    better: Better = False,
+    architecture: Architecture = None,
+    min_depth: MinDepth = None,
+    max_depth: MaxDepth = None,
+    leave_out: LeaveOut = "version",
+) -> Filters:
+    return Filters(
+        dataset=on_dataset,
+        same_dataset=same_dataset,
+        min_accuracy=min_accuracy,
+        max_accuracy=max_accuracy,
+        better=better,
+        architecture=architecture,
+        min_depth=min_depth,
+        max_depth=max_depth,
+        leave_out=leave_out,
+    )
+
+
+def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]) -> APIRouter:
+    """Return the routes; `given` returns what they need, once the function has started."""
+    routes = APIRouter(responses=errors)
+
+    @routes.get("/models/{dataset}/{model}/{version}/layers/{layer}/similar", response_model=SimilarAnswer)
+    async def similar(
+        request: Request,
+        dataset: Name,
+        model: Name,
+        version: Name,
+        layer: Part,
+        filters: Annotated[Filters, Depends(_filters)],
+        metric: Metric = "deconfounded",
+        k: K = 10,
+        per: OnePer = "layer",
+        cursor: Cursor = None,
+    ) -> Response:
+        """Return the layers of other models that are most like this one, on the same probe set."""
+        question = Question(Identity(dataset, model, version), layer, metric, k, filters, per, cursor)
+        answer = await given().similar(request, question)
+        if not wants_page(request.scope):
+            return answer
+        found = SimilarAnswer.model_validate_json(bytes(answer.body))
+        return page_routes.page("similar.html", answer=found, asked=question, link=_links(request, question))
+
+    @routes.get(
+        "/models/{dataset}/{model}/{version}/layers/{layer}/similar/description", response_model=DescriptionAnswer
+    )
+    async def described(
+        request: Request,
+        dataset: Name,
+        model: Name,
+        version: Name,
+        layer: Part,
+        other: Subject,
+        other_layer: Annotated[str, Query(max_length=512)],
+        language: Language = "en",
+        metric: Metric = "deconfounded",
+    ) -> Response:
+        """Tell of a hit in a few sentences: how the models differ, why the layers match, what to try with the weaker one."""
+        a, b = Identity(dataset, model, version), Identity.parse(other)
+        answer = await given().described(request, pair_description.Pair(a, layer, b, other_layer, metric, language))
+        if not wants_page(request.scope):
+            return answer
+        words = urlencode({"metric": metric, "other": other, "other_layer": other_layer})
+        path = f"/models/{a.subject}/layers/{quote(layer, safe='')}/similar/description?{words}"
+        return page_routes.page("hit.html", answer=DescriptionAnswer.model_validate_json(bytes(answer.body)), path=path)
+
+    @routes.get("/{model_id}/{version_id}/{layer_id}/search", response_model=OlderAnswer)
+    async def search(
+        request: Request,
+        model_id: Name,
+        version_id: Name,
+        layer_id: Part,
+        metric: Metric = "deconfounded",
+        min_accuracy: MinAccuracy = None,
+        better: Better = False,
+        same_dataset: SameDataset = False,
+    ) -> Response:
+        """Return the one best layer of another model version, in the older form; names as in `model_{id}_v{version}`."""
+        identity = older.named(await given().lines(), model_id, version_id)
+        filters = Filters(min_accuracy=min_accuracy, better=better, same_dataset=same_dataset)
+        return await given().older(request, Question(identity, layer_id, metric, 1, filters))
+
+    return routes
+
+
+def _links(request: Request, asked: Question) -> Callable[..., str]:
+    """Return what writes the address of the same search with other parameters; None leaves one out."""
+    path = f"/models/{asked.identity.subject}/layers/{quote(asked.layer, safe='')}/similar"
+    present = {name: value for name, value in request.query_params.items() if name != "format" and value}
+
+    def link(end: str = "", **changed: str | None) -> str:
+        chosen = {name: value for name, value in {**present, **changed}.items() if value is not None}
+        return f"{path}{end}?{urlencode(chosen)}" if chosen else f"{path}{end}"
+
+    return link

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from layerscope.contracts import asyncapi, statuses
 from layerscope.contracts.compatible import breaking
+from layerscope.contracts.decided import DECIDED
 from layerscope.functions.query.routes import application
 
 FOLDER: Final = Path(__file__).parent
@@ -55,8 +56,11 @@ def _check(made: dict[str, dict[str, Any]], wanted: dict[str, str]) -> None:
         differing.append(ARCHITECTURE.name)
     if differing:
         sys.exit(f"not what the code says: {', '.join(differing)}; `make schemas` writes them")
-    if broken := breaking({name: json.loads((RELEASED / name).read_text()) for name in NAMES}, made):
-        sys.exit("\n".join(["this breaks who built on the last release:", *broken]))
+    broken = breaking({name: json.loads((RELEASED / name).read_text()) for name in NAMES}, made)
+    if undecided := [one for one in broken if one not in DECIDED]:
+        sys.exit("\n".join(["this breaks who built on the last release:", *undecided]))
+    if kept := [one for one in DECIDED if one not in broken]:
+        sys.exit("\n".join(["decided.py names what is not broken:", *kept]))
 
 
 if __name__ == "__main__":

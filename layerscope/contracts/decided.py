@@ -1,0 +1,11 @@
+"""What the next release breaks on purpose, in the words of `compatible`; the change log says how. A release empties it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DECIDED: Final = tuple(
+    f"GET /{{model_id}}/{{version_id}}/{{layer_id}}/search: {gone} is gone"
+    for gone in ("the parameter k", "hits", "layer", "metric", "reason")
+)
+"""The path answers with the older system's fields, as was always promised; its former answer is that of `/similar`."""

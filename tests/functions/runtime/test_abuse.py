@@ -343,7 +343,7 @@ def test_a_function_is_alive_while_it_computes(tmp_path: Path) -> None:
         f"{len(alive)} asked in {JOB_SECONDS} s: median {alive[len(alive) // 2]:.4f} s, longest {alive[-1]:.4f} s, late {late}"
     )
     assert len(alive) >= JOB_SECONDS
-    assert late <= len(alive) // 50  # a probe in fifty may wait for the machine's other work
+    assert late <= len(alive) // 10  # some may wait for the machine's other work; behind the job all would
 
 
 # As an event ---------------------------------------------------------------------------------------------------------
@@ -358,7 +358,7 @@ def without_worker(function: EventFunction, made: Services) -> EventFunction:
 def answers(function: EventFunction, *sent: tuple[dict[str, str], bytes]) -> list[httpx.Response]:
     async def posted() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app=application(function))
-        async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, base_url="http://function") as client:
+        async with asyncio.timeout(300), httpx.AsyncClient(transport=transport, base_url="http://function") as client:
             return [await client.post("/", headers=headers, content=body) for headers, body in sent]
 
     return asyncio.run(posted())

@@ -326,10 +326,11 @@ def test_200_connections_that_say_nothing_keep_nobody_waiting(function: Served) 
             one.close()
 
 
-def test_a_function_is_alive_while_it_computes(tmp_path: Path) -> None:
+def probed_while_it_computes(busy: Served) -> list[float]:
+    """Return how long each probe of liveness took during one job, the fastest first."""
     data = ModelUploaded(bucket=keys.MODELS, key="tiny/net/1.pth", etag="e", size=JOB_SECONDS)
     headers, body = binding.to_binary(compose(data, source="/tests", subject="tiny/net/1"))
-    with served("tests.functions.runtime.busy", str(tmp_path), "ADDRESS") as busy, ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1) as thread:
         start = time.monotonic()
         url = f"http://127.0.0.1:{busy.port}/"
         job = thread.submit(httpx.post, url, headers=headers, content=body, timeout=JOB_SECONDS + 60)
@@ -339,13 +340,21 @@ def test_a_function_is_alive_while_it_computes(tmp_path: Path) -> None:
             time.sleep(0.05)
         assert job.result().status_code == 204
         assert time.monotonic() - start >= JOB_SECONDS
-    alive.sort()
-    late = sum(seconds > 0.100 for seconds in alive)
+    return sorted(alive)
+
+
+def test_a_function_is_alive_while_it_computes(tmp_path: Path) -> None:
+    with served("tests.functions.runtime.busy", str(tmp_path), "ADDRESS") as busy:
+        for _ in range(5):  # the best of them: the others tell of the machine's other work
+            alive = probed_while_it_computes(busy)
+            late = sum(seconds > 0.100 for seconds in alive)
+            if late <= len(alive) // 50:
+                break
     print(
         f"{len(alive)} asked in {JOB_SECONDS} s: median {alive[len(alive) // 2]:.4f} s, longest {alive[-1]:.4f} s, late {late}"
     )
     assert len(alive) >= JOB_SECONDS
-    assert late <= len(alive) // 10  # some may wait for the machine's other work; behind the job all would
+    assert late <= len(alive) // 50  # a probe in fifty may wait for the machine's other work
 
 
 # As an event ---------------------------------------------------------------------------------------------------------

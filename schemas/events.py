@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from layerscope.schemas.datasets import Sha256
-from layerscope.schemas.manifests import Headline, OfModel, Refusal
+from layerscope.schemas.manifests import Headline, Manifest, OfModel, Refusal
 from layerscope.schemas.replays import RunId
 
 REPLAY_LANE: Final = "replay"
@@ -114,6 +114,14 @@ class ProductRefused(_Outcome):
     type: ClassVar = "io.layerscope.product.refused.v1"
 
     refusal: Refusal
+
+
+def of_outcome(manifest: Manifest) -> ProductWritten | ProductRefused:
+    """Return what is said when this manifest stands."""
+    who = manifest.model_dump(include={"dataset", "model", "version", "content", "product", "address"})
+    if manifest.refusal is not None:
+        return ProductRefused(**who, refusal=manifest.refusal)
+    return ProductWritten(**who, headline=manifest.headline)
 
 
 class ProductFailed(AboutModel):

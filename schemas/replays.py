@@ -65,11 +65,16 @@ class Selection(StoredJson):
         for name in WINDOWS:
             if (moment := getattr(self, name)) is not None and moment.tzinfo is None:
                 raise ValueError(f"{name} needs a time zone, such as 2026-11-29T08:00:00Z")
-        if not self.force and (self.software_older or self.refusals):
-            raise ValueError("software_older and refusals select what is there, which only force makes once more")
-        if self.force and (self.letters or self.reasons or self.states != ("missing",)):
-            raise ValueError("force makes once more what is there: it has no dead letter, failure or reason")
         return self
+
+    @property
+    def contradiction(self) -> str | None:
+        """Return why nothing can be what is selected; None: something may."""
+        if not self.force and (self.software_older or self.refusals):
+            return "Software and codes of refusals select what is there, which is made once more with force alone."
+        if self.force and (self.letters or self.reasons or self.states != ("missing",)):
+            return "With force a run is about what is there: that has no state, no reason and no dead letter."
+        return None
 
 
 class PlanEntry(StoredJson):

@@ -85,10 +85,13 @@ def _selection(
         "logged_until": logged_until,
     }
     try:
-        return Selection.model_validate(given)
+        selected = Selection.model_validate(given)
     except ValidationError as error:
         message = f"The selection cannot be used: {first_fault(error)}."
         raise Unanswerable(422, "bad-parameter", message, "GET /openapi.json") from error
+    if selected.contradiction is not None:
+        raise Unanswerable(409, "contradiction", selected.contradiction, "leave one of the two out")
+    return selected
 
 
 Selected = Annotated[Selection, Depends(_selection)]

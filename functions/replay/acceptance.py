@@ -16,7 +16,7 @@ from layerscope.events.cloudevent import compose
 from layerscope.functions.runtime.services import Services, publish
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Changed, NotFound, Unavailable
-from layerscope.schemas.events import REPLAY_LANE, EventData, ProductRefused, ProductWritten
+from layerscope.schemas.events import REPLAY_LANE, of_outcome
 from layerscope.schemas.files import DATA_TYPE
 from layerscope.schemas.manifests import VOLATILE, Manifest
 from layerscope.schemas.replays import LISTED, Acceptance, PlanEntry, Run, Unmade
@@ -24,10 +24,8 @@ from layerscope.stores import damage
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.replays import runs
 
-MADE: Final = "cr"
-"""Letters of the ledger for what was made: complete, or refused."""
-ALREADY: Final = "t"
-"""The letter for what was made before a process was killed, and found by the next one."""
+MADE: Final = "crt"
+"""Letters of the ledger for what was made: complete, refused, or found by who went on after a process was killed."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +53,7 @@ async def accept(services: Services, run: Run, source: str) -> Acceptance:
             if other:
                 await publish(
                     services,
-                    compose(_said(made), source=source, subject=entry.subject, lane=REPLAY_LANE, replayid=run.id),
+                    compose(of_outcome(made), source=source, subject=entry.subject, lane=REPLAY_LANE, replayid=run.id),
                 )
     done = Acceptance(at=datetime.now(UTC), replaced=replaced, equal=equal, left=tuple(left[:LISTED]))
     await asyncio.to_thread(runs.accepted, services.store, run, done)
@@ -68,7 +66,7 @@ def _unfit(store: ObjectStore, run: Run, entries: Sequence[tuple[PlanEntry, str]
     for entry, state in entries:
         reason = ""
         made = _manifest(store, runs.place(run, entry))
-        if state not in MADE + ALREADY or made is None:
+        if state not in MADE or made is None:
             reason = "it did not come"
         elif made.refusal is not None and (stood := _manifest(store, entry.outcome)) and stood.refusal is None:
             reason = f"it is refused now: {made.refusal.message}"
@@ -105,11 +103,3 @@ def _fact(found: Manifest) -> Manifest:
     """Return what a manifest says but for how it came about."""
     fields = Manifest.model_fields
     return found.model_copy(update={name: fields[name].get_default(call_default_factory=True) for name in VOLATILE})
-
-
-def _said(made: Manifest) -> EventData:
-    """Return what the function that made this would have answered."""
-    who = made.model_dump(include={"dataset", "model", "version", "content", "product", "address"})
-    if made.refusal is not None:
-        return ProductRefused(**who, refusal=made.refusal)
-    return ProductWritten(**who, headline=made.headline)

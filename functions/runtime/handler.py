@@ -25,7 +25,7 @@ from layerscope.functions.runtime.worker import Worker
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts, address_of, manifest_key
 from layerscope.schemas.errors import Ignored, Refused, Unavailable
-from layerscope.schemas.events import EventData, ProductRefused, ProductRequested, ProductWritten
+from layerscope.schemas.events import ProductRequested, of_outcome
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.product import Product
@@ -161,13 +161,9 @@ class ProductFunction(WorkingFunction):
         return uploads.facts(self.services.store, record)
 
     def _answer_with(self, manifest: Manifest, event: CloudEvent) -> CloudEvent:
-        who = manifest.model_dump(include={"dataset", "model", "version", "content", "product", "address"})
-        data: EventData
-        if manifest.refusal is not None:
-            data = ProductRefused(**who, refusal=manifest.refusal)
-        else:
-            data = ProductWritten(**who, headline=manifest.headline)
-        return compose(data, source=f"/functions/{self.name}", subject=manifest.identity.subject, cause=event)
+        return compose(
+            of_outcome(manifest), source=f"/functions/{self.name}", subject=manifest.identity.subject, cause=event
+        )
 
 
 def _run_beside(event: CloudEvent) -> str | None:

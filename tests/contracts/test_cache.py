@@ -82,7 +82,7 @@ async def opened(make: Callable[[], Cache]) -> AsyncIterator[Cache]:
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(300):
             await test()
 
     asyncio.run(bounded())

@@ -91,7 +91,7 @@ def run(asked_of: Services | QueryFunction, ask: Callable[[httpx.AsyncClient], A
     function = started(asked_of) if isinstance(asked_of, Services) else asked_of
 
     async def asked() -> Any:
-        async with asyncio.timeout(60), opened(function) as client:
+        async with asyncio.timeout(300), opened(function) as client:
             return await ask(client)
 
     return asyncio.run(asked())

@@ -53,7 +53,7 @@ def post(
 
     async def posted() -> int:
         transport = httpx.ASGITransport(app=application(function), raise_app_exceptions=False)
-        async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, base_url="http://announce") as client:
+        async with asyncio.timeout(300), httpx.AsyncClient(transport=transport, base_url="http://announce") as client:
             return (await client.post("/", headers=headers, content=body)).status_code
 
     status = asyncio.run(posted())

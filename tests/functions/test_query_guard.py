@@ -38,7 +38,7 @@ def guarded(directory: Path, guard: Guard) -> QueryFunction:
 
 def ask(function: QueryFunction, path: str = "/refusals", **headers: str) -> httpx.Response:
     async def asked() -> httpx.Response:
-        async with asyncio.timeout(60), opened(function) as client:
+        async with asyncio.timeout(300), opened(function) as client:
             return await client.get(path, headers={name: value.encode("latin-1") for name, value in headers.items()})
 
     return asyncio.run(asked())

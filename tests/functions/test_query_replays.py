@@ -49,7 +49,7 @@ def ask(system: Services, method: str, path: str, *, guard: Guard | None = None,
     function.attach(system, guard or Guard())
 
     async def asked() -> httpx.Response:
-        async with asyncio.timeout(60), opened(function) as client:
+        async with asyncio.timeout(300), opened(function) as client:
             return await client.request(method, path, **given)
 
     return asyncio.run(asked())

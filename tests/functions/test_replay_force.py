@@ -246,7 +246,7 @@ def test_force_alone_selects_what_stands_and_nothing_that_does_not(directory: Pa
         assert {one["function"] for one in found.json()["entries"]} == {"training_history"}
         for wrong in ({"software_older": "torch=2.0"}, {"refused": "x"}, {"force": "true", "state": "failed"}):
             answer = await running.query.get("/replays/plan", params=wrong)
-            assert answer.status_code == 422, wrong
+            assert (answer.status_code, answer.json()["code"]) == (409, "contradiction"), wrong
         nowhere = await running.query.post("/replays/20200101T000000-00000000/accept")
         assert nowhere.status_code == 404
         # Given a run of what was missing, there is nothing to accept

@@ -112,7 +112,7 @@ def at_work(system: Services, run: Run) -> RunAtWork:
 
 def carried_out(system: Services, run: Run, functions: Functions) -> None:
     async def carry_out() -> None:
-        async with asyncio.timeout(60), working(functions):
+        async with asyncio.timeout(300), working(functions):
             await at_work(system, run).carry_out()
 
     asyncio.run(carry_out())
@@ -161,10 +161,11 @@ def test_a_run_whose_process_ends_at_any_moment_is_gone_on_with_and_makes_nothin
 
     async def killed_again_and_again() -> int:
         ends = 0
-        async with asyncio.timeout(60), working(functions):
+        async with working(functions):
             while runs.ending(stored.store, run) is None:
                 task = asyncio.create_task(RunAtWork(stored, run, tick=0.002, lost=0.05).carry_out())
-                await asyncio.wait([task], timeout=chance.uniform(0.005, 0.06))
+                longer = 1 + ends / 20  # a busy machine may begin nothing in the first of these spans
+                await asyncio.wait([task], timeout=longer * chance.uniform(0.005, 0.06))
                 ends += not task.done()
                 task.cancel()
                 await asyncio.wait([task])
@@ -199,7 +200,7 @@ def test_no_more_are_asked_for_in_a_second_than_the_run_allows(stored: Services)
     run = begun(stored, rate=20, products=("predictions",))
 
     async def timed() -> float:
-        async with asyncio.timeout(60), working(Functions(stored)):
+        async with asyncio.timeout(300), working(Functions(stored)):
             start = asyncio.get_running_loop().time()
             await at_work(stored, run).carry_out()
             return asyncio.get_running_loop().time() - start
@@ -217,7 +218,7 @@ def test_live_work_goes_first(stored: Services) -> None:
     functions = Functions(stored)
 
     async def carry_out() -> str:
-        async with asyncio.timeout(60), working(functions):
+        async with asyncio.timeout(300), working(functions):
             task = asyncio.create_task(at_work(stored, run).carry_out())
             await asyncio.sleep(0.3)
             waits = report.of_run(stored.store, run).waits_for
@@ -295,7 +296,7 @@ def test_an_upload_that_goes_meanwhile_does_not_keep_a_run_from_its_end(stored: 
     Bucket(stored.store, MODELS[0]).remove()
 
     async def carry_out() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             await RunAtWork(stored, run, tick=0.005, lost=0.02).carry_out()
 
     consumer_of_all(stored)
@@ -335,7 +336,7 @@ def test_what_is_down_is_waited_for(stored: Services) -> None:
 
 def carried_out_after_loss(system: Services, run: Run, functions: Functions) -> None:
     async def carry_out() -> None:
-        async with asyncio.timeout(60), working(functions):
+        async with asyncio.timeout(300), working(functions):
             await RunAtWork(system, run, tick=0.005, lost=0.05).carry_out()
 
     asyncio.run(carry_out())
@@ -343,7 +344,7 @@ def carried_out_after_loss(system: Services, run: Run, functions: Functions) -> 
 
 def eventually(what: Callable[[], bool]) -> Any:
     async def waited() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(300):
             while not what():
                 await asyncio.sleep(0.01)
 

@@ -76,7 +76,7 @@ def ask(made: Services, function: ProductFunction) -> CloudEvent | None:
         event = compose(ProductRequested(**who, product=function.name), source="/tests", subject=WHO.subject)
         headers, body = to_binary(event)
         transport = httpx.ASGITransport(app=application(function))
-        async with asyncio.timeout(60), httpx.AsyncClient(transport=transport, base_url="http://function") as client:
+        async with asyncio.timeout(300), httpx.AsyncClient(transport=transport, base_url="http://function") as client:
             answer = await client.post("/", headers=headers, content=body)
         function.stop()
         return answer

@@ -230,12 +230,12 @@ async def running(log: MemoryLog, declared: System, *urls: str) -> AsyncIterator
 async def deliver(subscriber: Scripted, subscription: Subscription, log: MemoryLog) -> DataPlane:
     """Deliver everything in the log, and return once it is settled."""
     async with subscriber.listening() as url, running(log, system(subscription), url) as plane:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(300):
             await plane.idle()
         return plane
 
 
-async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 300.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)

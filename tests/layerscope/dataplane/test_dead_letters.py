@@ -96,12 +96,12 @@ def test_an_event_is_not_committed_before_its_dead_letter_or_reply_is_stored(kin
 
     async def run() -> None:
         async with subscriber.listening() as url, running(log, system(subscription), url) as plane:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(300):
                 while log.refused < 2:
                     await asyncio.sleep(0.01)
             assert len(uncommitted(log, subscription)) == 1
             log.well = True
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(300):
                 await plane.idle()
 
     asyncio.run(run())
@@ -119,7 +119,7 @@ def test_a_stop_while_the_dead_letter_cannot_be_stored_leaves_the_event_for_the_
 
     async def run() -> None:
         async with subscriber.listening() as url, running(log, system(subscription), url):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(300):
                 while not log.refused:
                     await asyncio.sleep(0.01)
 

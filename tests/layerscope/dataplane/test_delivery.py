@@ -155,7 +155,7 @@ def test_a_refused_connection_is_retried_and_ends_as_a_dead_letter_without_code(
     async def run() -> None:
         async with Scripted().listening() as url:
             pass
-        async with running(log, system(trigger()), url) as plane, asyncio.timeout(30):
+        async with running(log, system(trigger()), url) as plane, asyncio.timeout(300):
             await plane.idle()
             (status,) = await plane.status()
             assert (status.attempts, status.dead_letters, status.delivered) == (4, 1, 0)

@@ -34,7 +34,7 @@ def test_a_service_is_given_no_more_calls_than_it_has_places() -> None:
 
     async def run() -> None:
         declared = replace(system(trigger()), services={"s": service(concurrency=3)})
-        async with subscriber.listening() as url, running(log, declared, url) as plane, asyncio.timeout(30):
+        async with subscriber.listening() as url, running(log, declared, url) as plane, asyncio.timeout(300):
             await plane.idle()
 
     asyncio.run(run())
@@ -50,7 +50,7 @@ def test_waiting_for_a_place_is_no_part_of_the_timeout() -> None:
         declared = replace(
             system(trigger(DeliveryPolicy(0, "linear", 0.0, 0.4, LETTERS))), services={"s": service(concurrency=1)}
         )
-        async with subscriber.listening() as url, running(log, declared, url) as plane, asyncio.timeout(30):
+        async with subscriber.listening() as url, running(log, declared, url) as plane, asyncio.timeout(300):
             await plane.idle()
 
     asyncio.run(run())
@@ -70,7 +70,7 @@ def test_a_replay_service_without_a_process_takes_one_place_in_that_of_its_funct
 
     async def run() -> None:
         declared = System({EVENTS: 2, LETTERS: 1}, services, (live, replayed), (), ())
-        async with subscriber.listening() as url, running(log, declared, url) as plane, asyncio.timeout(30):
+        async with subscriber.listening() as url, running(log, declared, url) as plane, asyncio.timeout(300):
             publish(log, *(an_event(f"r{n}", lane="replay") for n in range(4)))
             await plane.idle()
             assert subscriber.most_under_way == 1
@@ -88,7 +88,7 @@ def test_a_host_of_several_functions_is_called_at_the_path_of_one_and_a_dead_let
 
     async def run() -> None:
         declared = replace(system(replace(trigger(), path="/g")), services={"s": service("s", "f", "g")})
-        async with subscriber.listening() as url, running(log, declared, url) as plane, asyncio.timeout(30):
+        async with subscriber.listening() as url, running(log, declared, url) as plane, asyncio.timeout(300):
             await plane.idle()
 
     asyncio.run(run())
@@ -134,7 +134,7 @@ def test_a_function_in_this_process_goes_on_after_its_caller_gave_up_and_a_bug_i
             policy = DeliveryPolicy(1, "linear", 0.15, 0.05, LETTERS)
             plane = DataPlane(system(trigger(policy)), log, {"s": client})
             work = asyncio.create_task(plane.run())
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(300):
                 await plane.idle()
             await until(lambda: len(ended) == 2)
             await plane.stop()

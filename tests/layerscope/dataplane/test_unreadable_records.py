@@ -92,7 +92,7 @@ def test_it_is_listed_once_among_the_dead_letters_however_many_read_the_topic(sp
         subscriber = Scripted()
         both = (trigger(), replace(source(), service="s"))
         async with subscriber.listening() as url, plane_over(spoilt, system(*both), url) as plane:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(300):
                 await plane.idle()
 
     asyncio.run(scenario())

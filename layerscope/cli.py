@@ -289,6 +289,8 @@ def export(
 
 
 app.command()(similar_command.similar)
+app.command()(similar_command.depths)
+app.command()(similar_command.alike)
 
 
 @datasets_app.command("list")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from layerscope.models.inspection_report import Inspection
+from layerscope.schemas.alike import AlikeAnswer, AlikeModel
+from layerscope.schemas.depths import RoleAnswer
 from layerscope.schemas.manifests import Headline
 from layerscope.schemas.queries import ModelAnswer, ModelLine, SimilarAnswer
 
@@ -53,6 +55,36 @@ def similar(answer: SimilarAnswer) -> RenderableType:
         ranks = (hit.judgement.percentile_untrained, hit.judgement.percentile_stored) if hit.judgement else (None, None)
         table.add_row(Text(hit.layer), f"{hit.score:.3f}", *map(percent, ranks), name, percent(hit.test_accuracy))
     return table if answer.next is None else Group(table, Text(f"more: --cursor {shlex.quote(answer.next)}"))
+
+
+def depths(answer: RoleAnswer) -> RenderableType:
+    """Show where other models play the role of one layer."""
+    table = Table("layer", "depth", "plays the role", "score", "above untrained", "model", box=None, header_style="dim")
+    for one in answer.roles:
+        depth = "" if one.depth is None else f"{one.depth:.2f}"
+        played, rank = one.played.replace("_", " "), percent(one.percentile_untrained)
+        table.add_row(Text(one.layer), depth, played, f"{one.score:.3f}", rank, one.identity.subject)
+    shown: list[RenderableType] = [Text(answer.reason), *([table] if answer.roles else [])]
+    return Group(*shown, *([Text(f"more: --cursor {shlex.quote(answer.next)}")] if answer.next else []))
+
+
+def alike(answer: AlikeAnswer) -> RenderableType:
+    """Show the models most like one, and the nearest that is more accurate."""
+    shown: list[RenderableType] = list(_alike_models(answer.hits)) if answer.hits else []
+    if answer.better is not None:
+        shown += [Text("the nearest that is more accurate", style="bold"), *_alike_models([answer.better])]
+    return Group(*shown, *([Text(answer.reason)] if answer.reason else []))
+
+
+def _alike_models(hits: Sequence[AlikeModel]) -> Iterator[RenderableType]:
+    table = Table("model", "likeness", "above untrained", "accuracy", "family", box=None, header_style="dim")
+    for hit in hits:
+        rank, accuracy = percent(hit.percentile_untrained), percent(hit.test_accuracy)
+        family = (hit.family or "").replace("_", " ")
+        table.add_row(hit.identity.subject, f"{hit.score:.3f}", rank, accuracy, family)
+    yield table
+    for hit in hits:
+        yield Text(f"{hit.identity.subject}: {hit.kinship}", style="dim")
 
 
 def inspection(found: Inspection) -> RenderableType:

@@ -75,6 +75,15 @@ class AlikeModel(OfModel):
         description="0..1: twice the similarities on the path of best matches over the number of layers of both; 1: "
         "every layer of either has its like in the other, in the same order"
     )
+    percentile_untrained: float | None = Field(
+        default=None,
+        description="share of the untrained networks of the stored architectures that are less like the model asked for, "
+        "ties half; null: there are fewer than 10 of them",
+    )
+    percentile_stored: float | None = Field(
+        default=None,
+        description="share of the other models compared that are less like it, ties half; null: fewer than 10",
+    )
     matched: int = Field(description="pairs of layers on the path of best matches")
     layers: int = Field(description="layers of this model that can be compared")
     test_accuracy: float | None = None
@@ -91,6 +100,7 @@ class AlikeAnswer(Answer):
     metric: Metric
     layers: int = Field(description="layers of the model asked for that can be compared")
     models: int = Field(description="models that were compared")
+    untrained_networks: int = Field(default=0, description="untrained networks that percentiles are among")
     exact: bool = Field(description="false: only the models with the nearest layers were compared layer by layer")
     hits: tuple[AlikeModel, ...]
     better: AlikeModel | None = Field(

@@ -2,12 +2,13 @@
 
 The index answers, for each layer of the model, with its similarity to every other stored layer over the same probe set.
 From these the best matches in order are found for all models at once. It is asked for the `NEAREST` of each layer only;
-where there are more, the models of the nearest layers are chosen first, and then compared from the bucket.
+where there are more, the models of the nearest layers are chosen first, and then compared from the bucket. What a score
+is worth, its rank among untrained networks tells.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -15,16 +16,29 @@ from typing import Final, Literal
 import numpy as np
 
 from layerscope.functions.query import answers, comparison
-from layerscope.functions.query.alignment import Scores, floor, likeness, path, totals
-from layerscope.functions.query.answers import Unanswerable
+from layerscope.functions.query.alignment import floor, path
+from layerscope.functions.query.candidates import Scored, candidates_of, compared_again, ranked
+from layerscope.functions.query.comparison import StoredLayers
 from layerscope.functions.query.families import kinship
+from layerscope.functions.query.filters import (
+    EVERY_LAYER,
+    Asker,
+    Filters,
+    contradiction,
+    excluded,
+    in_words,
+    row_filter,
+)
+from layerscope.functions.query.judged_hits import Bench
+from layerscope.functions.query.model_percentile import networks_likeness, percentile
 from layerscope.functions.query.sketches import sketch
-from layerscope.schemas.alike import AlikeAnswer, AlikeModel
+from layerscope.schemas.alike import AlikeAnswer, AlikeModel, Family
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import LayerVectors, Metric
 from layerscope.schemas.products.weight_sketch import WeightSketch
+from layerscope.stores import catalogue
 from layerscope.stores.catalogue import Outcome
-from layerscope.stores.index_rows import RowFilter, RowMatch, collection_name
+from layerscope.stores.index_rows import collection_name
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.vector_store import VectorStore
 
@@ -33,38 +47,46 @@ NEAREST: Final = 400
 CHOSEN: Final = 2
 """Models that are compared layer by layer for each that is asked for, where the index holds too many to compare all."""
 FEWEST_CHOSEN: Final = 30
+MOST_SKETCHED: Final = 200
+"""Models, the most alike first, whose weights are looked at for those of one family."""
 TOLD: Final[Mapping[str, Literal["this", "other"]]] = {"a": "this", "b": "other"}
 UNSKETCHED: Final = "The weights of one of the two have not been sketched (yet)."
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which models are most like this one; a hit has at least `min_accuracy`, where that is asked for."""
+    """Which models are most like this one, of those that the filters leave, and of one family where that is asked for."""
 
     identity: Identity
     metric: Metric
     k: int
-    min_accuracy: float | None
+    filters: Filters = EVERY_LAYER
+    family: Family | None = None
+
+    def asked(self) -> dict[str, object]:
+        """Return what the question means, for the answers that are kept."""
+        return {
+            "alike": self.identity.subject,
+            "metric": self.metric,
+            "k": self.k,
+            "family": self.family,
+            **dataclasses.asdict(self.filters),
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """Another model: the similarities (n, m) of the layers of the one asked for to its layers, in order."""
+class Ranking:
+    """The candidates by their scores, best first, and the scores that untrained networks have, in order."""
 
-    identity: Identity
-    test_accuracy: float | None
-    scores: Scores
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A candidate with its score."""
-
-    candidate: Candidate
-    score: float
+    models: Sequence[Scored]
+    untrained: Sequence[float]
+    exact: bool
+    least: float
 
 
-def alike(store: ObjectStore, vectors: VectorStore, asked: Question, *, most: int = NEAREST) -> AlikeAnswer:
+def alike(
+    store: ObjectStore, vectors: VectorStore, asked: Question, judges: Bench | None = None, *, most: int = NEAREST
+) -> AlikeAnswer:
     """Answer with the models most like one, over the same probe set; `most` rows come in one answer of the index.
 
     Raises:
@@ -78,76 +100,67 @@ def alike(store: ObjectStore, vectors: VectorStore, asked: Question, *, most: in
     mine = own.vectors[own.comparable]
     if not len(mine):
         return _nothing(asked, 0, "None of its layers can be compared in this way; ask with metric=cka.")
-    collection = collection_name(asked.metric, own.probe, LayerVectors.declared.recipe)
-    subject = asked.identity.subject
-    lists = vectors.search(
-        collection, mine.astype(np.float32), k=most, excluding=subject, where=RowFilter(min_accuracy=asked.min_accuracy)
-    )
-    least, exact = floor(own.images), all(len(one) < most for one in lists)
-    ranked = _ranked(_candidates(lists), least)
-    if not exact:
-        chosen = ranked[: max(FEWEST_CHOSEN, CHOSEN * asked.k)]
-        ranked = _ranked(_compared_again(store, asked.metric, mine, own.probe, chosen), least)
-    if not ranked:
-        return _nothing(asked, len(mine), _why_none(asked))
-    line = vectors.line(subject)
-    better = _better(ranked, asked.identity.dataset, line.test_accuracy if line else None)
-    weights = sketch(store, asked.identity)
+    line = vectors.line(asked.identity.subject)
+    asker = Asker(asked.identity, line.test_accuracy if line else None, catalogue.architecture_of(own.layers))
+    if reason := contradiction(asked.filters, asker):
+        return _nothing(asked, len(mine), reason)
+    ranking = _ranking(store, vectors, (asked, asker), own, most, judges)
+    if not ranking.models:
+        return _nothing(asked, len(mine), _why_none(asked, asker))
+    better = _better(ranking.models, asked.identity.dataset, asker.test_accuracy)
+    hits, reason = _hits(store, asked, ranking)
     return AlikeAnswer(
         metric=asked.metric,
         layers=len(mine),
-        models=len(ranked),
-        exact=exact,
-        hits=tuple(_hit(store, asked.identity, weights, one, least) for one in ranked[: asked.k]),
-        better=_hit(store, asked.identity, weights, better, least) if better else None,
-        reason=None if better else _why_no_better(asked, line.test_accuracy if line else None),
+        models=len(ranking.models),
+        untrained_networks=len(ranking.untrained),
+        exact=ranking.exact,
+        hits=hits,
+        better=_hit(store, asked.identity, sketch(store, asked.identity), better, ranking) if better else None,
+        reason=reason or (None if better else _why_no_better(asked, asker.test_accuracy)),
     )
 
 
-def _candidates(lists: Sequence[Sequence[RowMatch]]) -> list[Candidate]:
-    """Return every model of the matches; a layer that a list lacks is one whose similarity is not known, NaN."""
-    layers: dict[str, dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
-    accuracies: dict[str, float | None] = {}
-    for at, matches in enumerate(lists):
-        for match in matches:
-            layers[match.subject][match.layer_index].append((at, match.score))
-            accuracies[match.subject] = match.test_accuracy
-    candidates = []
-    for subject, columns in layers.items():
-        scores = np.full((len(lists), len(columns)), np.nan)
-        for to, index in enumerate(sorted(columns)):
-            for at, score in columns[index]:
-                scores[at, to] = score
-        candidates.append(Candidate(Identity.parse(subject), accuracies[subject], scores))
-    return candidates
+def _ranking(
+    store: ObjectStore,
+    vectors: VectorStore,
+    question: tuple[Question, Asker],
+    own: StoredLayers,
+    most: int,
+    judges: Bench | None,
+) -> Ranking:
+    (asked, asker), mine = question, own.vectors[own.comparable]
+    lists = vectors.search(
+        collection_name(asked.metric, own.probe, LayerVectors.declared.recipe),
+        mine.astype(np.float32),
+        k=most,
+        excluding=excluded(asked.filters, asker),
+        where=row_filter(asked.filters, asker),
+    )
+    least, exact = floor(own.images), all(len(one) < most for one in lists)
+    found = ranked(candidates_of(lists), least)
+    if not exact:
+        chosen = found[: max(FEWEST_CHOSEN, CHOSEN * asked.k)]
+        found = ranked(compared_again(store, asked.metric, mine, own.probe, chosen), least)
+    population = judges.population.untrained if judges and judges.probe == own.probe else ()
+    return Ranking(found, networks_likeness(mine, asked.metric, population, least), exact, least)
 
 
-def _ranked(candidates: Iterable[Candidate], least: float) -> list[Scored]:
-    """Return the candidates by their scores, best first, ties by name; those of one number of layers are one stack."""
-    stacks: dict[int, list[Candidate]] = defaultdict(list)
-    for one in candidates:
-        stacks[one.scores.shape[1]].append(one)
-    scored = []
-    for layers, group in stacks.items():
-        sums = totals(np.stack([one.scores for one in group]), least)
-        for one, total in zip(group, sums.tolist(), strict=True):
-            scored.append(Scored(one, likeness(total, len(one.scores), layers)))
-    return sorted(scored, key=lambda one: (-one.score, one.candidate.identity.subject))
-
-
-def _compared_again(
-    store: ObjectStore, metric: Metric, mine: Scores, probe: str, chosen: Iterable[Scored]
-) -> Iterable[Candidate]:
-    """Yield candidates with all of their layers, from the bucket; one that has changed since is left out."""
-    for one in chosen:
-        try:
-            manifest = comparison.manifest_of(store, one.candidate.identity)
-        except Unanswerable:
-            continue
-        other = comparison.stored(store, manifest, metric)
-        if other.probe == probe:
-            scores = mine @ other.vectors[other.comparable].T
-            yield Candidate(one.candidate.identity, one.candidate.test_accuracy, scores)
+def _hits(store: ObjectStore, asked: Question, ranking: Ranking) -> tuple[tuple[AlikeModel, ...], str | None]:
+    """Return the best `k`, of one family where that is asked for, and why there are none, if so."""
+    weights = sketch(store, asked.identity)
+    looked_at = ranking.models[: asked.k if asked.family is None else MOST_SKETCHED]
+    hits: list[AlikeModel] = []
+    for one in looked_at:
+        hit = _hit(store, asked.identity, weights, one, ranking)
+        if asked.family in (None, hit.family):
+            hits.append(hit)
+        if len(hits) == asked.k:
+            break
+    if hits:
+        return tuple(hits), None
+    models = "the one model" if len(looked_at) == 1 else f"the {len(looked_at)} models"
+    return (), f"Of {models} most like it none is of the family {asked.family}."
 
 
 def _better(ranked: Iterable[Scored], dataset: str, accuracy: float | None) -> Scored | None:
@@ -159,7 +172,9 @@ def _better(ranked: Iterable[Scored], dataset: str, accuracy: float | None) -> S
     return None
 
 
-def _hit(store: ObjectStore, asked: Identity, weights: WeightSketch | None, one: Scored, least: float) -> AlikeModel:
+def _hit(
+    store: ObjectStore, asked: Identity, weights: WeightSketch | None, one: Scored, ranking: Ranking
+) -> AlikeModel:
     identity, scores = one.candidate.identity, one.candidate.scores
     theirs = sketch(store, identity) if weights else None
     kin = kinship(weights, theirs, (asked.subject, identity.subject)) if weights and theirs else None
@@ -168,7 +183,9 @@ def _hit(store: ObjectStore, asked: Identity, weights: WeightSketch | None, one:
         model=identity.model,
         version=identity.version,
         score=round(one.score, 6),
-        matched=len(path(scores, least)),
+        percentile_untrained=percentile(one.score, ranking.untrained),
+        percentile_stored=percentile(one.score, [other.score for other in ranking.models if other is not one]),
+        matched=len(path(scores, ranking.least)),
         layers=scores.shape[1],
         test_accuracy=one.candidate.test_accuracy,
         family=kin.family if kin else None,
@@ -181,9 +198,9 @@ def _nothing(asked: Question, layers: int, reason: str) -> AlikeAnswer:
     return AlikeAnswer(metric=asked.metric, layers=layers, models=0, exact=True, hits=(), reason=reason)
 
 
-def _why_none(asked: Question) -> str:
-    if asked.min_accuracy is not None:
-        return "No other model on the same probe images is that accurate."
+def _why_none(asked: Question, asker: Asker) -> str:
+    if conditions := in_words(asked.filters, asker):
+        return f"There are no models {', and '.join(conditions)}, over the probe images of {asked.identity.dataset}."
     return "No other model has been indexed on the same probe images."
 
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from layerscope.functions.query import page_routes
 from layerscope.functions.query.alike import Question, alike
-from layerscope.functions.query.answer_cache import Answered
 from layerscope.functions.query.comparison import compare
+from layerscope.functions.query.filters import Filters
 from layerscope.functions.query.page_routes import wants_page
-from layerscope.functions.query.parameters import K, MinAccuracy, Name, Subject
-from layerscope.functions.runtime.services import Services
-from layerscope.schemas.alike import AlikeAnswer, CompareAnswer
+from layerscope.functions.query.parameters import Blank, K, Name, Subject, model_filters
+from layerscope.functions.query.route_services import Answers
+from layerscope.schemas.alike import AlikeAnswer, CompareAnswer, Family
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Metric
 
+OfFamily = Annotated[Family | None, Blank, Query(description="only models of this family, by their weights")]
 
-def routes(
-    services: Callable[[], Services], answered: Callable[[], Answered], errors: dict[int | str, dict[str, Any]]
-) -> APIRouter:
-    """Return the routes; the arguments return what they need, once the function has started."""
+
+def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]) -> APIRouter:
+    """Return the routes; `given` returns what they need, once the function has started."""
     made = APIRouter(responses=errors)
 
     @made.get("/models/{dataset}/{model}/{version}/alike", response_model=AlikeAnswer)
@@ -32,31 +32,32 @@ def routes(
         dataset: Name,
         model: Name,
         version: Name,
+        filters: Annotated[Filters, Depends(model_filters)],
         metric: Metric = "deconfounded",
         k: K = 10,
-        min_accuracy: MinAccuracy = None,
+        family: OfFamily = None,
     ) -> Response:
         """Return the models most like this one: layers in order, a score, the family by weights; the nearest better one."""
-        question = Question(Identity(dataset, model, version), metric, k, min_accuracy)
-        subject = question.identity.subject
-        asked = {"alike": subject, "metric": metric, "k": k, "min_accuracy": min_accuracy}
+        question = Question(Identity(dataset, model, version), metric, k, filters, family)
 
         async def found() -> AlikeAnswer:
-            return await asyncio.to_thread(alike, services().store, services().vectors, question)
+            services, judges = given().services, await given().bench(dataset)
+            return await asyncio.to_thread(alike, services.store, services.vectors, question, judges)
 
-        answer = await answered().get(request.scope, asked, AlikeAnswer, found, lasting=_lasting)
+        answer = await given().answered.get(request.scope, question.asked(), AlikeAnswer, found, lasting=_lasting)
         if not wants_page(request.scope):
             return Response(answer, media_type="application/json")
         shown = AlikeAnswer.model_validate_json(answer)
-        return page_routes.page("alike.html", answer=shown, subject=subject, path=f"/models/{subject}/alike")
+        path = f"/models/{question.identity.subject}/alike"
+        return page_routes.page("alike.html", answer=shown, asked=question, link=page_routes.links(request, path))
 
     @made.get("/compare", response_model=CompareAnswer)
     async def compared(request: Request, a: Subject, b: Subject, metric: Metric = "deconfounded") -> Any:
         """Compare two models layer by layer, with the path of best matches, and by their weights."""
         pair = (Identity.parse(a), Identity.parse(b))
         if wants_page(request.scope):
-            return await page_routes.compared(services().store, *pair, metric)
-        return await asyncio.to_thread(compare, services().store, *pair, metric)
+            return await page_routes.compared(given().services.store, *pair, metric)
+        return await asyncio.to_thread(compare, given().services.store, *pair, metric)
 
     return made
 

@@ -29,6 +29,11 @@ class Bench:
         first, second = self._found(*asked), self._found(*hit)
         return judge(first, second, metric, self.population) if first and second else None
 
+    def depth(self, identity: Identity, layer: str) -> float | None:
+        """Return where a layer lies in its network, 0..1; None: it is not stored (any more)."""
+        found = self._found(identity, layer)
+        return found.depth if found else None
+
     def label_baseline(self, identity: Identity, layer: str) -> float | None:
         """Return what the layer's likeness to the labels has to exceed to mean anything; None: not known."""
         found = self._found(identity, layer)

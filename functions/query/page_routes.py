@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from layerscope.functions.query import answers
@@ -52,6 +52,17 @@ def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
 def error_page(status: int, answer: ErrorAnswer) -> HTMLResponse:
     """Return an error as a page."""
     return page("error.html", status, **answer.model_dump())
+
+
+def links(request: Request, path: str) -> Callable[..., str]:
+    """Return what writes the address of the same search with other parameters; None leaves one out."""
+    present = {name: value for name, value in request.query_params.items() if name != "format" and value}
+
+    def link(end: str = "", **changed: str | None) -> str:
+        chosen = {name: value for name, value in {**present, **changed}.items() if value is not None}
+        return f"{path}{end}?{urlencode(chosen)}" if chosen else f"{path}{end}"
+
+    return link
 
 
 async def model(store: ObjectStore, identity: Identity) -> HTMLResponse:

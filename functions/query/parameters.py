@@ -1,11 +1,13 @@
-"""What the routes of `query` take: names in the path, and what else several of them are asked with."""
+"""What the routes of `query` take: names in the path, what a search is narrowed to, and what else several are asked with."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import Path, Query
+from pydantic import BeforeValidator, Field
 
+from layerscope.functions.query.filters import Built, Filters, LeftOut
 from layerscope.schemas.identity import NAME_PATTERN
 
 Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
@@ -14,4 +16,45 @@ Subject = Annotated[
 ]
 Part = Annotated[str, Path(max_length=512)]
 K = Annotated[int, Query(ge=1, le=100, description="how many hits")]
-MinAccuracy = Annotated[float | None, Query(ge=0, le=1, description="only models at least this accurate")]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Blank = BeforeValidator(lambda given: None if given == "" else given)  # as forms send what is left empty
+OnDataset = Annotated[
+    str | None, Blank, Query(alias="dataset", pattern=f"^{NAME_PATTERN}$", description="only models on this dataset")
+]
+SameDataset = Annotated[bool, Query(description="only models on the asked model's dataset")]
+MinAccuracy = Annotated[Share | None, Blank, Query(description="only models at least this accurate")]
+MaxAccuracy = Annotated[Share | None, Blank, Query(description="only models at most this accurate")]
+Better = Annotated[bool, Query(description="only models more accurate than the asked one")]
+Architecture = Annotated[
+    Built | None,
+    Blank,
+    Query(description="same: only models of the same layers, by types and shapes in order; other: no such"),
+]
+MinDepth = Annotated[Share | None, Blank, Query(description="0: a model's first layer, 1: its last")]
+MaxDepth = Annotated[Share | None, Blank, Query(description="likewise")]
+LeaveOut = Annotated[
+    LeftOut,
+    Query(description="version: the asked model version itself; model: all its versions; nothing: it finds itself"),
+]
+
+
+def model_filters(
+    on_dataset: OnDataset = None,
+    same_dataset: SameDataset = False,
+    min_accuracy: MinAccuracy = None,
+    max_accuracy: MaxAccuracy = None,
+    better: Better = False,
+    architecture: Architecture = None,
+    leave_out: LeaveOut = "version",
+) -> Filters:
+    """Return which models count."""
+    return Filters(
+        dataset=on_dataset,
+        same_dataset=same_dataset,
+        min_accuracy=min_accuracy,
+        max_accuracy=max_accuracy,
+        better=better,
+        architecture=architecture,
+        leave_out=leave_out,
+    )

@@ -48,6 +48,8 @@ class Layers:
     deconfounded: Vectors
     inputs: NDArray[np.float32] | None = None
     label_cka_of_pixels: float | None = None
+    networks: NDArray[np.int64] | None = None
+    """Of which untrained network each layer is, (L,); None: they are layers of one stored model."""
 
     def vectors(self, metric: Metric) -> Vectors:
         """Return the vectors of a metric."""
@@ -151,5 +153,6 @@ def _layers(store: ObjectStore, manifest: Manifest) -> Layers:
         cka=array("cka"),
         deconfounded=array("deconfounded"),
         inputs=array("inputs")[0] if untrained else None,
+        networks=np.asarray([row["network"] for row in data["layers"]], np.int64) if untrained else None,
         label_cka_of_pixels=data["label_cka_of_pixels"] if untrained else None,
     )

@@ -9,12 +9,15 @@ from fastapi import Request, Response
 from layerscope.functions.analysis.wording import language_model
 from layerscope.functions.query import older, pair_description, search
 from layerscope.functions.query.answer_cache import Answered
+from layerscope.functions.query.depths import roles
 from layerscope.functions.query.judged_hits import Bench, bench, judged
 from layerscope.functions.query.reference_population import References
 from layerscope.functions.query.search import Question
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
-from layerscope.schemas.queries import DescriptionAnswer, OlderAnswer, SimilarAnswer
+from layerscope.schemas.depths import RoleAnswer
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.queries import DescriptionAnswer, Hit, OlderAnswer, SimilarAnswer
 from layerscope.stores.index_rows import CatalogueRow
 
 
@@ -57,6 +60,25 @@ class Answers:
 
         answer = await self.answered.get(request.scope, question.asked(), SimilarAnswer, searched)
         return Response(answer, media_type="application/json")
+
+    async def roles(self, request: Request, question: Question) -> Response:
+        """Tell where in other models a layer's role is played, from the cache if it was asked before."""
+
+        async def found() -> RoleAnswer:
+            judges = await self.bench(question.identity.dataset)
+            return await asyncio.to_thread(self._roles, question, judges)
+
+        answer = await self.answered.get(request.scope, {"depths": True, **question.asked()}, RoleAnswer, found)
+        return Response(answer, media_type="application/json")
+
+    def _roles(self, question: Question, judges: Bench | None) -> RoleAnswer:
+        found = search.similar(self.services.store, self.services.vectors, question)
+        answer = judged(found, question.identity, judges)
+
+        def depth_of(hit: Hit) -> float | None:
+            return judges.depth(Identity(hit.dataset, hit.model, hit.version), hit.layer) if judges else None
+
+        return roles(answer, judges.depth(question.identity, question.layer) if judges else None, depth_of)
 
     async def older(self, request: Request, question: Question) -> Response:
         """Answer a search in its older form, from the cache if it was asked before."""

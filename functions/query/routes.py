@@ -59,7 +59,7 @@ def application(given: Callable[[], Answers]) -> FastAPI:
         dependencies=[Depends(only_known)],
     )
     app.include_router(_models(given))
-    app.include_router(alike_routes.routes(lambda: given().services, lambda: given().answered, ERRORS))
+    app.include_router(alike_routes.routes(given, ERRORS))
     app.include_router(_searches(given))
     app.include_router(similar_routes.routes(given, ERRORS))
     app.include_router(operator_routes.routes(lambda: given().services, ERRORS))

@@ -2,70 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BeforeValidator, Field
 
 from layerscope.functions.query import older, page_routes, pair_description
-from layerscope.functions.query.filters import Built, Filters, LeftOut
+from layerscope.functions.query.filters import Filters
 from layerscope.functions.query.nearest_rows import Per
 from layerscope.functions.query.page_routes import wants_page
-from layerscope.functions.query.parameters import K, Name, Part, Subject
+from layerscope.functions.query.parameters import (
+    Better,
+    K,
+    MaxDepth,
+    MinAccuracy,
+    MinDepth,
+    Name,
+    Part,
+    SameDataset,
+    Subject,
+    model_filters,
+)
 from layerscope.functions.query.route_services import Answers
 from layerscope.functions.query.search import Question
-from layerscope.schemas.identity import NAME_PATTERN, Identity
+from layerscope.schemas.depths import RoleAnswer
+from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.description import Language
 from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import DescriptionAnswer, OlderAnswer, SimilarAnswer
 
-OnDataset = Annotated[
-    str | None, Query(alias="dataset", pattern=f"^{NAME_PATTERN}$", description="only models on this dataset")
-]
-Share = Annotated[float, Field(ge=0, le=1)]
-Blank = BeforeValidator(lambda given: None if given == "" else given)  # as forms send what is left empty
-MinAccuracy = Annotated[Share | None, Blank, Query(description="only models at least this accurate")]
-MaxAccuracy = Annotated[Share | None, Blank, Query(description="only models at most this accurate")]
-SameDataset = Annotated[bool, Query(description="only models on the asked model's dataset")]
-Better = Annotated[bool, Query(description="only models more accurate than the asked one")]
-Architecture = Annotated[
-    Built | None,
-    Query(description="same: only models of the same layers, by types and shapes in order; other: no such"),
-]
-MinDepth = Annotated[Share | None, Blank, Query(description="0: a model's first layer, 1: its last")]
-MaxDepth = Annotated[Share | None, Blank, Query(description="likewise")]
-LeaveOut = Annotated[
-    LeftOut,
-    Query(description="version: the asked model version itself; model: all its versions; nothing: it finds itself"),
-]
 OnePer = Annotated[Per, Query(description="model: of each model version the one best layer")]
 Cursor = Annotated[str | None, Query(max_length=5_000, description="the `next` of the page before")]
 
 
 def _filters(
-    on_dataset: OnDataset = None,
-    same_dataset: SameDataset = False,
-    min_accuracy: MinAccuracy = None,
-    max_accuracy: MaxAccuracy = None,
-    better: Better = False,
-    architecture: Architecture = None,
-    min_depth: MinDepth = None,
-    max_depth: MaxDepth = None,
-    leave_out: LeaveOut = "version",
+    models: Annotated[Filters, Depends(model_filters)], min_depth: MinDepth = None, max_depth: MaxDepth = None
 ) -> Filters:
-    return Filters(
-        dataset=on_dataset,
-        same_dataset=same_dataset,
-        min_accuracy=min_accuracy,
-        max_accuracy=max_accuracy,
-        better=better,
-        architecture=architecture,
-        min_depth=min_depth,
-        max_depth=max_depth,
-        leave_out=leave_out,
-    )
+    return dataclasses.replace(models, min_depth=min_depth, max_depth=max_depth)
 
 
 def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]) -> APIRouter:
@@ -91,7 +66,29 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         if not wants_page(request.scope):
             return answer
         found = SimilarAnswer.model_validate_json(bytes(answer.body))
-        return page_routes.page("similar.html", answer=found, asked=question, link=_links(request, question))
+        path = f"/models/{question.identity.subject}/layers/{quote(layer, safe='')}/similar"
+        return page_routes.page("similar.html", answer=found, asked=question, link=page_routes.links(request, path))
+
+    @routes.get("/models/{dataset}/{model}/{version}/layers/{layer}/depths", response_model=RoleAnswer)
+    async def depths(
+        request: Request,
+        dataset: Name,
+        model: Name,
+        version: Name,
+        layer: Part,
+        models: Annotated[Filters, Depends(model_filters)],
+        metric: Metric = "deconfounded",
+        k: K = 100,
+        cursor: Cursor = None,
+    ) -> Response:
+        """Tell where in other models the role of this layer is played: earlier, about as deep, or later."""
+        question = Question(Identity(dataset, model, version), layer, metric, k, models, "model", cursor)
+        answer = await given().roles(request, question)
+        if not wants_page(request.scope):
+            return answer
+        found = RoleAnswer.model_validate_json(bytes(answer.body))
+        path = f"/models/{question.identity.subject}/layers/{quote(layer, safe='')}/depths"
+        return page_routes.page("depths.html", answer=found, asked=question, link=page_routes.links(request, path))
 
     @routes.get(
         "/models/{dataset}/{model}/{version}/layers/{layer}/similar/description", response_model=DescriptionAnswer
@@ -133,15 +130,3 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         return await given().older(request, Question(identity, layer_id, metric, 1, filters))
 
     return routes
-
-
-def _links(request: Request, asked: Question) -> Callable[..., str]:
-    """Return what writes the address of the same search with other parameters; None leaves one out."""
-    path = f"/models/{asked.identity.subject}/layers/{quote(asked.layer, safe='')}/similar"
-    present = {name: value for name, value in request.query_params.items() if name != "format" and value}
-
-    def link(end: str = "", **changed: str | None) -> str:
-        chosen = {name: value for name, value in {**present, **changed}.items() if value is not None}
-        return f"{path}{end}?{urlencode(chosen)}" if chosen else f"{path}{end}"
-
-    return link

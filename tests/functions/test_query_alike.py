@@ -14,11 +14,14 @@ from layerscope.functions.analysis.inference import normalised
 from layerscope.functions.layer_vectors import func as layer_vectors
 from layerscope.functions.query.alignment import floor, likeness, totals
 from layerscope.functions.query.alike import Question, alike
+from layerscope.functions.reference_layers import func as reference_layers
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.weight_sketch import func as weight_sketch
 from layerscope.models import safe_form
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.product import Product
+from layerscope.schemas.products.reference_layers import ReferenceLayers
 from layerscope.stores import datasets, product_store
 from layerscope.stores.datasets import Dataset
 from tests.benchmarks.digits_networks import perceptron, safe, strided, trained, wide_kernels
@@ -53,6 +56,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Services:
             right = (model(images).argmax(1).numpy() == test.labels).mean()
         bucket.write(layer_vectors.compute(model, dataset, "cpu"))
         bucket.write(weight_sketch.compute(model, "cpu"))
+        bucket.write(reference_layers.compute(model, dataset, "cpu"))
         bucket.write(evaluation(float(right)))
         bucket.refuse_rest()
         index(made, bucket.identity)
@@ -73,11 +77,14 @@ def named(hit: Any) -> str:
     return str(hit["model"])
 
 
-def vectors_of(made: Services, subject: str, metric: str) -> Any:
-    facts = Bucket(made.store, Identity.parse(subject)).facts
-    manifest = product_store.manifest(made.store, LayerVectors, facts)
+def stored(made: Services, who: Identity, product: type[Product]) -> Any:
+    manifest = product_store.manifest(made.store, product, Bucket(made.store, who).facts)
     assert manifest is not None
-    rows = getattr(product_store.load(made.store, LayerVectors, manifest), metric).astype(np.float64)
+    return product_store.load(made.store, product, manifest)
+
+
+def vectors_of(made: Services, subject: str, metric: str) -> Any:
+    rows = getattr(stored(made, Identity.parse(subject), LayerVectors), metric).astype(np.float64)
     return rows[rows.any(axis=1)]
 
 
@@ -135,13 +142,65 @@ def test_hits_can_be_asked_of_accurate_models_only(system: Services) -> None:
     names = {named(hit) for hit in asked(system, min_accuracy=0.8)["hits"]}
     assert "untrained" not in names and "copy" in names
     told = asked(system, min_accuracy=1)
-    assert told["hits"] == [] and "that accurate" in told["reason"]
+    assert told["hits"] == [] and "accuracy of at least 1" in told["reason"]
+
+
+def test_hits_can_be_asked_of_one_family(system: Services) -> None:
+    related = asked(system, family="related")
+    assert {named(hit) for hit in related["hits"]} == {"child", "sibling"}
+    assert [named(hit) for hit in asked(system, family="same_architecture", architecture="same", k=1)["hits"]] == [
+        "twin"
+    ]
+    none = asked(system, "digits/mlp/1", family="same_weights")
+    assert none["hits"] == [] and "none is of the family same_weights" in none["reason"]
+    assert {named(hit) for hit in asked(system, architecture="other", family="")["hits"]} == {"wide", "mlp"}
+    assert get(system, f"/models/{PARENT}/alike", 422, family="cousin")["code"] == "bad-request"
+
+
+def test_a_likeness_is_ranked_among_untrained_networks(system: Services) -> None:
+    answer = asked(system)
+    ranks = {named(hit): hit["percentile_untrained"] for hit in answer["hits"]}
+    assert answer["untrained_networks"] >= 10
+    # Given what was trained alike: beyond
+    assert all(ranks[name] >= 0.95 for name in ("copy", "child", "sibling", "head", "twin"))
+    # And one that is not trained: not
+    assert ranks["untrained"] < 0.95
+    # And the same as brute force over the stored untrained layers
+    mine, scores = vectors_of(system, PARENT, "deconfounded"), []
+    for one in ("parent", "twin", "untrained", "copy", "child", "sibling", "head", "wide", "mlp"):
+        product = stored(system, Identity("digits", one, "1"), ReferenceLayers)
+        for network in {line.network for line in product.layers}:
+            rows = [
+                row
+                for line, row in zip(product.layers, product.deconfounded.astype(np.float64), strict=True)
+                if line.network == network and row.any()
+            ]
+            total = totals((mine @ np.stack(rows).T)[None], floor(100))[0]
+            scores.append(likeness(total, len(mine), len(rows)))
+    assert answer["untrained_networks"] == len(scores)
+    for hit in answer["hits"]:
+        assert hit["percentile_untrained"] == pytest.approx(np.mean(np.array(scores) < hit["score"]), abs=1e-6)
+
+
+def test_a_role_is_found_where_it_is_played_and_nowhere_else(system: Services) -> None:
+    told = get(system, f"/models/{PARENT}/layers/6/depths")
+    found = {one["model"]: one for one in told["roles"]}
+    assert told["depth"] == pytest.approx(2 / 3)
+    # The same layer of its relatives lies as deep as it
+    for name in ("copy", "child", "sibling", "head", "twin"):
+        assert (found[name]["layer"], found[name]["played"]) == ("6", "as_deep")
+    # What is not trained plays no role
+    assert found["untrained"]["played"] == "absent"
+    played = [one["played"] for one in told["roles"]]
+    assert f"about as deep in {played.count('as_deep')}, later in {played.count('later')}." in told["reason"]
+    assert f"In {played.count('absent')} no layer is more like it" in told["reason"]
+    assert "Plays the role" in page(system, f"/models/{PARENT}/layers/6/depths")
 
 
 def test_where_the_index_holds_too_many_layers_the_nearest_models_are_compared_from_the_bucket(
     system: Services,
 ) -> None:
-    question = Question(Identity.parse(PARENT), "deconfounded", 5, None)
+    question = Question(Identity.parse(PARENT), "deconfounded", 5)
     whole = alike(system.store, system.vectors, question)
     part = alike(system.store, system.vectors, question, most=12)
     assert (whole.exact, part.exact) == (True, False)
@@ -206,6 +265,16 @@ def test_a_model_that_cannot_be_compared_says_why(given_services: Services) -> N
     bucket.settle(seed=9, layers=sick)
     index(given_services, WHO)
     assert "None of its layers" in asked(given_services, WHO.subject)["reason"]
+
+
+def test_without_untrained_layers_nothing_is_judged(given_services: Services) -> None:
+    four(given_services)
+    answer = asked(given_services, WHO.subject)
+    assert answer["untrained_networks"] == 0
+    assert {hit["percentile_untrained"] for hit in answer["hits"]} == {None}
+    told = get(given_services, f"/models/{WHO.subject}/layers/features.1/depths")
+    assert {one["played"] for one in told["roles"]} == {"not_judged"}
+    assert "too few untrained layers" in told["reason"]
 
 
 def test_a_model_without_an_accuracy_has_no_better_one(given_services: Services) -> None:

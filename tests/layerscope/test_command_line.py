@@ -64,6 +64,18 @@ def test_similar_finds_the_layers_of_a_second_model(system: Path) -> None:
     assert hits == sorted(hits, key=lambda hit: -hit["score"])
 
 
+def test_alike_and_depths_compare_with_the_second_model(system: Path) -> None:
+    told = json.loads(layerscope("alike", "digits/lenet/1", "--at", str(system), "--json").stdout)
+    assert [(hit["version"], hit["family"]) for hit in told["hits"]] == [("2", "same_architecture")]
+    shown = layerscope("alike", "digits/lenet/1", "--family", "same_weights", "--at", str(system)).stdout
+    assert "none is of the family same_weights" in " ".join(shown.split())
+    roles = json.loads(layerscope("depths", "digits/lenet/1", "4", "--at", str(system), "--json").stdout)["roles"]
+    assert [one["version"] for one in roles] == ["2"]
+    narrowed = ("--per", "model", "--architecture", "same", "--min-depth", "0.9", "--leave-out", "model")
+    none = layerscope("similar", "digits/lenet/1", "4", *narrowed, "--at", str(system))
+    assert "other than every version of digits/lenet" in " ".join(none.stdout.split())
+
+
 def test_export_writes_the_page_as_one_file(system: Path, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     written = layerscope("export", "digits/lenet/1", "--out", str(file), "--at", str(system))

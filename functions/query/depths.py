@@ -1,0 +1,77 @@
+"""Where in other models the role of one layer is played: nearer to the images than here, about as deep, or later. Pure.
+
+A role is played by the layer of a model that is most like the one asked about, if it is more like it than untrained
+layers are. Networks of different depth build up like representations at like relative depths (Kornblith et al. 2019,
+figure 4), so a shift says something of the two models.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from layerscope.functions.analysis.wording.match import BEYOND
+from layerscope.schemas.depths import Played, RoleAnswer, RolePlace
+from layerscope.schemas.queries import Hit, SimilarAnswer
+
+AS_DEEP: Final = 1 / 8
+"""Relative depths that lie as near as this are about the same: a layer of eight."""
+
+
+def roles(answer: SimilarAnswer, depth: float | None, depth_of: Callable[[Hit], float | None]) -> RoleAnswer:
+    """Return where the role of a layer at a relative depth, 0..1, is played, by the best layer of each model.
+
+    `answer` has one judged hit a model; `depth_of` returns the relative depth of the layer that was found.
+    """
+    if depth is None or not answer.hits:
+        reason = answer.reason or "The layers of this model are not stored (any more)."
+        return RoleAnswer(layer=answer.layer, metric=answer.metric, depth=depth, models=0, roles=(), reason=reason)
+    found = tuple(_role(hit, depth, depth_of(hit)) for hit in answer.hits)
+    counts = Counter(one.played for one in found)
+    return RoleAnswer(
+        layer=answer.layer,
+        metric=answer.metric,
+        depth=depth,
+        models=len(found),
+        roles=found,
+        next=answer.next,
+        reason=_sentence(counts),
+    )
+
+
+def _role(hit: Hit, depth: float, theirs: float | None) -> RolePlace:
+    rank = hit.judgement.percentile_untrained if hit.judgement else None
+    return RolePlace(
+        dataset=hit.dataset,
+        model=hit.model,
+        version=hit.version,
+        layer=hit.layer,
+        depth=theirs,
+        score=hit.score,
+        percentile_untrained=rank,
+        test_accuracy=hit.test_accuracy,
+        played=_played(rank, depth, theirs),
+    )
+
+
+def _played(rank: float | None, depth: float, theirs: float | None) -> Played:
+    if rank is None or theirs is None:
+        return "not_judged"
+    if rank < BEYOND:
+        return "absent"
+    if abs(theirs - depth) <= AS_DEEP:
+        return "as_deep"
+    return "earlier" if theirs < depth else "later"
+
+
+def _sentence(counts: Counter[Played]) -> str:
+    models, unjudged = sum(counts.values()), counts["not_judged"]
+    if unjudged == models:
+        return "There are too few untrained layers yet to tell whether a likeness means a role."
+    playing = [counts[place] for place in ("earlier", "as_deep", "later")]
+    told = (
+        f"In {sum(playing)} of {models} models a layer plays its role: earlier in {playing[0]}, about as deep in "
+        f"{playing[1]}, later in {playing[2]}. In {counts['absent']} no layer is more like it than untrained layers are."
+    )
+    return f"{told} {unjudged} cannot be judged yet." if unjudged else told

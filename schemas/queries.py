@@ -123,6 +123,9 @@ class Judgement(Answer):
         description="share of the untrained layers near the found layer's depth that are less like the asked layer, 0..1"
     )
     untrained_layers: int = Field(description="how many untrained layers it was ranked among, or are there in all")
+    score_of_untrained: float | None = Field(
+        default=None, description="the score that 95 % of these untrained layers stay below; null: too few of them"
+    )
     percentile_stored: float | None = Field(
         description="the same among the layers of the other stored models of the dataset, without the hit itself"
     )
@@ -175,8 +178,28 @@ class OlderAnswer(Answer):
     layers: tuple[dict[str, Any], ...] = Field(description="of the found model, in the order of the forward pass")
 
 
+class Passage(Answer):
+    """A sentence or more of a comparison."""
+
+    about: Literal["performance", "structure", "similarity", "advice"]
+    kind: Literal["claim", "advice"] = Field(
+        description="claim: about the data, and held against it; advice: a suggestion, whose numbers are its author's own"
+    )
+    text: str
+
+
+class TemplateReason(Answer):
+    """Why a template wrote a text instead of the language model."""
+
+    code: Literal["no-key", "asking", "busy", "no-answer", "refused"] = Field(
+        description="no-key: none is set; asking: the language model is at work, ask again; busy: too many texts are asked "
+        "of it; no-answer: it gave none that can be read; refused: the guard found a claim in it that the data do not bear out"
+    )
+    message: str
+
+
 class DescriptionAnswer(Answer):
-    """Two similar layers in a few sentences: how their models differ, why they match, what to try with the weaker one."""
+    """Two models and two of their layers in words: how the models perform and are built, why the layers match, what to try."""
 
     a: str = Field(description="DATASET/MODEL/VERSION")
     layer_a: str
@@ -188,8 +211,10 @@ class DescriptionAnswer(Answer):
     judgement: Judgement | None = Field(default=None, description="what the score is worth; null: not known yet")
     weaker: Literal["a", "b"] | None = Field(description="the model of lower accuracy; null: their intervals overlap")
     language: Language
-    text: str
+    text: str = Field(description="all passages as one text")
+    passages: tuple[Passage, ...] = Field(description="the text in order, claims apart from advice")
     written_by: str = Field(description="`template`, or the name of the language model")
+    template_reason: TemplateReason | None = Field(default=None, description="null: the language model wrote it")
 
 
 class ErrorAnswer(Answer):

@@ -53,6 +53,7 @@ class Answered:
         *,
         lasting: Callable[[A], bool] = lambda _: True,
         seconds: float = SECONDS,
+        soon: float = SOON,
     ) -> bytes:
         """Return the JSON of the answer to a request; while the cache is down nothing is kept.
 
@@ -61,14 +62,15 @@ class Answered:
             asked: what it means: the same for all who ask the same, however they put it.
             body: what the answer is.
             make: finds the answer.
-            lasting: whether it is as good as it can be; else it is kept for `SOON` seconds, and by the cache alone.
+            lasting: whether it is as good as it can be; else it is kept for `soon` seconds, and by the cache alone.
             seconds: how long the cache keeps one that is.
+            soon: 0, where the next one who asks may be answered better.
         """
         generation = await self._cache.generation()
         if generation is None:
             return (await self._flight.run(digest(asked), partial(_made, make, lasting)))[0]
         key = f"{generation}:{digest(asked)}"
-        answer, lasts = await self._flight.run(key, lambda: self._looked_up(key, body, make, lasting, seconds))
+        answer, lasts = await self._flight.run(key, lambda: self._looked_up(key, body, make, lasting, (seconds, soon)))
         if lasts:
             self._near[_words(generation, scope)] = answer
         if len(self._near) > KEPT:
@@ -81,7 +83,7 @@ class Answered:
         body: type[A],
         make: Callable[[], Awaitable[A]],
         lasting: Callable[[A], bool],
-        seconds: float,
+        kept: tuple[float, float],
     ) -> tuple[bytes, bool]:
         found = await self._cache.get(key)
         known = _valid(body, found)
@@ -89,7 +91,8 @@ class Answered:
         if found is not None and known is not None:
             return found, lasting(known)
         made, lasts = await _made(make, lasting)
-        await self._cache.set(key, made, seconds if lasts else SOON)
+        if seconds := kept[0 if lasts else 1]:
+            await self._cache.set(key, made, seconds)
         return made, lasts
 
 

@@ -49,10 +49,10 @@ class QueryFunction:
         self._answers, self._guard = Answers(services), guard
 
     def stop(self) -> None:
-        """Let go of the cache; the server has let what was in progress end."""
+        """Let go of the cache and the language model; the server has let what was in progress end."""
         self._draining = True
         if self._answers is not None:
-            self._closing = asyncio.get_running_loop().create_task(self._answers.services.cache.close())
+            self._closing = asyncio.get_running_loop().create_task(self._answers.stop())
 
     def alive(self) -> tuple[bool, str]:
         """Say that the event loop turns."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from layerscope.functions.query.judgement import Found, judge, label_baseline
+from layerscope.functions.query.judgement import Found, judge, label_baseline, percentile_untrained
 from layerscope.functions.query.reference_population import Population, References
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Metric
@@ -33,6 +33,11 @@ class Bench:
         """Return where a layer lies in its network, 0..1; None: it is not stored (any more)."""
         found = self._found(identity, layer)
         return found.depth if found else None
+
+    def percentile(self, asked: tuple[Identity, str], hit: tuple[Identity, str], metric: Metric) -> float | None:
+        """Return the share of untrained layers that are less like the asked one; None: not known."""
+        first, second = self._found(*asked), self._found(*hit)
+        return percentile_untrained(first, second, metric, self.population) if first and second else None
 
     def label_baseline(self, identity: Identity, layer: str) -> float | None:
         """Return what the layer's likeness to the labels has to exceed to mean anything; None: not known."""

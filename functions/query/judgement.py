@@ -54,16 +54,18 @@ class Found:
 def judge(asked: Found, hit: Found, metric: Metric, population: Population) -> Judgement:
     """Return what the score of a hit is worth."""
     score = _score(asked, hit, metric)
-    untrained, of_untrained = _percentile(score, asked, hit, metric, population.untrained)
-    stored, of_stored = _percentile(score, asked, hit, metric, population.stored)
+    references = _references(asked, hit, metric, population.untrained)
+    untrained, of_untrained = _percentile(score, references)
+    stored, of_stored = _percentile(score, _references(asked, hit, metric, population.stored))
     other = OTHER[metric]
-    by_other, _ = _percentile(_score(asked, hit, other), asked, hit, other, population.untrained)
+    by_other, _ = _percentile(_score(asked, hit, other), _references(asked, hit, other, population.untrained))
     if not (asked.vector(other).any() and hit.vector(other).any()):
         by_other = None
     disagree = untrained is not None and by_other is not None and _apart(untrained, by_other)
     return Judgement(
         percentile_untrained=untrained,
         untrained_layers=of_untrained,
+        score_of_untrained=round(float(np.quantile(references.scores, BEYOND)), 4) if untrained is not None else None,
         percentile_stored=stored,
         stored_layers=of_stored,
         interval=_interval(asked, hit, metric, population),
@@ -98,10 +100,29 @@ def _score(asked: Found, hit: Found, metric: Metric) -> float:
     return float(asked.vector(metric).astype(np.float64) @ hit.vector(metric).astype(np.float64))
 
 
-def _percentile(
-    score: float, asked: Found, hit: Found, metric: Metric, population: Sequence[Layers]
-) -> tuple[float | None, int]:
-    """Return which share of the layers near the hit's depth are less like the asked one, ties half, and their number.
+@dataclass(frozen=True, slots=True)
+class _References:
+    """What a score is ranked among; where there are too few, `scores` is empty and `there` says how many there are."""
+
+    scores: NDArray[np.float64]
+    there: int
+
+
+def percentile_untrained(asked: Found, hit: Found, metric: Metric, population: Population) -> float | None:
+    """Return which share of the untrained layers near the hit's depth are less like the asked one; None: too few."""
+    return _percentile(_score(asked, hit, metric), _references(asked, hit, metric, population.untrained))[0]
+
+
+def _percentile(score: float, among: _References) -> tuple[float | None, int]:
+    """Return which share of the references is below a score, ties half, and their number."""
+    if not len(among.scores):
+        return None, among.there
+    equal = np.abs(among.scores - score) < 1e-6
+    return float(((among.scores < score) & ~equal).mean() + equal.mean() / 2), len(among.scores)
+
+
+def _references(asked: Found, hit: Found, metric: Metric, population: Sequence[Layers]) -> _References:
+    """Return how like the asked layer those near the hit's depth are.
 
     Untrained layers of the hit's own type and shape stand for that depth where there are enough of them: networks of one
     architecture are more alike than others before any training.
@@ -122,12 +143,10 @@ def _percentile(
         alike.append(np.array(of_kind, np.bool_)[comparable])
     near = _near(np.concatenate(depths), hit.depth)
     if near is None:
-        return None, sum(map(len, depths))
+        return _References(np.zeros(0), sum(map(len, depths)))
     own = near & np.concatenate(alike)
     near = own if own.sum() >= FEWEST else near
-    among = np.concatenate(scores)[near]
-    equal = np.abs(among - score) < 1e-6
-    return float(((among < score) & ~equal).mean() + equal.mean() / 2), len(among)
+    return _References(np.concatenate(scores)[near], int(near.sum()))
 
 
 def _near(depths: NDArray[np.float64], depth: float) -> NDArray[np.bool_] | None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from layerscope.functions.analysis.wording.language_model import LanguageModel
-from layerscope.functions.query import answers, pair_description, search
+from layerscope.functions.query import answers, search
 from layerscope.functions.query.answers import Unanswerable, unknown
-from layerscope.functions.query.judged_hits import Bench
 from layerscope.functions.query.pair_description import Pair
 from layerscope.functions.query.search import Question
 from layerscope.schemas.identity import Identity
@@ -47,31 +44,42 @@ def name_of(hit: Hit) -> str:
     return f"model_{hit.model}_v{hit.version}"
 
 
-async def answer(
-    store: ObjectStore, vectors: VectorStore, asked: Question, writer: LanguageModel | None, judges: Bench | None
-) -> tuple[OlderAnswer, bool]:
-    """Answer with the best hit; the flag tells whether its text is the best that there can be.
+def best_hit(store: ObjectStore, vectors: VectorStore, asked: Question) -> Hit:
+    """Return the one best layer of another model version. Blocking.
 
     Raises:
         Unanswerable: the asked layer is unknown, or no other layer was found.
     """
-    hit = await asyncio.to_thread(_best_hit, store, vectors, asked)
-    other = Identity(hit.dataset, hit.model, hit.version)
-    pair = Pair(asked.identity, asked.layer, other, hit.layer, asked.metric, "ko")
-    try:
-        told = await pair_description.describe(store, pair, writer, judges)
-        text, lasts = told.text, writer is None or told.written_by == writer.name
-    except Unanswerable as error:
-        text, lasts = f"두 모델을 비교하는 설명을 만들 수 없습니다: {error.answer.message}", False
-    layers = await asyncio.to_thread(_layers, store, other)
-    found = OlderAnswer(
+    found = search.similar(store, vectors, asked)
+    if not found.hits:
+        reason = found.reason or "There is no other layer."
+        raise Unanswerable(404, "no-similar-layer", f"No other layer was found. {reason}", "ask with fewer filters")
+    return found.hits[0]
+
+
+def pair_of(asked: Question, hit: Hit) -> Pair:
+    """Return the layer asked for and the hit, to be compared in Korean as ever."""
+    return Pair(asked.identity, asked.layer, _identity(hit), hit.layer, asked.metric, "ko")
+
+
+def no_description(error: Unanswerable) -> str:
+    """Say in Korean why there is no comparison."""
+    return f"두 모델을 비교하는 설명을 만들 수 없습니다: {error.answer.message}"
+
+
+def answer(store: ObjectStore, hit: Hit, text: str) -> OlderAnswer:
+    """Return the answer with a hit and the comparison in words. Blocking."""
+    return OlderAnswer(
         model_version_id=name_of(hit),
         layer_id=hit.layer,
         gpt_description=text,
         test_accuracy=hit.test_accuracy,
-        layers=layers,
+        layers=_layers(store, _identity(hit)),
     )
-    return found, lasts
+
+
+def _identity(hit: Hit) -> Identity:
+    return Identity(hit.dataset, hit.model, hit.version)
 
 
 def _readings(model: str, version: str) -> Iterator[tuple[str, str]]:
@@ -79,14 +87,6 @@ def _readings(model: str, version: str) -> Iterator[tuple[str, str]]:
     for shorter_model in dict.fromkeys((model, model.removeprefix("model_"))):
         for shorter_version in dict.fromkeys((version, version.removeprefix("v"))):
             yield shorter_model, shorter_version
-
-
-def _best_hit(store: ObjectStore, vectors: VectorStore, asked: Question) -> Hit:
-    found = search.similar(store, vectors, asked)
-    if not found.hits:
-        reason = found.reason or "There is no other layer."
-        raise Unanswerable(404, "no-similar-layer", f"No other layer was found. {reason}", "ask with fewer filters")
-    return found.hits[0]
 
 
 def _layers(store: ObjectStore, identity: Identity) -> tuple[dict[str, Any], ...]:

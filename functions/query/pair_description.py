@@ -1,26 +1,27 @@
-"""A hit in words: gathers from the bucket what is known of two models and two of their layers, and has it written."""
+"""A hit in words: gathers from the bucket and the reference population what is known of two models and two layers."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from layerscope.functions.analysis.wording.comparison import write
+from layerscope.functions.analysis.wording.comparison import MOST_MATCHES
 from layerscope.functions.analysis.wording.facts import facts_of
-from layerscope.functions.analysis.wording.language_model import LanguageModel
-from layerscope.functions.analysis.wording.match import ComparedLayer, ComparedModel, LayerMatch
+from layerscope.functions.analysis.wording.match import BestMatch, ComparedLayer, ComparedModel, LayerMatch
 from layerscope.functions.query import answers
 from layerscope.functions.query.answers import Unanswerable, unknown
 from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.judged_hits import Bench
+from layerscope.functions.query.words import Words
+from layerscope.schemas.alike import CompareAnswer
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.confusion_matrix import Confusion
 from layerscope.schemas.products.description import Language
 from layerscope.schemas.products.evaluation import Evaluation
 from layerscope.schemas.products.layer_vectors import Metric
+from layerscope.schemas.products.summary import SummaryLayer
 from layerscope.schemas.queries import DescriptionAnswer, Judgement, LayerList
 from layerscope.stores.object_store import ObjectStore
 
@@ -48,17 +49,28 @@ class Pair:
         }
 
 
-async def describe(
-    store: ObjectStore, pair: Pair, model: LanguageModel | None, bench: Bench | None
-) -> DescriptionAnswer:
-    """Tell of two similar layers and their models in a few sentences.
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What is known of a pair of layers."""
+
+    pair: Pair
+    match: LayerMatch
+    judgement: Judgement | None
+
+
+def gather(store: ObjectStore, pair: Pair, bench: Bench | None) -> Gathered:
+    """Return what there is to tell of two similar layers and their models. Blocking.
 
     Raises:
         Unanswerable: a model or layer is not there, or cannot be compared (yet).
     """
-    judgement = await asyncio.to_thread(_judgement, pair, bench)
-    match = await asyncio.to_thread(_match, store, pair, judgement, bench)
-    words = await write(match, pair.language, model)
+    judgement = bench.judge((pair.a, pair.layer_a), (pair.b, pair.layer_b), pair.metric) if bench else None
+    return Gathered(pair, _match(store, pair, judgement, bench), judgement)
+
+
+def answer(found: Gathered, words: Words) -> DescriptionAnswer:
+    """Return the answer in these words."""
+    pair, match = found.pair, found.match
     return DescriptionAnswer(
         a=pair.a.subject,
         layer_a=pair.layer_a,
@@ -67,16 +79,14 @@ async def describe(
         metric=pair.metric,
         score=match.score,
         z=match.z,
-        judgement=judgement,
+        judgement=found.judgement,
         weaker=match.weaker,
-        language=words.language,
-        text=words.text,
+        language=pair.language,
+        text=" ".join(one.text for one in words.passages),
+        passages=words.passages,
         written_by=words.written_by,
+        template_reason=words.template_reason,
     )
-
-
-def _judgement(pair: Pair, bench: Bench | None) -> Judgement | None:
-    return bench.judge((pair.a, pair.layer_a), (pair.b, pair.layer_b), pair.metric) if bench else None
 
 
 def _match(store: ObjectStore, pair: Pair, judgement: Judgement | None, bench: Bench | None) -> LayerMatch:
@@ -97,7 +107,20 @@ def _match(store: ObjectStore, pair: Pair, judgement: Judgement | None, bench: B
         percentile_untrained=judgement.percentile_untrained if judgement else None,
         percentile_untrained_by_other_metric=judgement.percentile_untrained_by_other_metric if judgement else None,
         label_baselines=_baselines(pair, bench),
+        untrained_layers=judgement.untrained_layers if judgement else None,
+        untrained_bound=judgement.score_of_untrained if judgement else None,
+        interval=judgement.interval if judgement else None,
+        best_matches=tuple(_best_matches(pair, scores, bench)),
     )
+
+
+def _best_matches(pair: Pair, scores: CompareAnswer, bench: Bench | None) -> Iterator[BestMatch]:
+    """Yield the best matches in order of the two models' layers, the strongest MOST_MATCHES of them."""
+    strongest = sorted(scores.path, key=lambda one: -one.score)[:MOST_MATCHES]
+    for one in scores.path:
+        if one in strongest:
+            rank = bench.percentile((pair.a, one.a), (pair.b, one.b), pair.metric) if bench else None
+            yield BestMatch(one.a, one.b, one.score, rank)
 
 
 def _baselines(pair: Pair, bench: Bench | None) -> tuple[float | None, float | None]:
@@ -128,6 +151,7 @@ def _model(store: ObjectStore, identity: Identity, layers: LayerList, position: 
         compared=ComparedLayer(layers.layers[position], position + 1),
         parameters=summary.get("parameters"),
         multiply_adds=summary.get("multiply_adds"),
+        network=tuple(SummaryLayer.model_validate(row) for row in summary.get("layers", ())),
     )
 
 

@@ -9,10 +9,13 @@ from fastapi import Request, Response
 from layerscope.functions.analysis.wording import language_model
 from layerscope.functions.query import older, pair_description, search
 from layerscope.functions.query.answer_cache import Answered
+from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.depths import roles
 from layerscope.functions.query.judged_hits import Bench, bench, judged
+from layerscope.functions.query.pair_description import Gathered, Pair
 from layerscope.functions.query.reference_population import References
 from layerscope.functions.query.search import Question
+from layerscope.functions.query.words import Words, Writing
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas.depths import RoleAnswer
@@ -27,7 +30,7 @@ class Answers:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.answered = Answered(services.cache)
-        self._writer = language_model.from_environment()
+        self._writing = Writing(language_model.from_environment(), services.cache)
         self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])
         self._references = References(services.store)
         self._reading: SingleFlight[list[CatalogueRow]] = SingleFlight()
@@ -86,9 +89,15 @@ class Answers:
 
         async def searched() -> OlderAnswer:
             nonlocal written_well
-            services, judges = self.services, await self.bench(question.identity.dataset)
-            answer, written_well = await older.answer(services.store, services.vectors, question, self._writer, judges)
-            return answer
+            judges = await self.bench(question.identity.dataset)
+            hit = await asyncio.to_thread(older.best_hit, self.services.store, self.services.vectors, question)
+            pair, text = older.pair_of(question, hit), ""
+            try:
+                words, _ = await self._worded(pair, judges)
+                text, written_well = " ".join(one.text for one in words.passages), words.is_final
+            except Unanswerable as error:
+                text = older.no_description(error)
+            return await asyncio.to_thread(older.answer, self.services.store, hit, text)
 
         answer = await self.answered.get(
             request.scope,
@@ -97,19 +106,30 @@ class Answers:
             searched,
             lasting=lambda _: written_well,
             seconds=older.SECONDS,
+            soon=0,
         )
         return Response(answer, media_type="application/json")
 
-    async def described(self, request: Request, pair: pair_description.Pair) -> Response:
+    async def described(self, request: Request, pair: Pair) -> Response:
         """Tell of a hit in words, from the cache if it was asked before."""
+        final = False
 
         async def described() -> DescriptionAnswer:
-            return await pair_description.describe(
-                self.services.store, pair, self._writer, await self.bench(pair.a.dataset)
-            )
+            nonlocal final
+            words, found = await self._worded(pair, await self.bench(pair.a.dataset))
+            final = words.is_final
+            return pair_description.answer(found, words)
 
-        def lasting(answer: DescriptionAnswer) -> bool:
-            return self._writer is None or answer.written_by == self._writer.name  # else: it may be there again soon
-
-        answer = await self.answered.get(request.scope, pair.asked(), DescriptionAnswer, described, lasting=lasting)
+        answer = await self.answered.get(
+            request.scope, pair.asked(), DescriptionAnswer, described, lasting=lambda _: final, soon=0
+        )
         return Response(answer, media_type="application/json")
+
+    async def stop(self) -> None:
+        """Let go of texts that are being written, and of the cache."""
+        await self._writing.stop()
+        await self.services.cache.close()
+
+    async def _worded(self, pair: Pair, judges: Bench | None) -> tuple[Words, Gathered]:
+        found = await asyncio.to_thread(pair_description.gather, self.services.store, pair, judges)
+        return await self._writing.words(found.match, pair.language), found

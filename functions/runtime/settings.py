@@ -58,6 +58,9 @@ class LanguageModelSettings(_FromEnvironment):
         description="any endpoint that speaks OpenAI's protocol; no password",
     )
     layerscope_language_model: str = Field(default="gpt-4o-mini", description="name of the model there")
+    layerscope_language_model_seconds: float = Field(
+        default=20, gt=0, le=600, description="how long it may take for a text, all attempts together"
+    )
 
 
 class ObjectStoreSettings(_FromEnvironment):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -30,7 +31,7 @@ from layerscope.schemas.products.evaluation import Calibration, Evaluation, Reli
 from layerscope.schemas.products.layer_vectors import Layer, LayerVectors
 from layerscope.stores import product_store
 from tests.functions import asking
-from tests.functions.analysis.language_model_server import Endpoint, error, prompt, serving, texts
+from tests.functions.analysis.language_model_server import Endpoint, Reply, error, prompt, serving, texts
 from tests.functions.bucket import IMAGES, Bucket, add_dataset, layer_vectors, services
 
 pytestmark = pytest.mark.slow
@@ -425,23 +426,113 @@ def test_a_model_without_an_evaluation_cannot_be_told_of_yet(two: Services) -> N
     assert told["code"] in ("confusion-matrix-computing", "evaluation-computing")
 
 
-def test_a_good_answer_is_kept_and_a_template_in_need_only_for_a_while(
-    two: Services, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+SAID = {
+    "performance": "The model **net/1** gets 83.3 % right, and `mlp/2` gets 33.3 %. The intervals do not meet.",
+    "structure": "No layers of ‘net/1’ or ‘mlp/2’ are known.",
+    "similarity": "The layers ‘conv’ and ‘fc’ are compared over the probe images.",
+    "advice": "Try a dropout of 0.3 in ‘mlp/2’, and train it for 20 epochs more.",
+}
+
+
+def use(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
-    good = "The model ‘net/1’ gets 83.3 % right and ‘mlp/2’ gets 33.3 % right; the layers ‘conv’ and ‘fc’ match."
-    endpoint.will(error(401))
 
-    async def asked(client: httpx.AsyncClient) -> list[Any]:
-        first = (await client.get(PATH, params=HIT)).json()
-        endpoint.will(texts(en=good))
-        again = (await client.get(PATH, params=HIT)).json()
-        other = (await client.get(PATH, params={**HIT, "metric": "cka"})).json()
-        repeated = (await client.get(PATH, params={**HIT, "metric": "cka"})).json()
-        return [first, again, other, repeated, len(endpoint.seen)]
 
-    first, again, other, repeated, calls = asking.run(two, asked)
-    assert first["written_by"] == again["written_by"] == "template"  # the endpoint is spared for a minute
-    assert (other["text"], other["written_by"]) == (good, "gpt-4o-mini")
-    assert repeated == other and calls == 1
+async def settled(client: httpx.AsyncClient, parameters: dict[str, str]) -> dict[str, Any]:
+    """Ask until the language model is no longer at work."""
+    while True:
+        told: dict[str, Any] = (await client.get(PATH, params=parameters)).json()
+        if (told["template_reason"] or {}).get("code") != "asking":
+            return told
+        await asyncio.sleep(0.05)
+
+
+def test_the_template_is_there_at_once_and_the_language_models_text_when_it_has_answered(
+    two: Services, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(endpoint, monkeypatch)
+    answered = threading.Event()
+
+    def late(_: Any) -> Reply:
+        answered.wait(60)
+        return texts(**SAID)
+
+    endpoint.will(late)
+
+    async def asked(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+        first = (
+            await client.get(PATH, params=HIT)
+        ).json()  # the language model has not answered yet, and will not before
+        answered.set()
+        told = await settled(client, HIT)
+        return [first, told, (await client.get(PATH, params=HIT)).json()]
+
+    first, told, repeated = asking.run(two, asked)
+    assert (first["written_by"], first["template_reason"]["code"]) == ("template", "asking")
+    assert (told["written_by"], told["template_reason"]) == ("gpt-4o-mini", None)
+    assert told["passages"][0]["text"] == "The model net/1 gets 83.3 % right, and ‘mlp/2’ gets 33.3 %."
+    assert [(one["about"], one["kind"]) for one in told["passages"]][-1] == ("advice", "advice")
+    assert {one["kind"] for one in told["passages"] if one["about"] != "advice"} == {"claim"}
+    assert repeated == told and len(endpoint.seen) == 1
+    assert asking.get(two, PATH, **HIT)["written_by"] == "gpt-4o-mini"  # another process: it is in the cache
+    assert len(endpoint.seen) == 1
+
+
+def test_the_language_model_is_given_both_networks_and_the_best_matches(
+    two: Services, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(endpoint, monkeypatch)
+    endpoint.will(texts(**SAID))
+    asking.run(two, lambda client: settled(client, HIT))
+    told = json.loads(
+        endpoint.seen[0]["body"]["messages"][1]["content"].rpartition("<data>\n")[2].partition("\n</data>")[0]
+    )
+    for side in "ab":
+        assert {"accuracy_low", "confusion", "parameters", "multiply_adds", "network", "layer"} <= told[side].keys()
+    assert {"best_matches", "differences", "percentile_untrained", "alike"} <= told.keys()
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "message"),
+    [
+        (error(401, f"Incorrect API key: {KEY}"), "no-answer", "the endpoint answered 401"),
+        (Reply(body=b"nonsense"), "no-answer", "the answer is not of the form that was asked for"),
+        (texts(**{**SAID, "performance": "net/1 gets 83.3 %, mlp/2 gets 93.3 %."}), "refused", "‘93.3 %’"),
+        (texts(**{**SAID, "performance": "mlp/2 (33.3 %) is better than net/1 (83.3 %)."}), "refused", "‘better’"),
+        (texts(**{**SAID, "structure": "‘net/1’ holds a layer ‘conv9’."}), "refused", "‘conv9’"),
+    ],
+)
+def test_why_a_template_wrote_is_told_without_what_is_secret(
+    two: Services, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, reply: Reply, code: str, message: str
+) -> None:
+    use(endpoint, monkeypatch)
+    endpoint.will(reply)
+
+    async def asked(client: httpx.AsyncClient) -> tuple[dict[str, Any], str]:
+        told = await settled(client, HIT)
+        page = await client.get(PATH, params=HIT, headers={"accept": "text/html"})
+        return told, page.text
+
+    told, page = asking.run(two, asked)
+    assert (told["written_by"], told["template_reason"]["code"]) == ("template", code)
+    assert message in told["template_reason"]["message"] and message in page
+    assert KEY not in json.dumps(told) + page
+    assert len(endpoint.seen) == 1  # the endpoint is spared for a minute
+
+
+def test_without_a_key_the_reason_says_so_and_advice_is_marked(two: Services) -> None:
+    told = asking.get(two, PATH, **HIT)
+    assert told["template_reason"] == {
+        "code": "no-key",
+        "message": "No language model is set: OPENAI_API_KEY is empty.",
+    }
+    assert [(one["about"], one["kind"]) for one in told["passages"]] == [
+        ("performance", "claim"),
+        ("structure", "claim"),
+        ("similarity", "claim"),
+        ("advice", "advice"),
+    ]
+    assert told["text"] == " ".join(one["text"] for one in told["passages"])
+    page = asking.run(two, lambda client: client.get(PATH, params=HIT, headers={"accept": "text/html"})).text
+    assert "What to try" in page and "suggestions, not measured" in page and "OPENAI_API_KEY" in page

@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
+from layerscope.functions.analysis.wording.facts import harmless
 from layerscope.functions.analysis.wording.match import BEYOND, ComparedModel, LayerMatch
-from layerscope.functions.analysis.wording.numerals import percent, quoted, similarity
+from layerscope.functions.analysis.wording.numerals import count, percent, quoted, similarity
 from layerscope.schemas.products.description import Language
 
 Advice = Literal["unwell", "layer", "capacity", "confusion", "calibrate", "look"]
 
-Verdict = Literal["unknown", "untrained", "input", "labels", "other"]
+Verdict = Literal["unknown", "untrained", "loose", "input", "labels", "other"]
+Section = Literal["structure", "performance", "similarity", "advice"]
 
 BEHIND: Final = 0.1
 MOST_ADVICE: Final = 2
+MOST_TYPES: Final = 3
+NO_LAYERS: Final = ("Parameter", "function")  # what a summary lists besides layers
 
 
-def english(match: LayerMatch) -> str:
-    """Tell of a match in English."""
-    return " ".join((_difference_en(match), _more_en(match), _match_en(match), _advice_en(match)))
+def english(match: LayerMatch) -> Mapping[Section, str]:
+    """Tell of a match in English, section by section."""
+    return {
+        "performance": f"{_difference_en(match)} {_mistakes_en(match)}",
+        "structure": _structure_en(match),
+        "similarity": _match_en(match),
+        "advice": _advice_en(match),
+    }
 
 
-def korean(match: LayerMatch) -> str:
+def korean(match: LayerMatch) -> Mapping[Section, str]:
     """Tell of a match in Korean; names come before a noun that takes the particle, whatever they end in."""
-    return " ".join((_difference_ko(match), _more_ko(match), _match_ko(match), _advice_ko(match)))
+    return {
+        "performance": f"{_difference_ko(match)} {_mistakes_ko(match)}",
+        "structure": _structure_ko(match),
+        "similarity": _match_ko(match),
+        "advice": _advice_ko(match),
+    }
 
 
-TEMPLATES: Final[Mapping[Language, Callable[[LayerMatch], str]]] = {"en": english, "ko": korean}
+TEMPLATES: Final[Mapping[Language, Callable[[LayerMatch], Mapping[Section, str]]]] = {"en": english, "ko": korean}
 
 
 def advice(weaker: ComparedModel, other: ComparedModel) -> list[Advice]:
@@ -45,6 +60,11 @@ def advice(weaker: ComparedModel, other: ComparedModel) -> list[Advice]:
     return [one for one, holds in reasons.items() if holds][:MOST_ADVICE]
 
 
+def most_common(model: ComparedModel) -> list[tuple[str, int]]:
+    """Return the types of layers that a network has most of, with their numbers; ties in the order of the network."""
+    return Counter(harmless(row.type) for row in model.network if row.type not in NO_LAYERS).most_common(MOST_TYPES)
+
+
 def _weaker_first(match: LayerMatch) -> tuple[ComparedModel, ComparedModel]:
     a, b = match.a, match.b
     return (b, a) if b.facts.accuracy < a.facts.accuracy else (a, b)
@@ -53,13 +73,15 @@ def _weaker_first(match: LayerMatch) -> tuple[ComparedModel, ComparedModel]:
 def _verdict(match: LayerMatch) -> Verdict:
     """Return whether two layers are alike, and what explains it best.
 
-    Alike is only what lies beyond untrained layers. The images are the reason of it where it no longer does once they are
-    taken out; the labels, where both layers exceed their baselines.
+    Alike is only what lies beyond untrained layers, firmly and by much (`LayerMatch.alike`). The images are the reason of
+    it where it no longer does once they are taken out; the labels, where both layers exceed their baselines.
     """
     if match.beyond_untrained is None:
         return "unknown"
     if not match.beyond_untrained:
         return "untrained"
+    if not match.alike:
+        return "loose"
     other, layers = match.percentile_untrained_by_other_metric, (match.a.compared.layer, match.b.compared.layer)
     passed_on = any(one.input_like for one in layers) or (other is not None and other < BEYOND)
     if match.metric == "cka" and passed_on:
@@ -88,14 +110,24 @@ def _difference_en(match: LayerMatch) -> str:
     return f"{sentence}, and the difference is beyond chance."
 
 
-def _more_en(match: LayerMatch) -> str:
+def _mistakes_en(match: LayerMatch) -> str:
     sentence = []
     for one in (match.a, match.b):
-        worst, name = one.facts.confusion, quoted(one.name)
-        parts = [f"most often takes {quoted(worst.true_name)} for {quoted(worst.predicted_name)}"] if worst else []
-        parts += [f"has {one.parameters:,} parameters"] if one.parameters is not None else []
-        sentence.append(f"{name} {' and '.join(parts) or 'takes no class for another'}")
+        worst = one.facts.confusion
+        told = f"most often takes {quoted(worst.true_name)} for {quoted(worst.predicted_name)}" if worst else ""
+        sentence.append(f"{quoted(one.name)} {told or 'takes no class for another'}")
     return f"{', '.join(sentence)}."
+
+
+def _structure_en(match: LayerMatch) -> str:
+    sentence = []
+    for one in (match.a, match.b):
+        parts = [f"{number:,} {quoted(type_)}" for type_, number in most_common(one)]
+        size = [f"{one.parameters:,} parameters"] if one.parameters is not None else []
+        sentence.append(
+            f"{quoted(one.name)} has {', '.join(size + parts) or count(one.facts.layers, 'layer', 'layers')}"
+        )
+    return f"{'; '.join(sentence)}."
 
 
 def _match_en(match: LayerMatch) -> str:
@@ -112,6 +144,8 @@ def _match_en(match: LayerMatch) -> str:
     share = f"more than {_below(match, 'en')} of the untrained layers of that depth"
     if verdict == "untrained":
         return f"{both} are no more alike than untrained layers can be ({figures}, {share})."
+    if verdict == "loose":
+        return f"{both} have more in common than untrained layers of that depth, but not much ({figures}, {share})."
     why = {
         "input": f"largely because both still resemble the images themselves ({_pair(a.input_cka, b.input_cka, ' and ')})",
         "labels": f"and both separate the classes (likeness to the labels {_pair(a.label_cka, b.label_cka, ' and ')}), "
@@ -150,17 +184,25 @@ def _difference_ko(match: LayerMatch) -> str:
     return f"{sentence}이며, 그 차이는 우연으로 설명되지 않습니다."
 
 
-def _more_ko(match: LayerMatch) -> str:
+def _mistakes_ko(match: LayerMatch) -> str:
     sentence = []
     for one in (match.a, match.b):
-        worst, name = one.facts.confusion, quoted(one.name)
+        worst = one.facts.confusion
         wrong = (
             f"{quoted(worst.true_name)} 클래스를 {quoted(worst.predicted_name)} 클래스로 가장 자주 혼동합니다"
             if worst
             else "클래스를 서로 혼동하지 않습니다"
         )
-        size = f"(매개변수 {one.parameters:,}개)" if one.parameters is not None else ""
-        sentence.append(f"{name} 모델{size}은 {wrong}.")
+        sentence.append(f"{quoted(one.name)} 모델은 {wrong}.")
+    return " ".join(sentence)
+
+
+def _structure_ko(match: LayerMatch) -> str:
+    sentence = []
+    for one in (match.a, match.b):
+        parts = [f"{quoted(type_)} {number:,}개" for type_, number in most_common(one)]
+        size = [f"매개변수 {one.parameters:,}개"] if one.parameters is not None else []
+        sentence.append(f"{quoted(one.name)} 모델: {', '.join(size + parts) or f'층 {one.facts.layers:,}개'}.")
     return " ".join(sentence)
 
 
@@ -178,6 +220,8 @@ def _match_ko(match: LayerMatch) -> str:
     share = f"같은 깊이의 학습되지 않은 층 {_below(match, 'ko')}보다 높음"
     if verdict == "untrained":
         return f"{both}의 유사도는 학습되지 않은 층에서도 나올 수 있는 정도입니다({figures}, {share})."
+    if verdict == "loose":
+        return f"{both}은 학습되지 않은 층보다는 공통점이 많지만 크지는 않습니다({figures}, {share})."
     why = {
         "input": f"주로 둘 다 아직 입력 이미지와 닮았기 때문입니다({_pair(a.input_cka, b.input_cka, ', ')})",
         "labels": f"둘 다 픽셀이나 학습되지 않은 층보다 클래스를 잘 나눕니다(레이블과의 유사도 "

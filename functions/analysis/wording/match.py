@@ -8,9 +8,12 @@ from typing import Final, Literal
 from layerscope.functions.analysis.wording.facts import harmless
 from layerscope.schemas.products.description import DescriptionFacts
 from layerscope.schemas.products.layer_vectors import Layer, Metric
+from layerscope.schemas.products.summary import SummaryLayer
 
 BEYOND: Final = 0.95
-"""From this share of the untrained layers on, two layers are said to be alike."""
+"""Two layers are said to be alike only from this share of the untrained layers on."""
+LARGE: Final = 0.5
+"""And only from this score on: it is a correlation over pairs of images, and 0.5 is what Cohen (1988, p. 80) calls large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class ComparedModel:
     compared: ComparedLayer
     parameters: int | None = None
     multiply_adds: int | None = None
+    network: tuple[SummaryLayer, ...] = ()
 
     @property
     def name(self) -> str:
@@ -48,11 +52,22 @@ class ComparedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerMatch:
-    """Two similar layers of two models, as a search found them.
+class BestMatch:
+    """Two layers that stand for each other where two models are matched in order; percentile among untrained layers."""
 
-    Percentiles are among untrained layers; `label_baselines` are what the likeness of each layer to the labels has to
-    exceed: what the images' pixels and nearly all untrained layers have. None: too few of them are there.
+    a: str
+    b: str
+    score: float
+    percentile_untrained: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMatch:
+    """Two similar layers of two models, as a search found them, and the best matches of all layers of the two.
+
+    Percentiles are among untrained layers, nearly all of which have a score below `untrained_bound`; `interval` is
+    where 95 % of random halves of the images put the score. `label_baselines` are what the likeness of each layer to
+    the labels has to exceed: what the images' pixels and nearly all untrained layers have. None: too few of them are there.
     """
 
     a: ComparedModel
@@ -63,11 +78,26 @@ class LayerMatch:
     percentile_untrained: float | None = None
     percentile_untrained_by_other_metric: float | None = None
     label_baselines: tuple[float | None, float | None] = (None, None)
+    untrained_layers: int | None = None
+    untrained_bound: float | None = None
+    interval: tuple[float, float] | None = None
+    best_matches: tuple[BestMatch, ...] = ()
 
     @property
     def beyond_untrained(self) -> bool | None:
         """Tell whether the two are more alike than nearly all untrained layers are; None: not known."""
         return None if self.percentile_untrained is None else self.percentile_untrained >= BEYOND
+
+    @property
+    def alike(self) -> bool | None:
+        """Tell whether the two may be called alike: beyond untrained layers, on every half of the images, and by much.
+
+        None: not known, for want of untrained layers.
+        """
+        if not self.beyond_untrained:
+            return self.beyond_untrained
+        firm = self.interval is None or self.untrained_bound is None or self.interval[0] > self.untrained_bound
+        return firm and self.score >= LARGE
 
     @property
     def both_separate_classes(self) -> bool:

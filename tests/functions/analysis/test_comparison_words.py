@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from layerscope.functions.analysis.wording.comparison import facts, text
+from layerscope.functions.analysis.wording.comparison import by_template, facts
 from layerscope.functions.analysis.wording.match import ComparedLayer, ComparedModel, LayerMatch
-from layerscope.schemas.products.description import DescriptionFacts
+from layerscope.schemas.products.description import DescriptionFacts, Language
 from layerscope.schemas.products.layer_vectors import Layer
 
 
@@ -39,11 +39,31 @@ def match(label_cka: float = 0.51, **said: Any) -> LayerMatch:
     return LayerMatch(a=model("a"), b=model("b"), **given)
 
 
+def text(told: LayerMatch, language: Language) -> str:
+    return by_template(told, language).text
+
+
 def test_beyond_untrained_layers_two_layers_are_alike() -> None:
     told = match(percentile_untrained=0.975)
     assert "arrange the probe images alike (score 0.80, more than 97.5 % of the untrained layers" in text(told, "en")
     assert "비슷하게 배열하며(점수 0.80" in text(told, "ko")
     assert facts(told)["alike"] is True
+
+
+@pytest.mark.parametrize("score", [0.15, 0.22, 0.499])
+def test_a_low_score_is_never_called_alike_however_few_untrained_layers_reach_it(score: float) -> None:
+    told = match(percentile_untrained=1.0, score=score, untrained_bound=0.1, interval=(score - 0.02, score + 0.02))
+    assert "have more in common than untrained layers of that depth, but not much" in text(told, "en")
+    assert "alike" not in text(told, "en")
+    assert "비슷하게" not in text(told, "ko") and "공통점이 많지만 크지는 않습니다" in text(told, "ko")
+    assert facts(told)["alike"] is False
+
+
+def test_nor_is_a_score_that_on_some_halves_of_the_images_untrained_layers_reach() -> None:
+    shaky = match(percentile_untrained=0.99, score=0.6, untrained_bound=0.5, interval=(0.45, 0.7))
+    assert "alike" not in text(shaky, "en") and facts(shaky)["alike"] is False
+    firm = match(percentile_untrained=0.99, score=0.6, untrained_bound=0.5, interval=(0.55, 0.7))
+    assert "arrange the probe images alike" in text(firm, "en") and facts(firm)["alike"] is True
 
 
 @pytest.mark.parametrize("percentile", [0.949, 0.2, 0.0])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -50,7 +52,7 @@ def test_it_is_asked_once_in_its_own_protocol_for_both_languages(endpoint: Endpo
     assert request["path"] == "/v1/chat/completions"
     assert request["headers"]["authorization"] == f"Bearer {KEY}"
     body = request["body"]
-    assert body["model"] == "small-model" and 0 < body["max_tokens"] <= 1_000
+    assert body["model"] == "small-model" and 0 < body["max_tokens"] <= 2_000
     assert not body.get("stream")
     form = body["response_format"]
     assert form["type"] == "json_schema" and form["json_schema"]["strict"] is True
@@ -84,6 +86,7 @@ BAD: dict[str, tuple[Reply, int]] = {
     "a language left out": (texts(en=ENGLISH), 1),
     "a field too many": (texts(en=ENGLISH, ko=KOREAN, html="<b>"), 1),
     "a number for a text": (completion('{"en": 1, "ko": 2}'), 1),
+    "numbers for sentences": (completion('{"en": [1], "ko": ["no"]}'), 1),
     "far too much": (texts(en=ENGLISH * 2_000, ko=KOREAN), 1),
     "the key itself": (texts(en=f"{ENGLISH} {KEY}", ko=KOREAN), 1),
 }
@@ -132,6 +135,36 @@ def test_errors_hold_nothing_of_the_request_or_the_answer(endpoint: Endpoint) ->
     assert KEY not in repr(model(endpoint))
 
 
+@pytest.mark.parametrize(
+    "written_as",
+    ["```json\n{}\n```", "```\n{}```", "  {}\n"],
+    ids=["fenced", "fenced without a language", "with space"],
+)
+def test_json_in_a_fence_is_read(endpoint: Endpoint, written_as: str) -> None:
+    endpoint.will(completion(written_as.replace("{}", json.dumps({"en": [ENGLISH[:40], ENGLISH[40:]]}))))
+    assert asyncio.run(model(endpoint).ask("Describe.", FACTS, ("en",))) == {"en": f"{ENGLISH[:40]}\n{ENGLISH[40:]}"}
+
+
+def test_importing_the_client_is_not_part_of_the_limit(endpoint: Endpoint) -> None:
+    """A fresh process, in which the import is slow: it takes longer than the language model may."""
+    program = (
+        "import asyncio, importlib, sys, time\n"
+        "from pydantic import SecretStr\n"
+        "from layerscope.functions.analysis.wording.language_model import LanguageModel\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'openai':\n"
+        "            time.sleep(4)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "assert 'openai' not in sys.modules\n"
+        f"model = LanguageModel('m', SecretStr('k'), {endpoint.url!r}, 3, 3)\n"
+        "print(asyncio.run(model.ask('Describe.', {}, ('en',)))['en'])\n"
+    )
+    endpoint.will(texts(en=ENGLISH))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == ENGLISH, done.stderr[-500:]
+
+
 def test_each_language_is_judged_by_itself_and_labelled_so(endpoint: Endpoint) -> None:
     endpoint.will(texts(en=ENGLISH, ko=KOREAN.replace("90", "97")))
     told = written(model(endpoint))
@@ -148,6 +181,9 @@ def test_without_a_key_nobody_is_asked() -> None:
 def test_the_environment_says_which_model_and_where() -> None:
     plain = from_environment({"OPENAI_API_KEY": KEY})
     assert plain is not None and (plain.name, plain.base_url) == ("gpt-4o-mini", None)
+    assert (plain.seconds, plain.attempt_seconds) == (20, 8)
+    patient = from_environment({"OPENAI_API_KEY": KEY, "LAYERSCOPE_LANGUAGE_MODEL_SECONDS": "90"})
+    assert patient is not None and (patient.seconds, patient.attempt_seconds) == (90, 36)
     own = {"OPENAI_BASE_URL": "http://127.0.0.1:1/v1", "LAYERSCOPE_LANGUAGE_MODEL": "qwen3-8b"}
     named = from_environment({"OPENAI_API_KEY": KEY, **own})
     assert named is not None and (named.name, named.base_url) == ("qwen3-8b", "http://127.0.0.1:1/v1")

@@ -205,7 +205,7 @@ matches = st.builds(
 def test_every_number_about_two_models_is_in_the_products(match: LayerMatch) -> None:
     data = comparison.facts(match)
     for language in LANGUAGES:
-        text = comparison.text(match, language)
+        text = comparison.by_template(match, language).text
         assert unknown_numbers(text, data) == []
         assert text.count("‘") == text.count("’")
 
@@ -216,7 +216,7 @@ def test_the_weaker_model_is_named_only_where_the_intervals_are_apart(match: Lay
     overlap = a.accuracy_low <= b.accuracy_high and b.accuracy_low <= a.accuracy_high
     expected = None if overlap else "a" if a.accuracy < b.accuracy else "b"
     assert match.weaker == expected
-    assert ("neither is shown to be better" in comparison.text(match, "en")) == overlap
+    assert ("neither is shown to be better" in comparison.by_template(match, "en").text) == overlap
 
 
 # The check of what a language model writes ----------------------------------------------------------------------------

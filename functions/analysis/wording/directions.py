@@ -22,7 +22,8 @@ _MORE: Final[dict[Measure, str]] = {
     r"|더 (?:정확|우수|뛰어)"
     r"|(?:우수|뛰어나|앞서|앞섭|낫습|낫다|나은|나으)"
     r"|성능이 (?:더 |훨씬 |약간 )?(?:높|좋|뛰)",
-    "parameters": r"\b(?:larger|bigger|heavier)\b|\b(?:twice|times) as (?:large|big)\b|\bmore (?:\w+ )?parameters\b|(?:매개\s?변수|파라미터)[^.]{0,14}?(?:많|크|큽|큰)"
+    "parameters": r"\b(?:larger|bigger|heavier)\b|\b(?:twice|times) as (?:large|big)\b|\bmore (?:\w+ )?parameters\b"
+    r"|(?:매개\s?변수|파라미터)[^.]{0,14}?(?:많|크|큽|큰)"
     r"|더 (?:크|큰|큽)(?!게)",
     "multiply_adds": r"\bmore (?:compute|multiply-adds|operations|computation|expensive)\b|\bcostlier\b"
     r"|연산량?[^.]{0,12}?(?:많|크|큽|큰)",

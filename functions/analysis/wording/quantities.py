@@ -18,6 +18,9 @@ NOTHING: Final = 1e-7
 NEARLY: Final = 0.05
 """How far a ratio may be from one in words, such as twice, without a word that says about."""
 
+COARSEST: Final = 0.05
+"""A share or a score is no fraction of one digit: 0.3 is the rounding of too many."""
+
 _SCALES: Final = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "billion": 1e9} | {
     "천": 1e3,
     "만": 1e4,
@@ -147,7 +150,10 @@ def is_known(found: Quantity, known: Known) -> bool:
     if found.unit == "layers":
         return _any(known.layers, found, 1)
     shares = (*known.shares, *known.points) if found.step < 1 else ()
-    return _any((*known.others, *known.parameters, *known.layers, *known.ratios, *shares), found, 1)
+    among = (*known.others, *known.parameters, *known.layers, *known.ratios, *shares)
+    if found.value < 1 and found.step > COARSEST:
+        return found.value in among
+    return _any(among, found, 1)
 
 
 def _in_digits(match: re.Match[str], text: str) -> Quantity:

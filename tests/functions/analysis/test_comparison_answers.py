@@ -23,7 +23,7 @@ ANSWERS: Final = json.loads(
 HELD_OUT: Final = json.loads(
     (Path(__file__).parents[2] / "data" / "comparison_answers_held_out.json").read_text(encoding="utf-8")
 )
-"""Written after the guard was finished, which was not changed for them."""
+"""Written after the guard, which has not been changed for them; the first two such sets, now among the others, had 0.5."""
 
 
 def told(answer: dict[str, Any], given: dict[Section, str]) -> Told | str:
@@ -67,8 +67,8 @@ def test_honest_answers_pass_and_lies_do_not() -> None:
 
 def test_so_it_is_with_answers_that_it_was_not_made_with() -> None:
     honest, lies = shares(HELD_OUT)
-    assert honest >= 0.6
-    assert lies >= 0.7
+    assert honest >= 0.65
+    assert lies >= 0.85
 
 
 @pytest.mark.parametrize("case", PAIRS)

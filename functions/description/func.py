@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from layerscope.functions.analysis.wording import language_model
-from layerscope.functions.analysis.wording.facts import facts_of
+from layerscope.functions.analysis.wording.facts import facts_of, label_baseline
 from layerscope.functions.analysis.wording.language_model import LanguageModel
 from layerscope.functions.analysis.wording.writer import TEMPLATE, Brief, write
 from layerscope.functions.description.template import TEMPLATES
@@ -22,22 +22,31 @@ from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
 from layerscope.schemas.products.description import Description, DescriptionText, Language
 from layerscope.schemas.products.evaluation import Evaluation
 from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.reference_layers import ReferenceLayers
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LANGUAGES: Final[tuple[Language, ...]] = tuple(Description.declared.parameters["languages"])
+MOST_SECONDS: Final = 20.0
+"""A product waits no longer for its words, whatever the setting allows: its event's time is counted on."""
 TASK: Final = (
     "You describe one image classifier in two or three sentences in each language: its accuracy with the interval, its "
     "most frequent confusion, whether its confidence can be believed (ece against noise_floor_95, what chance alone "
-    "explains), and the state of its layers."
+    "explains), and the state of its layers; that its clearest layer separates the classes only where clearest_label_cka "
+    "exceeds label_baseline, which pixels and untrained layers have."
 )
 
 
-def compute(evaluation: Evaluation, confusion_matrix: ConfusionMatrix, layer_vectors: LayerVectors) -> Description:
+def compute(
+    evaluation: Evaluation,
+    confusion_matrix: ConfusionMatrix,
+    layer_vectors: LayerVectors,
+    reference_layers: ReferenceLayers,
+) -> Description:
     """Gather the facts, and have the template write about them."""
     worst = confusion_matrix.most_confused[0] if confusion_matrix.most_confused else None
-    facts = facts_of(evaluation, worst, layer_vectors.layers)
+    facts = facts_of(evaluation, worst, layer_vectors.layers, label_baseline(reference_layers))
     texts = (DescriptionText(language=one, text=TEMPLATES[one](facts), written_by=TEMPLATE) for one in LANGUAGES)
     return Description(facts=facts, texts=tuple(texts))
 
@@ -52,7 +61,8 @@ class DescriptionFunction(ProductFunction):
     def attach(self, services: Services) -> None:
         """Use these services, and the language model of the environment."""
         super().attach(services)
-        self._model = language_model.from_environment()
+        model = language_model.from_environment()
+        self._model = replace(model, seconds=min(model.seconds, MOST_SECONDS)) if model else None
 
     async def compute(self, subject: str, work: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in the worker; a description that it returns is then written by the language model, if there is one."""

@@ -70,8 +70,15 @@ def _layers_en(facts: DescriptionFacts) -> str:
     text = f"Of its {count(facts.layers, 'layer', 'layers')}, {parts_in_words}"
     if facts.clearest_layer is None or facts.clearest_label_cka is None:
         return text
-    similar = similarity(facts.clearest_label_cka)
-    return f"{text}; {quoted(facts.clearest_layer)} separates the classes most clearly (similarity to the labels {similar})"
+    if facts.label_baseline is None:
+        return text
+    similar, base = similarity(facts.clearest_label_cka), similarity(facts.label_baseline)
+    if facts.clearest_label_cka <= facts.label_baseline:
+        return f"{text}; none separates the classes more than pixels or untrained layers do (similarity to the labels {base})"
+    return (
+        f"{text}; {quoted(facts.clearest_layer)} separates the classes most clearly (similarity to the labels {similar}, "
+        f"where pixels and untrained layers reach {base})"
+    )
 
 
 def _accuracy_ko(facts: DescriptionFacts) -> str:
@@ -120,6 +127,14 @@ def _layers_ko(facts: DescriptionFacts) -> str:
     text = f"전체 층 {facts.layers:,}개 가운데 {parts_in_words or '죽은 층이나 이미지를 그대로 넘기는 층은'}"
     if facts.clearest_layer is None or facts.clearest_label_cka is None:
         return text + ("입니다" if parts_in_words else " 없습니다")
-    similar = similarity(facts.clearest_label_cka)
-    clearest = f"클래스를 가장 뚜렷이 나누는 것은 {quoted(facts.clearest_layer)} 층입니다(레이블과의 유사도 {similar})"
+    if facts.label_baseline is None:
+        return text + ("입니다" if parts_in_words else " 없습니다")
+    similar, base = similarity(facts.clearest_label_cka), similarity(facts.label_baseline)
+    if facts.clearest_label_cka <= facts.label_baseline:
+        clearest = f"픽셀이나 학습되지 않은 층(레이블과의 유사도 {base})보다 클래스를 잘 나누는 층은 없습니다"
+    else:
+        clearest = (
+            f"클래스를 가장 뚜렷이 나누는 것은 {quoted(facts.clearest_layer)} 층입니다(레이블과의 유사도 {similar}, "
+            f"픽셀과 학습되지 않은 층은 {base} 이하)"
+        )
     return f"{text}{'이며' if parts_in_words else ' 없으며'}, {clearest}"

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from layerscope.functions.analysis.wording.match import BEYOND
+from layerscope.functions.analysis.wording.facts import BEYOND
 from layerscope.schemas.depths import Played, RoleAnswer, RolePlace
 from layerscope.schemas.queries import Hit, SimilarAnswer
 

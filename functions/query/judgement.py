@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.analysis.wording.match import BEYOND
+from layerscope.functions.analysis.wording.facts import BEYOND
 from layerscope.functions.query import half_samples
 from layerscope.functions.query.half_samples import by_half, without
 from layerscope.functions.query.reference_population import Layers, Population

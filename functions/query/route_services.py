@@ -15,7 +15,7 @@ from layerscope.functions.query.judged_hits import Bench, bench, judged
 from layerscope.functions.query.pair_description import Gathered, Pair
 from layerscope.functions.query.reference_population import References
 from layerscope.functions.query.search import Question
-from layerscope.functions.query.words import Words, Writing
+from layerscope.functions.query.words import Words, Writing, is_final
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas.depths import RoleAnswer
@@ -94,7 +94,7 @@ class Answers:
             pair, text = older.pair_of(question, hit), ""
             try:
                 words, _ = await self._worded(pair, judges)
-                text, written_well = " ".join(one.text for one in words.passages), words.is_final
+                text, written_well = " ".join(one.text for one in words.passages), is_final(words.template_reason)
             except Unanswerable as error:
                 text = older.no_description(error)
             return await asyncio.to_thread(older.answer, self.services.store, hit, text)
@@ -112,16 +112,16 @@ class Answers:
 
     async def described(self, request: Request, pair: Pair) -> Response:
         """Tell of a hit in words, from the cache if it was asked before."""
-        final = False
 
         async def described() -> DescriptionAnswer:
-            nonlocal final
             words, found = await self._worded(pair, await self.bench(pair.a.dataset))
-            final = words.is_final
             return pair_description.answer(found, words)
 
+        def lasting(answer: DescriptionAnswer) -> bool:
+            return is_final(answer.template_reason)
+
         answer = await self.answered.get(
-            request.scope, pair.asked(), DescriptionAnswer, described, lasting=lambda _: final, soon=0
+            request.scope, pair.asked(), DescriptionAnswer, described, lasting=lasting, soon=0
         )
         return Response(answer, media_type="application/json")
 

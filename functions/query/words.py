@@ -46,10 +46,10 @@ class Words(Answer):
     written_by: str
     template_reason: TemplateReason | None = None
 
-    @property
-    def is_final(self) -> bool:
-        """Tell whether asking again gives the same."""
-        return self.template_reason is None or self.template_reason.code == "no-key"
+
+def is_final(reason: TemplateReason | None) -> bool:
+    """Tell whether asking again gives the same text."""
+    return reason is None or reason.code == "no-key"
 
 
 class Writing:

@@ -13,6 +13,7 @@ from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
 from layerscope.schemas.products.evaluation import Evaluation
 from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.products.product import Declaration, Product, ProductPart
+from layerscope.schemas.products.reference_layers import ReferenceLayers
 
 Language = Literal["en", "ko"]
 Confidence = Literal["calibrated", "overconfident", "underconfident", "unknown"]
@@ -49,6 +50,11 @@ class DescriptionFacts(ProductPart):
     unwell_layer: str | None = Field(description="the first layer that is constant or not finite")
     clearest_layer: str | None = Field(description="the layer most like the labels")
     clearest_label_cka: float | None
+    label_baseline: float | None = Field(
+        default=None,
+        description="what likeness to the labels the images' pixels and 95 % of the layers of untrained networks stay "
+        "below: up to it no layer separates the classes; null: not known",
+    )
 
 
 class DescriptionText(ProductPart):
@@ -64,8 +70,8 @@ class Description(Product):
 
     declared: ClassVar = Declaration(
         "description",
-        recipe=1,
-        inputs=(Evaluation, ConfusionMatrix, LayerVectors),
+        recipe=2,
+        inputs=(Evaluation, ConfusionMatrix, LayerVectors, ReferenceLayers),
         parameters={"languages": ["en", "ko"], "name_length": 40},
     )
 

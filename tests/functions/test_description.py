@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from layerscope.events.cloudevent import compose
 from layerscope.functions.analysis.wording import comparison
-from layerscope.functions.analysis.wording.facts import NAME_LENGTH, facts_of, harmless
+from layerscope.functions.analysis.wording.facts import NAME_LENGTH, facts_of, harmless, label_baseline
 from layerscope.functions.analysis.wording.faults import fault
 from layerscope.functions.analysis.wording.match import ComparedLayer, ComparedModel, LayerMatch
 from layerscope.functions.description.func import LANGUAGES, compute, new
@@ -29,6 +30,7 @@ from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMat
 from layerscope.schemas.products.description import Description, DescriptionFacts, Language
 from layerscope.schemas.products.evaluation import Calibration, Evaluation, ReliabilityBin
 from layerscope.schemas.products.layer_vectors import Layer, LayerVectors
+from layerscope.schemas.products.reference_layers import ReferenceLayer, ReferenceLayers
 from layerscope.stores import product_store
 from tests.functions import asking
 from tests.functions.analysis.language_model_server import Endpoint, Reply, error, prompt, serving, texts
@@ -100,7 +102,23 @@ layers = st.lists(
     min_size=1,
     max_size=6,
 )
-facts = st.builds(facts_of, evaluations(), st.none() | confusions, layers)
+facts = st.builds(facts_of, evaluations(), st.none() | confusions, layers, st.none() | st.floats(-0.1, 1))
+
+
+def reference_layers(pixels: float | None, *untrained: float | None) -> ReferenceLayers:
+    """Return layers of untrained networks that are so like the labels, as the images' pixels are."""
+    found = [Layer(name="conv", call=0, type="Conv2d", shape=(8,), label_cka=one) for one in untrained]
+    pairs = IMAGES * (IMAGES - 1) // 2
+    return ReferenceLayers(
+        probe="0" * 64,
+        images=IMAGES,
+        label_cka_of_pixels=pixels,
+        layers=tuple(ReferenceLayer(network=0, depth=0.0, layer=one) for one in found),
+        grams=np.zeros((len(found), pairs + IMAGES), np.float32),
+        cka=np.zeros((len(found), pairs), np.float32),
+        deconfounded=np.zeros((len(found), pairs), np.float32),
+        inputs=np.zeros((1, pairs), np.float32),
+    )
 
 
 def described(given: DescriptionFacts) -> dict[Language, str]:
@@ -157,15 +175,45 @@ def test_the_template_tells_the_verdict_the_mistake_the_confidence_and_the_layer
     worst = Confusion(true=4, predicted=9, true_name="four", predicted_name="nine", images=12, rate=0.12)
     good = Layer(name="conv", call=0, type="Conv2d", shape=(3,), label_cka=0.25)
     dead = Layer(name="late", call=1, type="ReLU", shape=(3,), state="constant")
-    told = described(facts_of(evaluation(1_000, 923, 0.081, gap=0.08, low=0.98), worst, [good, dead]))
+    told = described(facts_of(evaluation(1_000, 923, 0.081, gap=0.08, low=0.98), worst, [good, dead], 0.125))
     assert told["en"] == (
         "This model gets 923 of 1,000 test images right, an accuracy of 92.3 % (95 % interval 90.5 % to 92.5 %). Most "
         "often it takes ‘four’ for ‘nine’ (12 images, 12.0 % of that class); it is surer than it should be, its "
         "confidence being off by 8.1 % on average where chance alone explains up to 2.0 %. Of its 2 layers, 1 answers "
-        "every image alike (such as ‘late:1’); ‘conv’ separates the classes most clearly (similarity to the labels 0.25)."
+        "every image alike (such as ‘late:1’); ‘conv’ separates the classes most clearly (similarity to the "
+        "labels 0.25, where pixels and untrained layers reach 0.12)."
     )
     assert "92.3%" in told["ko"] and "‘four’ 클래스를 ‘nine’ 클래스로" in told["ko"] and "‘late:1’ 층" in told["ko"]
     assert told["ko"].count("니다") >= 3
+
+
+@pytest.mark.parametrize(
+    ("likeness", "pixels", "untrained", "separates"),
+    [
+        (0.51, 0.48, (0.1, 0.2), True),
+        (0.51, 0.48, (0.1, 0.6), False),  # an untrained layer does as well
+        (0.47, 0.48, (0.1,), False),  # and so do the pixels: what digits have
+        (0.48, 0.48, (), False),
+        (0.9, None, (0.5,), True),
+    ],
+)
+def test_a_layer_separates_the_classes_only_beyond_pixels_and_untrained_layers(
+    likeness: float, pixels: float | None, untrained: tuple[float, ...], separates: bool
+) -> None:
+    layer = Layer(name="conv", call=0, type="Conv2d", shape=(3,), label_cka=likeness)
+    base = label_baseline(reference_layers(pixels, *untrained))
+    told = described(facts_of(evaluation(100, 50, None), None, [layer], base))
+    assert ("‘conv’ separates the classes most clearly" in told["en"]) is separates
+    assert ("none separates the classes more than pixels or untrained layers do" in told["en"]) is not separates
+    assert ("가장 뚜렷이 나누는 것은 ‘conv’ 층" in told["ko"]) is separates
+    assert ("클래스를 잘 나누는 층은 없습니다" in told["ko"]) is not separates
+
+
+def test_without_a_baseline_nothing_is_said_of_the_classes() -> None:
+    layer = Layer(name="conv", call=0, type="Conv2d", shape=(3,), label_cka=0.9)
+    assert label_baseline(reference_layers(None)) is None
+    told = described(facts_of(evaluation(100, 50, None), None, [layer], None))
+    assert "separates" not in told["en"] and "나누" not in told["ko"]
 
 
 @pytest.mark.parametrize(
@@ -294,6 +342,7 @@ def products(bucket: Bucket, accuracy: float, layer: str, confused: tuple[str, s
     bucket.admit(content=f"weights {bucket.identity}".encode())
     found = [Layer(name=layer, call=0, type="Conv2d", shape=(8, 4, 4), label_cka=0.5, input_cka=0.25)]
     bucket.write(layer_vectors(bucket.facts, 1, found))
+    bucket.write(reference_layers(0.25, 0.125))
     bucket.write(evaluation(IMAGES, round(accuracy * IMAGES), None, low=0.9))
     true, predicted = confused
     worst = Confusion(true=0, predicted=1, true_name=true, predicted_name=predicted, images=2, rate=0.4)
@@ -375,10 +424,10 @@ def test_compute_writes_by_template_in_both_languages() -> None:
     worst = Confusion(true=0, predicted=1, true_name="no", predicted_name="yes", images=2, rate=0.4)
     matrix = ConfusionMatrix.model_construct(most_confused=(worst,))
     vectors = LayerVectors.model_construct(layers=(Layer(name="conv", call=0, type="Conv2d", shape=(3,)),))
-    product = compute(evaluation(6, 5, None), matrix, vectors)
+    product = compute(evaluation(6, 5, None), matrix, vectors, reference_layers(0.5))
     assert [(one.language, one.written_by) for one in product.texts] == [("en", "template"), ("ko", "template")]
     assert product.facts.confusion is not None and product.facts.confusion.true_name == "no"
-    assert product == compute(evaluation(6, 5, None), matrix, vectors)
+    assert product == compute(evaluation(6, 5, None), matrix, vectors, reference_layers(0.5))
 
 
 # A hit in words -------------------------------------------------------------------------------------------------------

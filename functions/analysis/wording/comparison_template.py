@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
-from layerscope.functions.analysis.wording.facts import harmless
-from layerscope.functions.analysis.wording.match import BEYOND, ComparedModel, LayerMatch
+from layerscope.functions.analysis.wording.facts import BEYOND, harmless
+from layerscope.functions.analysis.wording.match import ComparedModel, LayerMatch
 from layerscope.functions.analysis.wording.numerals import count, percent, quoted, similarity
 from layerscope.schemas.products.description import Language
 

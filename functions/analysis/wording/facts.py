@@ -5,16 +5,23 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+import numpy as np
+
 from layerscope.schemas.products.confusion_matrix import Confusion
 from layerscope.schemas.products.description import Confidence, DescribedConfusion, Description, DescriptionFacts
 from layerscope.schemas.products.evaluation import Calibration, Evaluation
 from layerscope.schemas.products.layer_vectors import Layer
+from layerscope.schemas.products.reference_layers import ReferenceLayers
 
 NAME_LENGTH: int = Description.declared.parameters["name_length"]
+BEYOND = 0.95
+"""Share of the untrained layers that a trained one has to exceed before anything is said of it."""
 _QUOTES = str.maketrans("‘’“”«»„‚`", "'''''''''")
 
 
-def facts_of(evaluation: Evaluation, worst: Confusion | None, layers: Sequence[Layer]) -> DescriptionFacts:
+def facts_of(
+    evaluation: Evaluation, worst: Confusion | None, layers: Sequence[Layer], label_baseline: float | None = None
+) -> DescriptionFacts:
     """Gather what a text may tell of one model; `worst` is its most frequent confusion."""
     calibration = evaluation.calibration
     unwell = [layer for layer in layers if layer.state in ("constant", "non_finite")]
@@ -39,7 +46,19 @@ def facts_of(evaluation: Evaluation, worst: Confusion | None, layers: Sequence[L
         unwell_layer=harmless(unwell[0].id) if unwell else None,
         clearest_layer=harmless(clearest.id) if clearest and label_cka is not None else None,
         clearest_label_cka=label_cka,
+        label_baseline=label_baseline,
     )
+
+
+def label_baseline(references: ReferenceLayers) -> float | None:
+    """Return up to which likeness to the labels a layer does no more than the images' pixels or untrained networks do.
+
+    None where neither is known.
+    """
+    untrained = [one.layer.label_cka for one in references.layers if one.layer.label_cka is not None]
+    known = [references.label_cka_of_pixels] if references.label_cka_of_pixels is not None else []
+    known += [float(np.quantile(untrained, BEYOND))] if untrained else []
+    return round(max(known), 6) if known else None
 
 
 def harmless(name: str) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from layerscope.functions.analysis.wording.facts import harmless
+from layerscope.functions.analysis.wording.facts import BEYOND, harmless
 from layerscope.schemas.products.description import DescriptionFacts
 from layerscope.schemas.products.layer_vectors import Layer, Metric
 from layerscope.schemas.products.summary import SummaryLayer
 
-BEYOND: Final = 0.95
-"""Two layers are said to be alike only from this share of the untrained layers on."""
 LARGE: Final = 0.5
-"""And only from this score on: it is a correlation over pairs of images, and 0.5 is what Cohen (1988, p. 80) calls large."""
+"""Two layers are said to be alike only from this score on, besides exceeding BEYOND of the untrained layers.
+
+A score is a correlation over pairs of images, and 0.5 is what Cohen (1988, p. 80) calls a large one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from layerscope.schemas.manifests import OfModel
 from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import Answer
 
+ComparedBy = Literal["cka", "deconfounded", "classic"]
+"""`Metric`, and the older system's recipe: biased linear CKA, which two models are compared by and nothing is searched by."""
 Family = Literal["same_weights", "fine_tuned", "related", "same_architecture", "other"]
 
 
@@ -53,17 +55,16 @@ class CompareAnswer(Answer):
 
     a: str = Field(description="DATASET/MODEL/VERSION; its layers are the rows")
     b: str = Field(description="DATASET/MODEL/VERSION; its layers are the columns")
-    metric: Metric
+    metric: ComparedBy
     layers_a: tuple[str, ...]
     layers_b: tuple[str, ...]
     scores: tuple[tuple[float | None, ...], ...] = Field(description="-1..1; null for a layer that is not indexed")
     path: tuple[LayerMatch, ...] = Field(
         default=(),
-        description="the layers that stand for each other, in order: of all such paths the one of the most likeness",
+        description="the layers that stand for each other, in order: of all such paths the one of the most likeness; none by "
+        "classic, whose value by chance is not 0 and differs from pair to pair",
     )
-    score: float | None = Field(
-        default=None, description="0..1, as in a list of models that are alike; null: no scores"
-    )
+    score: float | None = Field(default=None, description="0..1, as in a list of models that are alike; null: no path")
     kinship: Kinship | None = Field(default=None, description="null: the weights of one are not sketched (yet)")
     reason: str | None = Field(default=None, description="why there are no scores, if so")
 

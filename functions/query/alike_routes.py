@@ -15,7 +15,7 @@ from layerscope.functions.query.filters import Filters
 from layerscope.functions.query.page_routes import wants_page
 from layerscope.functions.query.parameters import Blank, K, Name, Subject, model_filters
 from layerscope.functions.query.route_services import Answers
-from layerscope.schemas.alike import AlikeAnswer, CompareAnswer, Family
+from layerscope.schemas.alike import AlikeAnswer, CompareAnswer, ComparedBy, Family
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Metric
 
@@ -52,7 +52,7 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         return page_routes.page("alike.html", answer=shown, asked=question, link=page_routes.links(request, path))
 
     @made.get("/compare", response_model=CompareAnswer)
-    async def compared(request: Request, a: Subject, b: Subject, metric: Metric = "deconfounded") -> Any:
+    async def compared(request: Request, a: Subject, b: Subject, metric: ComparedBy = "deconfounded") -> Any:
         """Compare two models layer by layer, with the path of best matches, and by their weights."""
         pair = (Identity.parse(a), Identity.parse(b))
         if wants_page(request.scope):

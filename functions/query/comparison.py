@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from layerscope.functions.analysis.representation.vectors import classic
 from layerscope.functions.query import alignment, answers
 from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.sketches import related
-from layerscope.schemas.alike import CompareAnswer, LayerMatch
+from layerscope.schemas.alike import CompareAnswer, ComparedBy, LayerMatch
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
-from layerscope.schemas.products.layer_vectors import Layer, Metric
+from layerscope.schemas.products.layer_vectors import Layer
 from layerscope.stores.catalogue import Outcome
 from layerscope.stores.object_store import ObjectStore
 
@@ -35,7 +36,7 @@ class StoredLayers:
         return found
 
 
-def compare(store: ObjectStore, a: Identity, b: Identity, metric: Metric) -> CompareAnswer:
+def compare(store: ObjectStore, a: Identity, b: Identity, metric: ComparedBy) -> CompareAnswer:
     """Return the similarity of each layer of `a` with each of `b`, -1..1; null for a layer that is not indexed.
 
     Raises:
@@ -56,11 +57,15 @@ def compare(store: ObjectStore, a: Identity, b: Identity, metric: Metric) -> Com
         return answer.model_copy(update={"reason": reason})
     known = np.outer(first.comparable, second.comparable)
     table = np.where(known, np.clip(first.vectors @ second.vectors.T, -1, 1), np.nan)
+    answer = answer.model_copy(
+        update={"scores": tuple(tuple(None if np.isnan(one) else float(one) for one in row) for row in table)}
+    )
+    if metric == "classic":
+        return answer
     path = alignment.path(table, alignment.floor(first.images))
     total = sum(one.score for one in path)
     return answer.model_copy(
         update={
-            "scores": tuple(tuple(None if np.isnan(one) else float(one) for one in row) for row in table),
             "path": tuple(LayerMatch(a=answer.layers_a[x.a], b=answer.layers_b[x.b], score=x.score) for x in path),
             "score": alignment.likeness(total, int(first.comparable.sum()), int(second.comparable.sum())),
         }
@@ -81,9 +86,12 @@ def manifest_of(store: ObjectStore, identity: Identity) -> Manifest:
     return outcome.manifest
 
 
-def stored(store: ObjectStore, manifest: Manifest, metric: Metric) -> StoredLayers:
-    """Return the layers that a manifest names, with their vectors by one metric."""
+def stored(store: ObjectStore, manifest: Manifest, metric: ComparedBy) -> StoredLayers:
+    """Return the layers that a manifest names, with their vectors by one metric; those of `classic` from the Grams."""
     images, layers = answers.compared(store, manifest)
-    content = answers.content(store, manifest.file(f"{metric}.npy"))
+    content = answers.content(store, manifest.file("grams.npy" if metric == "classic" else f"{metric}.npy"))
     vectors = np.asarray(np.load(io.BytesIO(content), allow_pickle=False), np.float64)
+    if metric == "classic":
+        ok = np.array([layer.state == "ok" for layer in layers], np.bool_)
+        vectors = classic(np.where(ok[:, None], vectors, 0), images)
     return StoredLayers(manifest.inputs.parts["probe"] or "", images, layers, vectors)

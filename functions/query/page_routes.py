@@ -20,8 +20,8 @@ from layerscope.functions.query.page.model_page import model_page
 from layerscope.functions.query.page.rendering import assets, render
 from layerscope.functions.query.page.sections import page_sections
 from layerscope.functions.runtime.asgi import Scope
+from layerscope.schemas.alike import ComparedBy
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import ErrorAnswer
 from layerscope.stores.object_store import ObjectStore
 
@@ -78,7 +78,7 @@ async def model(store: ObjectStore, identity: Identity) -> HTMLResponse:
     return await asyncio.to_thread(made)
 
 
-async def compared(store: ObjectStore, a: Identity, b: Identity, metric: Metric) -> HTMLResponse:
+async def compared(store: ObjectStore, a: Identity, b: Identity, metric: ComparedBy) -> HTMLResponse:
     """Return the page of two models; what else there is to tell of them needs no layers."""
 
     def made() -> HTMLResponse:

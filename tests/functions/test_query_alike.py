@@ -232,6 +232,24 @@ def test_compare_has_the_path_and_the_kinship(system: Services) -> None:
     assert apart["path"] == [] or all(one["score"] > floor(100) for one in apart["path"])
 
 
+def test_compare_has_the_older_recipe_too_and_no_path_by_it(system: Services) -> None:
+    told = get(system, "/compare", a=PARENT, b=PARENT, metric="classic")
+    scores = np.array(told["scores"], float)
+    assert np.allclose(np.diag(scores), 1) and scores.max() <= 1 and scores.min() >= 0  # biased: never below 0
+    assert told["path"] == [] and told["score"] is None
+    twin = np.array(get(system, "/compare", a=PARENT, b="digits/twin/1", metric="classic")["scores"], float)
+    assert twin[0, 0] > get(system, "/compare", a=PARENT, b="digits/twin/1")["path"][0]["score"]
+    page = run(
+        system,
+        lambda client: client.get(
+            "/compare", params={"a": PARENT, "b": "digits/twin/1", "metric": "classic"}, headers={"accept": "text/html"}
+        ),
+    )
+    assert page.status_code == 200 and "biased CKA, as the older system had it" in page.text
+    assert "description?metric=classic" not in page.text
+    assert get(system, f"/models/{PARENT}/alike", 422, metric="classic")["code"] == "bad-parameter"
+
+
 # With made-up layers
 
 

@@ -95,3 +95,17 @@ def _triangle(n: int, first: int) -> NDArray[np.intp]:
     """Return where the upper triangle lies in a flattened matrix (n, n), from its `first` diagonal on."""
     places: NDArray[np.intp] = np.flatnonzero(np.triu(np.ones((n, n), np.bool_), first))
     return places
+
+
+def classic(triangles: NDArray[np.floating], images: int) -> Vector:
+    """Return the unit vectors (L, n(n+1)/2) of stored upper triangles by the older system's recipe; zeros stay zeros.
+
+    That recipe is the centred Gram, all of it with its diagonal, over its Frobenius norm; the inner product of two is the
+    biased linear CKA of Kornblith et al. 2019. What stands off the diagonal counts twice, so it is taken times √2.
+    """
+    rows, columns = np.triu_indices(images)
+    weighted: Vector = triangles.astype(np.float64) * np.where(rows == columns, 1.0, np.sqrt(2.0))
+    lengths = np.linalg.norm(weighted, axis=1, keepdims=True)
+    units: Vector = np.zeros_like(weighted)
+    np.divide(weighted, lengths, out=units, where=lengths > 0)
+    return units

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound
 
-from layerscope.schemas.alike import Family
-from layerscope.schemas.products.layer_vectors import Metric
+from layerscope.schemas.alike import ComparedBy, Family
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _MEDIA_TYPES: Final = {
@@ -23,9 +22,10 @@ _MEDIA_TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_METRICS: Final[Mapping[Metric, str]] = {
+_METRICS: Final[Mapping[ComparedBy, str]] = {
     "cka": "debiased CKA",
     "deconfounded": "debiased CKA without what both share with the images",
+    "classic": "biased CKA, as the older system had it",
 }
 _FAMILIES: Final[Mapping[Family | None, str]] = {
     "same_weights": "Same weights",
@@ -131,7 +131,7 @@ def by(rows: Iterable[Mapping[str, Any]] | None, *fields: str) -> dict[Any, Mapp
     return {keys(row): row for row in rows or ()}
 
 
-def metric(name: Metric) -> str:
+def metric(name: ComparedBy) -> str:
     """Return what a metric is called in a sentence."""
     return _METRICS[name]
 

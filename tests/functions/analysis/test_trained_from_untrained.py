@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from layerscope.datasets.digits import CLASSES, digits
+from layerscope.functions.analysis.representation.vectors import classic
 from layerscope.functions.layer_vectors.func import compute
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.stores.datasets import Dataset
@@ -65,9 +70,8 @@ def network(make: Callable[[], nn.Module], seed: int, batch: Tensor, labels: Ten
     return model.eval()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_layer_most_like_a_trained_one_is_trained_too_nine_times_in_ten() -> None:
+def planted() -> tuple[Dataset, Tensor, Tensor]:
+    """Return the digits as a dataset, and its training images and labels as a batch."""
     parts = digits()
     described = DatasetDescription(
         name="digits",
@@ -79,14 +83,20 @@ def test_the_layer_most_like_a_trained_one_is_trained_too_nine_times_in_ten() ->
     )
     train = parts["train"]
     batch = torch.tensor((train.images[:, None, :, :, 0] / np.float32(255) - 0.3) / 0.35, dtype=torch.float32)
-    labels = torch.tensor(train.labels)
+    return Dataset(described, parts), batch, torch.tensor(train.labels)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_layer_most_like_a_trained_one_is_trained_too_nine_times_in_ten() -> None:
+    dataset, batch, labels = planted()
     vectors, models, trained, input_like = [], [], [], []
     # Three kinds of networks, six seeds of each, and as many that were never trained.
     for seed in range(1, 7):
         for kind in (plain, residual, lenet):
             for epochs in (EPOCHS, 0):
                 model = network(kind, seed if epochs else seed + 100, batch, labels, epochs)
-                product = compute(model=model, dataset=Dataset(described, parts), device="cpu")
+                product = compute(model=model, dataset=dataset, device="cpu")
                 vectors.append(product.deconfounded)
                 models += [(kind, seed, epochs)] * len(product.layers)
                 trained += [epochs > 0] * len(product.layers)
@@ -102,3 +112,103 @@ def test_the_layer_most_like_a_trained_one_is_trained_too_nine_times_in_ten() ->
     )
     assert len(right) >= 60
     assert right.mean() >= 0.9
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One stored layer: of which network, how deep, and whether that was trained; a relative's parent."""
+
+    kind: str
+    seed: int
+    name: str
+    depth: int
+    trained: bool
+    parent: str | None
+
+
+def child(parent: nn.Module, seed: int, batch: Tensor, labels: Tensor) -> nn.Module:
+    """Return a network trained for an epoch more from another's weights."""
+    return network(lambda: copy.deepcopy(parent), seed, batch, labels, 1)
+
+
+def distilled(teacher: nn.Module, make: Callable[[], nn.Module], seed: int, batch: Tensor) -> nn.Module:
+    """Return a new network that learns the outputs of another one, softened (Hinton et al. 2015), and no labels."""
+    torch.manual_seed(seed)
+    model, hot = make(), 4.0
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    with torch.no_grad():
+        targets = F.softmax(teacher(batch) / hot, dim=1)
+    for _ in range(EPOCHS):
+        for some in torch.randperm(len(batch)).split(64):
+            optimiser.zero_grad()
+            F.kl_div(F.log_softmax(model(batch[some]) / hot, dim=1), targets[some], reduction="batchmean").backward()
+            optimiser.step()
+    return model.eval()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+def test_the_metrics_beside_the_older_recipe_on_planted_truth() -> None:
+    """3 architectures, 3 seeds, trained and not, 4 fine-tuned children and 2 distilled ones; one line a metric."""
+    dataset, batch, labels = planted()
+    networks: dict[str, tuple[str, int, bool, str | None, nn.Module]] = {}
+    for kind in (plain, residual, lenet):
+        for seed in (1, 2, 3):
+            for trained in (True, False):
+                name = f"{kind.__name__}/{seed}/{'trained' if trained else 'new'}"
+                model = network(kind, seed if trained else seed + 100, batch, labels, EPOCHS if trained else 0)
+                networks[name] = (kind.__name__, seed, trained, None, model)
+    for at, parent in enumerate(("plain/1", "residual/1", "lenet/1", "plain/2")):
+        model = child(networks[f"{parent}/trained"][4], 50 + at, batch, labels)
+        networks[f"{parent}/child"] = (parent.partition("/")[0], 50 + at, True, f"{parent}/trained", model)
+    for at, (teacher, make) in enumerate((("residual/1", plain), ("plain/1", lenet))):
+        model = distilled(networks[f"{teacher}/trained"][4], make, 60 + at, batch)
+        networks[f"{teacher}/distilled"] = (make.__name__, 60 + at, True, None, model)
+    layers: list[Planted] = []
+    rows: dict[str, list[NDArray[np.floating]]] = {"cka": [], "deconfounded": [], "classic": []}
+    for name, (kind_name, seed, trained, parent_name, model) in networks.items():
+        made = compute(model=model, dataset=dataset, device="cpu")
+        for depth in range(len(made.layers)):
+            layers.append(Planted(kind_name, seed, name, depth, trained, parent_name))
+        rows["cka"].append(made.cka)
+        rows["deconfounded"].append(made.deconfounded)
+        rows["classic"].append(classic(made.grams, made.images))
+    figures = {metric: measured(layers, np.concatenate(found)) for metric, found in rows.items()}
+    print(f"\n{len(networks)} networks, {len(layers)} layers")
+    for metric, found in figures.items():
+        print(metric, {name: round(value, 3) for name, value in found.items()})
+    assert figures["deconfounded"]["nearest trained"] > figures["classic"]["nearest trained"]
+    assert figures["deconfounded"]["auc"] > figures["classic"]["auc"]
+    assert figures["deconfounded"]["child's nearest is its parent"] >= 0.9
+
+
+def measured(layers: list[Planted], vectors: NDArray[np.floating]) -> dict[str, float]:
+    """Return how often the nearest layer of another network is what it should be, and what tells trained pairs apart."""
+    known = np.flatnonzero(vectors.any(axis=1))
+    scores = (vectors @ vectors.T).astype(np.float64)
+    nearest: dict[str, list[bool]] = {"trained": [], "architecture": [], "depth": [], "parent": []}
+    twins, mixed = [], []
+    for at in known:
+        one = layers[at]
+        others = [to for to in known if layers[to].name != one.name]
+        best = layers[max(others, key=lambda to: scores[at, to])]
+        if one.parent is not None:
+            nearest["parent"].append((best.name, best.depth) == (one.parent, one.depth))
+        if not one.trained or one.seed > 3:
+            continue
+        strangers = [to for to in others if layers[to].seed <= 3 or layers[to].seed > 100]
+        best = layers[max(strangers, key=lambda to: scores[at, to])]
+        nearest["trained"].append(best.trained)
+        nearest["architecture"].append(best.kind == one.kind)
+        nearest["depth"].append(best.kind != one.kind or best.depth == one.depth)
+        for to in strangers:
+            other = layers[to]
+            if (other.kind, other.depth) == (one.kind, one.depth):
+                (twins if other.trained else mixed).append(scores[at, to])
+    return {
+        "nearest trained": float(np.mean(nearest["trained"])),
+        "same architecture": float(np.mean(nearest["architecture"])),
+        "same depth": float(np.mean(nearest["depth"])),
+        "child's nearest is its parent": float(np.mean(nearest["parent"])),
+        "auc": float(roc_auc_score([1] * len(twins) + [0] * len(mixed), twins + mixed)),
+    }

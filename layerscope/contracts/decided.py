@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-DECIDED: Final = tuple(
-    f"GET /{{model_id}}/{{version_id}}/{{layer_id}}/search: {gone} is gone"
-    for gone in ("the parameter k", "hits", "layer", "metric", "reason")
+_OLDER: Final = "GET /{model_id}/{version_id}/{layer_id}/search"
+DECIDED: Final = (
+    *(f"{_OLDER}: {gone} is gone" for gone in ("the parameter k", "hits", "layer", "metric", "reason")),
+    "GET /compare.metric may now have other values: classic",
 )
-"""The path answers with the older system's fields, as was always promised; its former answer is that of `/similar`."""
+"""That path answers with the older system's fields, as was always promised; its former answer is that of `/similar`.
+`classic` is answered to those only who ask for it."""

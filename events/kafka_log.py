@@ -168,6 +168,8 @@ class KafkaLog:
             raise LogUnavailable("the log is closed")
         try:
             yield
+        except faults.InvalidTimestampError as error:
+            raise LogUnavailable(f"{otherwise}: the clock here differs too much from Kafka's") from error
         except (faults.KafkaError, OSError) as error:
             raise LogUnavailable(f"{otherwise}: {error}") from error
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import httpx
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -28,8 +27,9 @@ from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.status import StatusAnswer
 from layerscope.stack.process import ProcessStatus
 from layerscope.stack.process_table import process_table
+from layerscope.stack.subscriptions import subscriptions_of
 from layerscope.stack.supervisor import read_status
-from layerscope.systems import DATAPLANE_URL, Located, Stack
+from layerscope.systems import Located, Stack
 
 WATCH_SECONDS: Final = 2.0
 
@@ -88,7 +88,7 @@ class Asking:
         supervised = read_status(stack.directory)
         if supervised is None:
             return Told(stack.url, (), None, (), None, "it does not run: `layerscope up` starts it")
-        url, subscriptions = _dataplane(stack)
+        url, subscriptions = subscriptions_of(stack)
         if self._services is None:
             self._services = connect(Settings.read(stack.function_environment()))
         try:
@@ -104,7 +104,7 @@ def shown(told: Told) -> RenderableType:
     if told.processes:
         parts += [process_table(told.processes), Text(f"data plane: {told.dataplane or 'does not answer'}")]
     if told.answer is not None:
-        parts += [_functions(told), *_lines(told.answer)]
+        parts += [_functions(told), *_offered_again(told), *_lines(told.answer)]
     if told.fault:
         parts.append(Text(told.fault, style="red"))
     return Group(*parts)
@@ -125,16 +125,6 @@ def watch(look: Callable[[], Told], out: Console, *, as_json: bool) -> None:
         return
 
 
-def _dataplane(stack: Stack) -> tuple[str | None, tuple[dict[str, Any], ...]]:
-    """Return where the data plane answers, and what it says of its subscriptions; None where it does not answer."""
-    try:
-        url = (stack.directory / DATAPLANE_URL).read_text().strip()
-        answer = httpx.get(f"{url}/status", timeout=10, trust_env=False)
-        return f"{url}/status", tuple(answer.raise_for_status().json())
-    except (OSError, httpx.HTTPError, ValueError):
-        return None, ()
-
-
 def _functions(told: Told) -> Table:
     assert told.answer is not None
     table = Table("function", "behind", "replay", "read for", "attempts", "dead letters", box=None, header_style="dim")
@@ -151,6 +141,16 @@ def _functions(told: Told) -> Table:
         style = "red" if one.has_readers is False else None
         table.add_row(one.function, _number(live), _number(replay), readers, attempts, dead, style=style)
     return table
+
+
+def _offered_again(told: Told) -> Iterator[Text]:
+    """Say of each function what it answers to what it does not take; the event is offered again."""
+    for row in told.subscriptions:
+        waiting = row.get("offered_again", ())
+        for reason in dict.fromkeys(one["reason"] for one in waiting):
+            subjects = [one["subject"] for one in waiting if one["reason"] == reason]
+            more = f" and {len(subjects) - 1} more" if len(subjects) > 1 else ""
+            yield Text(f"{row['name']} {reason} (about {subjects[0]}{more}; it is asked again)", style="red")
 
 
 def _number(value: int | None) -> str:

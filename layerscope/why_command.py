@@ -7,6 +7,7 @@ down; any other system answers over HTTP.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -23,6 +24,7 @@ from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.why import WhyAnswer, WhyFinding
 from layerscope.stack.process import ProcessStatus
+from layerscope.stack.subscriptions import subscriptions_of
 from layerscope.stack.supervisor import read_status
 from layerscope.systems import Located, NoSystem, Stack
 from layerscope.terminal import COLOURS
@@ -48,7 +50,14 @@ async def asked(system: Located, identity: Identity, product: str | None) -> Why
 def processes_of(stack: Stack) -> dict[str, ProcessState]:
     """Return the processes of a stack on this machine by name; none where it does not run."""
     status = read_status(stack.directory)
-    return {one.name: state_of(one) for one in (status.processes if status is not None else ())}
+    states = {one.name: state_of(one) for one in (status.processes if status is not None else ())}
+    for row in subscriptions_of(stack)[1] if states else ():
+        name = row["name"].removesuffix("-replay").replace("-", "_")
+        if name in states:
+            known = states[name].not_taken
+            answers = {one["subject"]: one["reason"] for one in row.get("offered_again", ())}
+            states[name] = replace(states[name], not_taken={**known, **answers})
+    return states
 
 
 def state_of(process: ProcessStatus) -> ProcessState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -141,6 +141,10 @@ class Manifest(OfModel):
         raise KeyError(name)
 
 
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
+"""By so much the clocks of two machines may differ, and nobody thinks that one is wrong."""
+
+
 class Failure(OfModel):
     """Attempts at an outcome ended as a dead letter; stands next to the place of the outcome, which outranks it.
 
@@ -161,8 +165,13 @@ class Failure(OfModel):
     asked_again: int = Field(default=0, ge=0, description="pauses that were set so far")
 
     def is_due(self, now: datetime) -> bool:
-        """Tell whether repair asks again: it may have been the circumstances, and the pause is over."""
-        return self.ask_again_at is not None and self.ask_again_at <= now
+        """Tell whether repair asks again: it may have been the circumstances, and the pause is over.
+
+        Of a failure that is yet to come a clock was wrong, and so is the end of its pause.
+        """
+        if self.ask_again_at is None:
+            return False
+        return self.ask_again_at <= now or (self.failed_at is not None and self.failed_at > now + CLOCKS_DIFFER)
 
     @property
     def explanation(self) -> str:

@@ -1,18 +1,19 @@
 """The connection to an S3 server: its address, keys, region and certificates, the names of buckets there, and its faults.
 
-minio-py does all but what it cannot say (`If-None-Match` of a put, the whole of a bucket's notifications); it and we
-share one pool of connections. A server that is down is reported within ten seconds, and credentials stay out of
-messages, URLs and logs.
+minio-py does all but what it cannot say (`If-None-Match` of a put, a bucket's notifications); it and we share one pool of
+connections. A server that is down is reported within ten seconds, unless much was sent to it; credentials reach no message.
 """
 
 from __future__ import annotations
 
 import hashlib
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import mktime_tz, parsedate_tz
 from types import TracebackType
 from typing import Final, Literal, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -33,6 +34,11 @@ from layerscope.stores.object_store import CHUNK, Body
 
 CONNECT_SECONDS: Final = 2.0
 READ_SECONDS: Final = 8.0
+BUFFERED: Final = 2**20
+SLOWEST: Final = 2**14
+"""Bytes of a body that may still be on their way when all of it is sent, and how many of them pass in a second at least."""
+SKEW_SECONDS: Final = 900
+"""By so much S3 lets the time of a request differ from its own."""
 
 Style = Literal["auto", "path", "virtual"]
 
@@ -49,6 +55,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "AccessDenied": "its keys are wrong, or may not do this; knative/policies lists what they need",
     "BadRequest": "AWS_REGION may not be its region, or S3_ENDPOINT has to begin with https://",
     "RequestTimeTooSkewed": "the clock here differs too much from its own",
+    "XMinioStorageFull": "its disk is full, no space left on it",
+    "XMinioAdminBucketQuotaExceeded": "its quota is used up, no space left in it",
 }
 """What an answer of the store means for whoever set this system up."""
 
@@ -107,7 +115,9 @@ class S3Connection:
         )
         signed = self._signed(method, url, region, headers, body)
         # Bytes as such would go out in one call, within the time for connecting; a file goes in pieces.
-        return self._http.urlopen(method, urlunsplit(url), redirect=False, body=body, headers=signed)
+        # The answer comes after the whole body, of which a slow network has the end when nothing is left to send here.
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS + min(body.size, BUFFERED) / SLOWEST)
+        return self._http.urlopen(method, urlunsplit(url), redirect=False, body=body, headers=signed, timeout=timeout)
 
     @contextmanager
     def faults(self, bucket: str, key: str = "") -> Iterator[None]:
@@ -115,7 +125,8 @@ class S3Connection:
         try:
             yield
         except S3Error as error:
-            raise _meaning(error.code or "an error without a code", self.name(bucket), key) from error
+            code = "RequestTimeTooSkewed" if _is_skewed(error) else error.code or "an error without a code"
+            raise _meaning(code, self.name(bucket), key) from error
         except HTTPError as error:
             if (fault := handshake_fault(error, "AWS_CA_BUNDLE")) is not None:
                 raise Unavailable(f"the object store cannot be used: {fault}") from error
@@ -217,6 +228,12 @@ class _Retry(urllib3.Retry):
         if isinstance(error, ReadTimeoutError | SSLError):
             raise error
         return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+def _is_skewed(error: S3Error) -> bool:
+    """Tell whether a request was refused for its time: an answer to a HEAD has no body to say so, but a time of its own."""
+    said = parsedate_tz(error.response.headers.get("Date", ""))
+    return error.code == "AccessDenied" and said is not None and abs(time.time() - mktime_tz(said)) > SKEW_SECONDS
 
 
 def _meaning(code: str, bucket: str, key: str) -> Exception:

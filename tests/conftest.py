@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a test imports torch: se
 
 
 TOGETHER = {
+    "tests/chaos/troubled/": "troubled",
     "tests/services/": "stack",
     "tests/chaos/": "stack",
     "tests/events/": "kafka",

@@ -38,13 +38,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """A process of a stack on this machine, as its supervisor says; `said`: why it was last restarted, if it was."""
+    """A process of a stack on this machine, as its supervisor says; `said`: why it was last restarted, if it was.
+
+    `not_taken` says by subject what a function answered to an event that it did not take, and that is offered again.
+    """
 
     name: str
     is_running: bool
     is_ready: bool
     restarts: int = 0
     said: str = ""
+    not_taken: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

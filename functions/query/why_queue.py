@@ -97,6 +97,13 @@ def _not_running(process: ProcessState, so_far: str) -> Verdict:
     )
 
 
+def _not_taken(facts: WhyFacts, function: str) -> str | None:
+    """Return what a function on this machine answered last to the event, if it did not take it."""
+    process = (facts.processes or {}).get(function)
+    answers = {} if process is None else process.not_taken
+    return answers.get(facts.identity.subject)
+
+
 def _unread(line: Line, place: Place, function: str) -> Verdict | None:
     if line.has_readers is not False:
         return None
@@ -110,6 +117,13 @@ def _unread(line: Line, place: Place, function: str) -> Verdict | None:
 def _standing(facts: WhyFacts, line: Line, place: Place, function: str) -> Verdict:
     event = place.event
     waited = length(facts.now - event.since)
+    if (answer := _not_taken(facts, function)) is not None:
+        return Verdict(
+            "asked-again",
+            f"{function} was offered its event and {answer.rstrip('.')}; it is offered again and again, and has waited "
+            f"for {waited}.",
+            "mend what it names, and wait: nothing is given up for good",
+        )
     if place.ahead:
         return Verdict(
             "waits",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,6 +54,14 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferedAgain:
+    """An event that was not taken and waits for its next attempt: whose it is, and what the last attempt came to."""
+
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryFailure:
     """Why an event was not taken; without an `answer` the dead letter says only where it was to go."""
 
@@ -77,11 +85,15 @@ class Delivery:
         self._publish = publish
         self._pause = pause
         self._tally = tally
+        self.offered_again: dict[str, OfferedAgain] = {}
+        """What waits for its next attempt, by the event's id."""
 
     async def deliver(self, event: CloudEvent, traceparent: str | None = None) -> None:
         """Return when the event was taken, or its dead letter is stored, or there is nowhere to store one."""
-        headers, body = to_binary(event)
-        failure = await self._offer({**headers, **self._headers(traceparent)}, body)
+        try:
+            failure = await self._offer(event, traceparent)
+        finally:
+            self.offered_again.pop(event.id, None)
         if failure is None:
             self._tally.delivered += 1
             return
@@ -117,7 +129,9 @@ class Delivery:
         headers = {"prefer": "reply", "kn-namespace": self._subscription.namespace, "user-agent": USER_AGENT}
         return headers if traceparent is None else {**headers, "traceparent": traceparent}
 
-    async def _offer(self, headers: Mapping[str, str], body: bytes) -> DeliveryFailure | None:
+    async def _offer(self, event: CloudEvent, traceparent: str | None) -> DeliveryFailure | None:
+        headers, body = to_binary(event)
+        headers = {**headers, **self._headers(traceparent)}
         policy = self._subscription.delivery
         answer: SubscriberAnswer | None = None
         for retry in range(policy.retry + 1):
@@ -129,6 +143,7 @@ class Delivery:
                 return await self._take_reply(answer)
             if answer is not None and not answer.retryable:
                 break
+            self.offered_again[event.id] = OfferedAgain(event.subject or "", _said(answer))
         return DeliveryFailure("no answer" if answer is None else f"status {answer.status}", answer)
 
     async def _take_reply(self, answer: SubscriberAnswer) -> DeliveryFailure | None:
@@ -173,6 +188,14 @@ def dead_letter(event: CloudEvent, destination: str, answer: SubscriberAnswer | 
     if answer.body:
         extensions["knativeerrordata"] = base64.b64encode(answer.body[:ERROR_DATA_BYTES]).decode("ascii")
     return event.with_attributes(**extensions)
+
+
+def _said(answer: SubscriberAnswer | None) -> str:
+    """Return what an attempt came to; the body of an error is its reason."""
+    if answer is None:
+        return "gave no answer"
+    reason = clean(answer.body[:ERROR_DATA_BYTES].decode("utf-8", "replace")).strip()
+    return f"answered {answer.status}: {reason}" if reason else f"answered {answer.status}"
 
 
 def _error_extensions(answer: SubscriberAnswer) -> dict[str, str]:

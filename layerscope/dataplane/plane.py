@@ -19,7 +19,7 @@ from typing import Final
 
 import httpx
 
-from layerscope.dataplane.delivery import Delivery, Tally
+from layerscope.dataplane.delivery import Delivery, OfferedAgain, Tally
 from layerscope.dataplane.dispatch import Dispatcher
 from layerscope.dataplane.pings import Pinger
 from layerscope.dataplane.resources import Subscription, System
@@ -40,7 +40,10 @@ QUIET_SECONDS: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionStatus:
-    """Where a subscription stands: `lag` records are not finished, of which `in_flight` are being delivered."""
+    """Where a subscription stands: `lag` records are not finished, of which `in_flight` are being delivered.
+
+    `offered_again` are those of them that were not taken, and wait for their next attempt.
+    """
 
     name: str
     topic: str
@@ -54,6 +57,7 @@ class SubscriptionStatus:
     lost: int
     discarded: int
     unreadable: int
+    offered_again: tuple[OfferedAgain, ...] = ()
 
 
 class DataPlane:
@@ -69,15 +73,13 @@ class DataPlane:
         self._log = log
         self._tallies = {subscription.name: Tally() for subscription in system.subscriptions}
         unreadable = UnreadableRecords(self._publish)
+        self._deliveries = {
+            s.name: Delivery(s, called.at(s.service, s.path), self._publish, self._pause, self._tallies[s.name])
+            for s in system.subscriptions
+        }
         self._dispatchers = tuple(
-            Dispatcher(
-                s,
-                log,
-                Delivery(s, called.at(s.service, s.path), self._publish, self._pause, tally).deliver,
-                unreadable.pass_over,
-                tally,
-            )
-            for s, tally in zip(system.subscriptions, self._tallies.values(), strict=True)
+            Dispatcher(s, log, self._deliveries[s.name].deliver, unreadable.pass_over, self._tallies[s.name])
+            for s in system.subscriptions
         )
         self._pingers = tuple(Pinger(ping, called.at(ping.service, ping.path)) for ping in system.pings)
         self._threads = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="log")
@@ -133,7 +135,13 @@ class DataPlane:
     def _status(self, dispatcher: Dispatcher, lag: int | None) -> SubscriptionStatus:
         subscription, tally = dispatcher.subscription, self._tallies[dispatcher.subscription.name]
         return SubscriptionStatus(
-            subscription.name, subscription.topic, subscription.service, lag, dispatcher.in_flight, **asdict(tally)
+            subscription.name,
+            subscription.topic,
+            subscription.service,
+            lag,
+            dispatcher.in_flight,
+            **asdict(tally),
+            offered_again=tuple(self._deliveries[subscription.name].offered_again.values()),
         )
 
     def _activity(self) -> tuple[int, list[Tally]] | None:

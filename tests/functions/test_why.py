@@ -460,6 +460,16 @@ def in_line(system: System) -> WhyFacts:
         ({"admit": ProcessState("admit", True, False, 2)}, "not-running", "starts, and is not ready yet"),
         ({"dataplane": ProcessState("dataplane", False, False)}, "not-running", "dataplane is not running"),
         ({"admit": ProcessState("admit", True, True, 3)}, "being-computed", "admit has its event now"),
+        (
+            {"admit": ProcessState("admit", True, True, not_taken={WHO.subject: "answered 503: its disk is full"})},
+            "asked-again",
+            "admit was offered its event and answered 503: its disk is full; it is offered again and again",
+        ),
+        (
+            {"admit": ProcessState("admit", True, True, not_taken={"digits/other/1": "answered 503"})},
+            "being-computed",
+            "admit has its event now",
+        ),
         ({"summary": ProcessState("summary", False, False)}, "being-computed", "admit has its event now"),
     ],
 )

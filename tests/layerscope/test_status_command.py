@@ -27,6 +27,7 @@ from layerscope.schemas.identity import Identity
 from layerscope.schemas.status import FunctionLine, OldestUnserved, RepairLine, StatusAnswer
 from layerscope.schemas.why import WhyAnswer, WhyFinding, WhyStep
 from layerscope.stack.process import End, Process, ProcessStatus
+from layerscope.stack.subscriptions import subscriptions_of
 from layerscope.stack.supervisor import Supervisor, read_status
 from layerscope.status_command import Asking, Told
 from layerscope.systems import DATAPLANE_URL, NoSystem, Stack, make_stack
@@ -36,7 +37,16 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 WHO = Identity("digits", "net", "1")
-SUBSCRIPTION = {"name": "admit", "service": "admit", "attempts": 7, "dead_letters": 2, "lag": 5, "in_flight": 1}
+FULL = "answered 503: its disk is full"
+SUBSCRIPTION = {
+    "name": "admit",
+    "service": "admit",
+    "attempts": 7,
+    "dead_letters": 2,
+    "lag": 5,
+    "in_flight": 2,
+    "offered_again": [{"subject": "digits/net/1", "reason": FULL}, {"subject": "digits/net/2", "reason": FULL}],
+}
 ANSWER = StatusAnswer(
     models={"complete": 3, "failed": 1},
     oldest_unserved=OldestUnserved(subject="digits/net/1", uploaded=datetime(2026, 1, 2, tzinfo=UTC), seconds=7200),
@@ -116,6 +126,18 @@ def test_processes_and_the_data_plane_are_shown_while_the_object_store_is_down(i
     assert f"data plane: {dataplane}/status" in text(status_command.shown(told))
 
 
+def test_what_is_not_taken_and_offered_again_is_shown_with_its_reason(idle: Stack, dataplane: str) -> None:
+    told = Told("here", (), None, (SUBSCRIPTION,), ANSWER)
+    assert f"admit {FULL} (about digits/net/1 and 1 more; it is asked again)" in text(status_command.shown(told))
+    calm = Told("here", (), None, ({**SUBSCRIPTION, "offered_again": []},), ANSWER)
+    assert "asked again" not in text(status_command.shown(calm))
+    (idle.directory / DATAPLANE_URL).write_text(dataplane)
+    with Supervisor(idle.directory) as supervisor:
+        supervisor.start(sleeping(idle.directory))
+        (admit,) = why_command.processes_of(idle).values()
+    assert admit.not_taken == {"digits/net/1": FULL, "digits/net/2": FULL}
+
+
 def test_a_process_that_a_signal_has_stopped_does_not_count_as_running(idle: Stack) -> None:
     with Supervisor(idle.directory) as supervisor:
         supervisor.start(sleeping(idle.directory))
@@ -131,7 +153,7 @@ def test_a_process_that_a_signal_has_stopped_does_not_count_as_running(idle: Sta
 
 def test_a_data_plane_that_does_not_answer_is_said_to(idle: Stack) -> None:
     (idle.directory / DATAPLANE_URL).write_text("http://127.0.0.1:9")
-    assert status_command._dataplane(idle) == (None, ())
+    assert subscriptions_of(idle) == (None, ())
 
 
 def test_all_that_is_known_is_shown() -> None:

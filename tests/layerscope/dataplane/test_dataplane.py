@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from layerscope.events.log import Consumer, Revoked, Start
 from layerscope.events.memory import MemoryLog
 from tests.layerscope.dataplane.scripted import (
     EVENTS,
+    POLICY,
     Reply,
     Scripted,
     an_event,
@@ -99,6 +101,28 @@ def test_status_counts_what_happened_and_metrics_say_the_same() -> None:
     assert 'layerscope_dataplane_attempts_total{subscription="s"} 4.0' in metrics.text
     assert 'layerscope_dataplane_dead_letters_total{subscription="s"} 2.0' in metrics.text
     assert 'layerscope_dataplane_lag{subscription="s"} 0.0' in metrics.text
+
+
+def test_status_says_what_was_not_taken_while_it_waits_for_its_next_attempt() -> None:
+    full = Reply(503, body=b"its disk is full\x07")
+    log, subscriber = new_log(), Scripted((full, full, Reply(204)))
+
+    async def run() -> tuple[SubscriptionStatus, SubscriptionStatus]:
+        async with (
+            subscriber.listening() as url,
+            running(log, system(trigger(replace(POLICY, delay_seconds=0.5))), url) as plane,
+        ):
+            publish(log, an_event("1"))
+            async with asyncio.timeout(300):
+                while not (meanwhile := (await plane.status())[0]).offered_again:
+                    await asyncio.sleep(0.01)
+                await plane.idle()
+            return meanwhile, (await plane.status())[0]
+
+    meanwhile, afterwards = asyncio.run(run())
+    (one,) = meanwhile.offered_again
+    assert (one.subject, one.reason) == ("d/m/1", "answered 503: its disk is full\ufffd")
+    assert (afterwards.offered_again, afterwards.delivered) == ((), 1)
 
 
 def test_lag_is_left_out_while_the_log_does_not_answer() -> None:

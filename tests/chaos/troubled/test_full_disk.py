@@ -1,0 +1,50 @@
+"""A disk that is full: nothing is given up, `status` and `why` name it, and all is done once there is space again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerscope.schemas import keys
+from layerscope.schemas.errors import Unavailable
+from tests.chaos.troubled.promise import named, promised
+from tests.chaos.troubled.troubled_stack import DRIVE, SCRATCH, Troubled
+from tests.small_networks import tiny
+
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(autouse=True)
+def _small_disks(troubled: Troubled) -> None:
+    if not troubled.disks:
+        pytest.skip("a small disk is a tmpfs, and only root may mount one")
+
+
+@pytest.mark.parametrize(
+    ("disk", "cause"),
+    [
+        (DRIVE, "the object store answers XMinioStorageFull: its disk is full, no space left on it"),
+        (SCRATCH, "the node has no more space on its disk to give: No space left on device"),
+    ],
+    ids=["the store's", "the functions' scratch folder"],
+)
+def test_a_full_disk_is_named_and_all_is_complete_once_there_is_space(
+    troubled: Troubled, disk: Path, cause: str
+) -> None:
+    with promised(troubled, f"full-{disk.name}", tiny(700 + len(disk.name))) as subject, troubled.full(disk):
+        troubled.deliver()
+        named(
+            troubled,
+            subject,
+            f"admit answered 503: {cause}",
+            f"admit was offered its event and answered 503: {cause}",
+        )
+
+
+def test_an_upload_to_a_full_store_is_not_acknowledged_and_says_why(troubled: Troubled) -> None:
+    store, key = troubled.real.store, "digits/full-upload/1.safetensors"
+    with troubled.full(DRIVE), pytest.raises(Unavailable, match="its disk is full, no space left on it"):
+        store.put(keys.MODELS, key, tiny(720))
+    assert store.head(keys.MODELS, key) is None
+    store.put(keys.MODELS, key, tiny(720))

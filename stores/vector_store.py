@@ -63,8 +63,12 @@ NOT_LOADED: Final = 101
 class VectorStore(Protocol):
     """Rows by collection, and the catalogue. Every method raises `Unavailable` where the store does not answer."""
 
-    def replace(self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None) -> None:
+    def replace(
+        self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None
+    ) -> frozenset[str]:
         """Make the rows of `subject`, over all collections, exactly `rows`, and its catalogue row `line`.
+
+        Returns the collections in which rows were written or removed.
 
         Once this returns, searches see it and a kill does not undo it. Cut short, it leaves no catalogue row that
         claims to be finished, and the same call again puts all right.
@@ -115,18 +119,21 @@ class MilvusStore:
         self._client: MilvusClient | None = None
         self._is_lite = False
 
-    def replace(self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None) -> None:
+    def replace(
+        self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None
+    ) -> frozenset[str]:
         check(subject, rows or {})
-        before = self.line(subject)
+        before, changed = self.line(subject), frozenset[str]()
         if rows is not None:
             if before is not None:
                 unfinished = dataclasses.replace(before, vectors=UNFINISHED, fingerprint=UNFINISHED)
                 self._write(CATALOGUE, [written.of_line(unfinished)], [])
-            self._replace_rows(subject, rows)
+            changed = self._replace_rows(subject, rows)
         if line is not None:
             self._write(CATALOGUE, [written.of_line(line)], [])
         elif before is not None:
             self._write(CATALOGUE, [], [subject])
+        return changed
 
     def search(
         self, collection: str, vectors: Vector, *, k: int, excluding: str, where: RowFilter = EVERY_ROW
@@ -193,13 +200,16 @@ class MilvusStore:
 
                 server_manager_instance.release_server(self._uri)
 
-    def _replace_rows(self, subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> None:
+    def _replace_rows(self, subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> frozenset[str]:
+        changed = set()
         listed = self._do(CATALOGUE, lambda client: client.list_collections(timeout=READ_SECONDS))
         for collection in sorted({*rows, *filter(COLLECTION.fullmatch, listed)}):
             wanted = rows.get(collection, ())
             stale = self._uids(collection, subject) - {row.uid for row in wanted}
             if wanted or stale:
                 self._write(collection, [written.of_row(row) for row in wanted], sorted(stale))
+                changed.add(collection)
+        return frozenset(changed)
 
     def _uids(self, collection: str, subject: str) -> set[str]:
         arguments = {"filter": f"subject == {written.quoted(subject)}", "output_fields": ["uid"], "limit": MOST_ROWS}

@@ -67,6 +67,14 @@ def layer_rows(facts: Facts, product: LayerVectors, accuracy: float | None) -> M
     }
 
 
+def collections_of(standing: Standing) -> frozenset[str]:
+    """Return the collections in which the layers of a model have their rows, if any."""
+    compared = standing.outcomes.get("layer_vectors")
+    probe = compared.manifest.inputs.parts.get("probe") if compared and compared.manifest else None
+    recipe = LayerVectors.declared.recipe
+    return frozenset(collection_name(metric, probe, recipe) for metric in get_args(Metric)) if probe else frozenset()
+
+
 def is_comparable(layer: Layer, metric: Metric) -> bool:
     """Tell whether a layer has a vector for this metric."""
     return layer.state == "ok" and not (metric == "deconfounded" and layer.input_like)

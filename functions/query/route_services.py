@@ -17,7 +17,9 @@ from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas.depths import RoleAnswer
 from layerscope.schemas.identity import Identity
+from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import DescriptionAnswer, Hit, OlderAnswer, SimilarAnswer
+from layerscope.stores import index_rows
 from layerscope.stores.index_rows import CatalogueRow
 
 
@@ -44,6 +46,11 @@ class Answers:
 
         return await self._reading.run(str(generation), read)
 
+    async def parts(self, identity: Identity, metric: Metric) -> frozenset[str]:
+        """Return the parts of the index on which an answer about the layers of a model, or about it, depends."""
+        collection = await asyncio.to_thread(search.collection_of, self.services.store, identity.dataset, metric)
+        return index_rows.parts([identity.dataset], [] if collection is None else [collection])
+
     async def bench(self, dataset: str) -> Bench | None:
         """Return what similarities of a dataset are judged by."""
         lines = await self.lines()
@@ -58,7 +65,8 @@ class Answers:
                 judged, found, question.identity, await self.bench(question.identity.dataset)
             )
 
-        answer = await self.answered.get(request.scope, question.asked(), SimilarAnswer, searched)
+        parts = await self.parts(question.identity, question.metric)
+        answer = await self.answered.get(request.scope, question.asked(), SimilarAnswer, searched, parts=parts)
         return Response(answer, media_type="application/json")
 
     async def roles(self, request: Request, question: Question) -> Response:
@@ -68,7 +76,8 @@ class Answers:
             judges = await self.bench(question.identity.dataset)
             return await asyncio.to_thread(self._roles, question, judges)
 
-        answer = await self.answered.get(request.scope, {"depths": True, **question.asked()}, RoleAnswer, found)
+        asked, parts = {"depths": True, **question.asked()}, await self.parts(question.identity, question.metric)
+        answer = await self.answered.get(request.scope, asked, RoleAnswer, found, parts=parts)
         return Response(answer, media_type="application/json")
 
     def _roles(self, question: Question, judges: Bench | None) -> RoleAnswer:
@@ -97,6 +106,7 @@ class Answers:
             searched,
             lasting=lambda _: written_well,
             seconds=older.SECONDS,
+            parts=await self.parts(question.identity, question.metric),
         )
         return Response(answer, media_type="application/json")
 
@@ -111,5 +121,8 @@ class Answers:
         def lasting(answer: DescriptionAnswer) -> bool:
             return self._writer is None or answer.written_by == self._writer.name  # else: it may be there again soon
 
-        answer = await self.answered.get(request.scope, pair.asked(), DescriptionAnswer, described, lasting=lasting)
+        parts = index_rows.parts([pair.a.dataset, pair.b.dataset], [])
+        answer = await self.answered.get(
+            request.scope, pair.asked(), DescriptionAnswer, described, lasting=lasting, parts=parts
+        )
         return Response(answer, media_type="application/json")

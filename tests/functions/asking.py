@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -58,7 +58,7 @@ class Counting(NumpyStore):
 class Down(MemoryCache):
     """A cache that is down for its readers."""
 
-    async def generation(self) -> str | None:
+    async def generation(self, parts: Collection[str] = ()) -> str | None:
         return None
 
 

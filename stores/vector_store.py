@@ -92,6 +92,9 @@ class VectorStore(Protocol):
     def vector(self, collection: str, uid: str) -> Vector | None:
         """Return the vector of a row; None where there is no such row."""
 
+    def rows(self, collection: str, subjects: Sequence[str]) -> dict[str, list[LayerRow]]:
+        """Return the rows of some subjects with their vectors, by `layer_index`; at most some thousand rows."""
+
     def line(self, subject: str) -> CatalogueRow | None:
         """Return the catalogue row of `subject`; None where there is none."""
 
@@ -161,6 +164,14 @@ class MilvusStore:
     def vector(self, collection: str, uid: str) -> Vector | None:
         found = self._get(collection, uid, ["vector"])
         return np.asarray(found[0]["vector"], np.float32) if found else None
+
+    def rows(self, collection: str, subjects: Sequence[str]) -> dict[str, list[LayerRow]]:
+        where = f"subject in [{', '.join(map(written.quoted, subjects))}]"
+        arguments = {"filter": where, "output_fields": written.ROW_FIELDS, "limit": MOST_ROWS}
+        found: dict[str, list[LayerRow]] = {}
+        for row in sorted(map(written.to_row, self._query(collection, arguments)), key=lambda row: row.layer_index):
+            found.setdefault(row.subject, []).append(row)
+        return found
 
     def line(self, subject: str) -> CatalogueRow | None:
         found = self._get(CATALOGUE, subject, written.LINE_FIELDS)

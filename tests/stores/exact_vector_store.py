@@ -75,6 +75,15 @@ class NumpyStore:
             row = self._rows.get(collection, {}).get(uid)
         return None if row is None else row.vector
 
+    def rows(self, collection: str, subjects: Sequence[str]) -> dict[str, list[LayerRow]]:
+        found: dict[str, list[LayerRow]] = {}
+        with self._lock:
+            stored = sorted(self._rows.get(collection, {}).values(), key=lambda row: row.layer_index)
+        for row in stored:
+            if row.subject in subjects:
+                found.setdefault(row.subject, []).append(row)
+        return found
+
     def line(self, subject: str) -> CatalogueRow | None:
         with self._lock:
             return self._lines.get(subject)

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from layerscope.events.cloudevent import CloudEvent, compose
-from layerscope.functions.index.wanted_rows import NO_VECTORS, collections_of, layer_rows, line_of
+from layerscope.functions.index.wanted_rows import collections_of, line_of, stored_rows
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import IndexUpdated
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products.layer_vectors import LayerVectors
-from layerscope.stores import blobs, catalogue, product_store
+from layerscope.stores import blobs, catalogue
 from layerscope.stores.blobs import Damaged
 from layerscope.stores.catalogue import Standing
 from layerscope.stores.index_rows import UNFINISHED, CatalogueRow, LayerRow, parts
@@ -86,16 +85,11 @@ class Index(EventFunction):
 
     def _rows(self, standing: Standing, line: CatalogueRow) -> Mapping[str, Sequence[LayerRow]]:
         """Return the layer rows that a model should have."""
-        found = standing.outcomes["layer_vectors"].manifest if line.vectors != NO_VECTORS else None
-        if found is None or standing.facts is None:
-            return {}
         try:
-            product = product_store.load(self.services.store, LayerVectors, found)
+            return stored_rows(self.services.store, standing, line)
         except Damaged as damaged:
             blobs.set_aside(self.services.store, damaged.sha256)
             raise Ignored(f"{damaged}; they are made again, and their event will bring this one back") from damaged
-        assert isinstance(product, LayerVectors)
-        return layer_rows(standing.facts, product, line.test_accuracy)
 
     def _present(self, identity: Identity) -> str:
         return catalogue.present_fingerprint(self.services.store, identity) or GONE

@@ -21,6 +21,8 @@ from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import DescriptionAnswer, Hit, OlderAnswer, SimilarAnswer
 from layerscope.stores import index_rows
 from layerscope.stores.index_rows import CatalogueRow
+from layerscope.stores.kept_neighbours import KeptNeighbours
+from layerscope.stores.vector_store import VectorStore
 
 
 class Answers:
@@ -29,6 +31,7 @@ class Answers:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.answered = Answered(services.cache)
+        self._kept = KeptNeighbours(services.vectors, services.limits.neighbours_mb * 2**20)
         self._writer = language_model.from_environment()
         self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])
         self._references = References(services.store)
@@ -48,8 +51,16 @@ class Answers:
 
     async def parts(self, identity: Identity, metric: Metric) -> frozenset[str]:
         """Return the parts of the index on which an answer about the layers of a model, or about it, depends."""
-        collection = await asyncio.to_thread(search.collection_of, self.services.store, identity.dataset, metric)
-        return index_rows.parts([identity.dataset], [] if collection is None else [collection])
+        return index_rows.parts([identity.dataset], await self._collections(identity, metric))
+
+    async def index(self, identity: Identity, metric: Metric) -> VectorStore:
+        """Return the index as new as it is now for questions about the layers of a model."""
+        rows = index_rows.parts([], await self._collections(identity, metric))
+        return self._kept.at(await self.services.cache.generation(rows))
+
+    async def _collections(self, identity: Identity, metric: Metric) -> tuple[str, ...]:
+        found = await asyncio.to_thread(search.collection_of, self.services.store, identity.dataset, metric)
+        return () if found is None else (found,)
 
     async def bench(self, dataset: str) -> Bench | None:
         """Return what similarities of a dataset are judged by."""
@@ -60,7 +71,8 @@ class Answers:
         """Answer a search, from the cache if it was asked before."""
 
         async def searched() -> SimilarAnswer:
-            found = await asyncio.to_thread(search.similar, self.services.store, self.services.vectors, question)
+            vectors = await self.index(question.identity, question.metric)
+            found = await asyncio.to_thread(search.similar, self.services.store, vectors, question)
             return await asyncio.to_thread(
                 judged, found, question.identity, await self.bench(question.identity.dataset)
             )
@@ -74,14 +86,15 @@ class Answers:
 
         async def found() -> RoleAnswer:
             judges = await self.bench(question.identity.dataset)
-            return await asyncio.to_thread(self._roles, question, judges)
+            vectors = await self.index(question.identity, question.metric)
+            return await asyncio.to_thread(self._roles, vectors, question, judges)
 
         asked, parts = {"depths": True, **question.asked()}, await self.parts(question.identity, question.metric)
         answer = await self.answered.get(request.scope, asked, RoleAnswer, found, parts=parts)
         return Response(answer, media_type="application/json")
 
-    def _roles(self, question: Question, judges: Bench | None) -> RoleAnswer:
-        found = search.similar(self.services.store, self.services.vectors, question)
+    def _roles(self, vectors: VectorStore, question: Question, judges: Bench | None) -> RoleAnswer:
+        found = search.similar(self.services.store, vectors, question)
         answer = judged(found, question.identity, judges)
 
         def depth_of(hit: Hit) -> float | None:
@@ -95,8 +108,9 @@ class Answers:
 
         async def searched() -> OlderAnswer:
             nonlocal written_well
-            services, judges = self.services, await self.bench(question.identity.dataset)
-            answer, written_well = await older.answer(services.store, services.vectors, question, self._writer, judges)
+            store, judges = self.services.store, await self.bench(question.identity.dataset)
+            vectors = await self.index(question.identity, question.metric)
+            answer, written_well = await older.answer(store, vectors, question, self._writer, judges)
             return answer
 
         answer = await self.answered.get(

@@ -94,12 +94,14 @@ class MirroredRows:
             self._list(slot, self._products(vector[None])[0])
             self.searched += 1
         entries = np.flatnonzero(self._near[slot] != NONE)
-        slots, scores = self._near[slot][entries], self._scores[slot][entries]
-        matches = [
-            self._columns.match(int(one), round(float(score), SCORE_DIGITS))
-            for one, score in zip(slots, scores, strict=True)
-            if self._columns.meets(int(one), excluding, where)
-        ]
+        entries = entries[np.argsort(-self._scores[slot, entries])]
+        matches: list[RowMatch] = []
+        for one, near in zip(self._near[slot, entries].tolist(), self._scores[slot, entries].tolist(), strict=True):
+            score = round(near, SCORE_DIGITS)
+            if len(matches) >= k and score < matches[k - 1].score:
+                break
+            if self._columns.meets(one, excluding, where):
+                matches.append(self._columns.match(one, score))
         return best(matches, k) if len(matches) >= k or self._floor[slot] == -math.inf else None
 
     def _best(self, vector: Vector, row: Vector, allowed: npt.NDArray[np.bool_], k: int) -> list[RowMatch]:

@@ -85,7 +85,7 @@ class RowColumns:
             row is not None
             and _subject_meets(row.subject, excluding, where)
             and _built_meets(row.architecture, where)
-            and bool(_numbers_meet(np.array(row.test_accuracy, float), np.array(row.depth), where))
+            and bool(_numbers_meet(self._accuracy[slot : slot + 1], self._depth[slot : slot + 1], where)[0])
         )
 
     def meeting(self, excluding: str, where: RowFilter) -> Mask:

@@ -17,7 +17,7 @@ from sklearn.neural_network import MLPClassifier
 pytestmark = pytest.mark.benchmark
 
 Vectors = npt.NDArray[np.float32]
-PROBES, SEEDS, EPOCHS = 100, 30, (1, 4, 16)
+PROBES, SEEDS, EPOCHS = 100, 24, (1, 3)
 SHAPES = ((64, 64, 64), (96, 48, 32), (128, 64, 48))
 
 
@@ -85,9 +85,9 @@ WAYS: dict[str, tuple[float, Callable[[Vectors], Vectors]]] = {
             / 127
         ),
     ),
-    "PCA 128": (4 * 128, pca(128)),
-    "PCA 32": (4 * 32, pca(32)),
-    "PQ 99 x 64": (99, product_quantised(99, 64)),
+    "PCA 64": (4 * 64, pca(64)),
+    "PCA 16": (4 * 16, pca(16)),
+    "PQ 99 x 16": (99 / 2, product_quantised(99, 16)),
 }
 
 
@@ -98,18 +98,18 @@ def test_half_precision_keeps_the_order_and_shorter_vectors_do_not() -> None:
         got = nearest(reduce(vectors), 10)
         first = float(np.mean(got[:, 0] == exact[:, 0]))
         recall = float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(got, exact, strict=True)]))
-        again = nearest_again(vectors, nearest(reduce(vectors), 100), exact)
+        again = nearest_again(vectors, nearest(reduce(vectors), 40), exact)
         kept[name] = (first, recall, again)
         print(
-            f"{name}: {size:.0f} bytes, first kept {first:.3f}, recall@10 {recall:.3f}, of 100 compared again {again:.3f}"
+            f"{name}: {size:.0f} bytes, first kept {first:.3f}, recall@10 {recall:.3f}, of 40 compared again {again:.3f}"
         )
     assert kept["fp16"][1] >= 0.99
-    assert kept["fp16"][1] >= max(kept["PCA 32"][1], kept["PQ 99 x 64"][1])
+    assert kept["fp16"][1] >= max(kept["PCA 16"][1], kept["PQ 99 x 16"][1])
     assert all(again >= recall for _, recall, again in kept.values())
 
 
 def nearest_again(vectors: Vectors, candidates: npt.NDArray[np.int64], exact: npt.NDArray[np.int64]) -> float:
-    """Return the recall of the ten nearest where a hundred candidates are compared again exactly."""
+    """Return the recall of the ten nearest where the candidates are compared again exactly."""
     found = []
     for at, some in enumerate(candidates):
         scores = vectors[some].astype(np.float64) @ vectors[at].astype(np.float64)

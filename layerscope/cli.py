@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from layerscope import client, dead_letters_command, replay_command, similar_command, systems, terminal
+from layerscope import client, dead_letters_command, index_command, replay_command, similar_command, systems, terminal
 from layerscope.console import err, out, print_answer, print_json, say
 from layerscope.options import At, Data, Deep, Json, Name, Services
 from layerscope.schemas.datasets import PartName
@@ -30,6 +30,7 @@ T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 datasets_app = typer.Typer(no_args_is_help=True, help="The datasets that models are analysed on.")
 app.add_typer(replay_command.app, name="replay")
+app.add_typer(index_command.app, name="index")
 app.add_typer(dead_letters_command.app, name="dead-letters")
 app.add_typer(datasets_app, name="datasets")
 

@@ -3,6 +3,9 @@
 A token stands for the rows as they are: `index` makes a new one whenever it has written, and whoever caches puts it
 into the key. So nothing is ever removed by hand, and what was found in an older state is asked for by nobody. Tokens
 are random: a cache that was lost and comes back empty cannot bring an old state back.
+
+The index has parts, a dataset or a collection, each with a token of its own, so that an upload to one dataset leaves
+the answers about others as they are. An answer depends on every part that it was made from.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -25,6 +28,7 @@ ANSWER_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 1.0
 HELD_SECONDS: Final = 0.05
 ENTRIES: Final = 4_096
+HELD_TOKENS: Final = 1_024
 CLOSING_SECONDS: Final = 0.05  # for a connection that was refused: the event loop closes its socket only afterwards
 
 _log = logging.getLogger(__name__)
@@ -39,11 +43,14 @@ class Cache(Protocol):
     async def set(self, key: str, value: bytes, seconds: float = SECONDS) -> None:
         """Keep a value for at most `seconds`."""
 
-    async def generation(self) -> str | None:
-        """Return the token of the index's present state; None while that cannot be known, and nothing may be reused."""
+    async def generation(self, parts: Collection[str] = ()) -> str | None:
+        """Return the token of the present state of these parts of the index; of the whole of it, if none is named.
 
-    async def bump(self) -> None:
-        """Make a new token: the index has changed.
+        None while that cannot be known, and nothing may be reused.
+        """
+
+    async def bump(self, parts: Collection[str] | None = None) -> None:
+        """Make new tokens: these parts of the index have changed, and so has the whole; None: every part has.
 
         Raises:
             Unavailable: the cache does not answer, so that readers might go on with the old token.
@@ -59,7 +66,7 @@ class MemoryCache:
     def __init__(self, entries: int = ENTRIES) -> None:
         self._entries = entries
         self._kept: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
-        self._generation = secrets.token_hex(16)
+        self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
 
     async def get(self, key: str) -> bytes | None:
@@ -78,11 +85,13 @@ class MemoryCache:
             while len(self._kept) > self._entries:
                 self._kept.popitem(last=False)
 
-    async def generation(self) -> str | None:
-        return self._generation
+    async def generation(self, parts: Collection[str] = ()) -> str | None:
+        with self._lock:
+            return ".".join(self._tokens.setdefault(name, _token()) for name in _names(parts))
 
-    async def bump(self) -> None:
-        self._generation = secrets.token_hex(16)
+    async def bump(self, parts: Collection[str] | None = None) -> None:
+        with self._lock:
+            self._tokens.update({name: _token() for name in _moved(parts)})
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -108,7 +117,6 @@ class RedisCache:
 
         trusted: dict[str, Any] = {} if cafile is None else {"ssl_ca_certs": str(cafile)}
         self._prefix = f"{namespace}:"
-        self._generation = f"{namespace}:generation"
         self._redis = Redis.from_url(
             url,
             socket_timeout=ANSWER_SECONDS,
@@ -118,35 +126,36 @@ class RedisCache:
         )
         self._down_until = 0.0
         self._is_down = False
-        self._held: tuple[float, str] = (0.0, "")
+        self._held: dict[tuple[str, ...], tuple[float, str]] = {}
 
     async def get(self, key: str) -> bytes | None:
-        return await self._asked(lambda: self._redis.get(self._prefix + key))
+        found = await self._asked(lambda: self._redis.get(self._prefix + key))
+        return found if isinstance(found, bytes) else None
 
     async def set(self, key: str, value: bytes, seconds: float = SECONDS) -> None:
         await self._asked(lambda: self._redis.set(self._prefix + key, value, px=max(1, int(seconds * 1000))))
 
-    async def generation(self) -> str | None:
-        until, token = self._held
+    async def generation(self, parts: Collection[str] = ()) -> str | None:
+        names = _names(parts)
+        until, token = self._held.get(names, (0.0, ""))
         if time.monotonic() < until:
             return token
-        found = await self._asked(lambda: self._redis.get(self._generation))
-        if found is None and not self._is_down:
-            await self._asked(lambda: self._redis.set(self._generation, secrets.token_hex(16), nx=True))
-            found = await self._asked(lambda: self._redis.get(self._generation))
+        found = await self._tokens(names)
         if found is None:
             return None
-        self._held = (time.monotonic() + HELD_SECONDS, found.decode())
-        return self._held[1]
+        if len(self._held) >= HELD_TOKENS:
+            self._held.clear()
+        self._held[names] = (time.monotonic() + HELD_SECONDS, ".".join(found))
+        return self._held[names][1]
 
-    async def bump(self) -> None:
+    async def bump(self, parts: Collection[str] | None = None) -> None:
         from redis.exceptions import RedisError
 
         try:
-            await self._redis.set(self._generation, secrets.token_hex(16))
+            await self._redis.mset({self._key(name): _token() for name in _moved(parts)})
         except RedisError as error:
             raise Unavailable(f"the cache does not answer: {_fault(error)}") from error
-        self._held = (0.0, "")
+        self._held.clear()
 
     async def check(self) -> None:
         """Ask the server for a sign of life.
@@ -165,7 +174,24 @@ class RedisCache:
         await self._redis.aclose()
         await asyncio.sleep(CLOSING_SECONDS)
 
-    async def _asked(self, command: Callable[[], Awaitable[object]]) -> bytes | None:
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}generation:{name}"
+
+    async def _tokens(self, names: tuple[str, ...]) -> list[str] | None:
+        """Return the tokens of these names, made where there are none yet; None where they cannot be known."""
+        keys = [self._key(name) for name in names]
+        for _ in range(2):
+            found = await self._asked(lambda: self._redis.mget(keys))
+            if not isinstance(found, list):
+                return None
+            lacking = [key for key, token in zip(keys, found, strict=True) if token is None]
+            if not lacking:
+                return [token.decode() for token in found]
+            for key in lacking:  # of many who find it lacking, the first makes it
+                await self._asked(lambda key=key: self._redis.set(key, _token(), nx=True))  # type: ignore[misc]
+        return None
+
+    async def _asked(self, command: Callable[[], Awaitable[object]]) -> object:
         """Return the server's answer; None while it is down, which is found out once a pause and logged once."""
         from redis.exceptions import RedisError
 
@@ -182,7 +208,24 @@ class RedisCache:
         if self._is_down:
             self._is_down = False
             _log.info("the cache answers again")
-        return answer if isinstance(answer, bytes) else None
+        return answer
+
+
+WHOLE: Final = "whole"
+EPOCH: Final = "epoch"
+
+
+def _token() -> str:
+    return secrets.token_hex(16)
+
+
+def _names(parts: Collection[str]) -> tuple[str, ...]:
+    """Return the tokens that a state of these parts is made of: the epoch moves all of them at once."""
+    return (EPOCH, *sorted(f"part:{part}" for part in set(parts))) if parts else (EPOCH, WHOLE)
+
+
+def _moved(parts: Collection[str] | None) -> tuple[str, ...]:
+    return (EPOCH,) if parts is None else (WHOLE, *sorted(f"part:{part}" for part in set(parts)))
 
 
 def _fault(error: Exception) -> str:

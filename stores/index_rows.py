@@ -103,6 +103,11 @@ def collection_name(metric: str, probe: str, recipe: int) -> str:
     return f"{metric}_{probe[:16]}_r{recipe}_f{FIELDS}"
 
 
+def parts(datasets: Iterable[str], collections: Iterable[str]) -> frozenset[str]:
+    """Return the parts of the index that change when models of these datasets do, or rows of these collections."""
+    return frozenset((*(f"dataset/{one}" for one in datasets), *(f"collection/{one}" for one in collections)))
+
+
 def check(subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> None:
     """Raise ValueError where a row of `subject` cannot be stored as it is."""
     _check_name(subject, NAME_BYTES)

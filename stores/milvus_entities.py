@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+import numpy as np
+
 from layerscope.schemas.manifests import Refusal
 from layerscope.stores.index_rows import (
     LAYER_BYTES,
@@ -31,6 +33,7 @@ LINE_TEXTS: Final = {
     "fingerprint": 64,
 }
 MATCH_FIELDS: Final = ["subject", "layer", "layer_index", "has_accuracy", "test_accuracy"]
+ROW_FIELDS: Final = [*ROW_TEXTS, "layer_index", "depth", "has_accuracy", "test_accuracy", "vector"]
 LINE_FIELDS: Final = [*LINE_TEXTS, "rows", "has_accuracy", "test_accuracy"]
 
 
@@ -98,6 +101,20 @@ def of_row(row: LayerRow) -> dict[str, Any]:
         "test_accuracy": row.test_accuracy or 0.0,
         "vector": row.vector,
     }
+
+
+def to_row(fields: Mapping[str, Any]) -> LayerRow:
+    """Read a layer's row."""
+    return LayerRow(
+        uid=fields["uid"],
+        subject=fields["subject"],
+        layer=fields["layer"],
+        layer_index=fields["layer_index"],
+        test_accuracy=_known(fields),
+        vector=np.asarray(fields["vector"], np.float32),
+        depth=fields["depth"],
+        architecture=fields["architecture"],
+    )
 
 
 def to_match(fields: Mapping[str, Any], score: float) -> RowMatch:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -21,10 +22,10 @@ import numpy as np
 
 from layerscope.events.loopback import is_loopback
 from layerscope.schemas.errors import Unavailable
+from layerscope.stores import milvus_collections as collections
 from layerscope.stores import milvus_entities as written
 from layerscope.stores.index_rows import (
     CATALOGUE,
-    COLLECTION,
     EVERY_ROW,
     UNFINISHED,
     CatalogueRow,
@@ -37,6 +38,7 @@ from layerscope.stores.index_rows import (
     is_settled,
     unit_rows,
 )
+from layerscope.stores.milvus_collections import READ_SECONDS, WRITE_SECONDS
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Found = list[list[dict[str, Any]]]
 
-READ_SECONDS: Final = 5.0
-WRITE_SECONDS: Final = 30.0
 BATCH_BYTES: Final = 16 * 1024 * 1024  # a server takes 64 MB at once
 MOST_ROWS: Final = 16_384  # that a server answers with
 # Channels to one address otherwise share how long they wait before they try it again, up to two minutes.
@@ -63,8 +63,12 @@ NOT_LOADED: Final = 101
 class VectorStore(Protocol):
     """Rows by collection, and the catalogue. Every method raises `Unavailable` where the store does not answer."""
 
-    def replace(self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None) -> None:
+    def replace(
+        self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None
+    ) -> frozenset[str]:
         """Make the rows of `subject`, over all collections, exactly `rows`, and its catalogue row `line`.
+
+        Returns the collections in which rows were written or removed.
 
         Once this returns, searches see it and a kill does not undo it. Cut short, it leaves no catalogue row that
         claims to be finished, and the same call again puts all right.
@@ -88,6 +92,9 @@ class VectorStore(Protocol):
     def vector(self, collection: str, uid: str) -> Vector | None:
         """Return the vector of a row; None where there is no such row."""
 
+    def rows(self, collection: str, subjects: Sequence[str]) -> dict[str, list[LayerRow]]:
+        """Return the rows of some subjects with their vectors, by `layer_index`; at most some thousand rows."""
+
     def line(self, subject: str) -> CatalogueRow | None:
         """Return the catalogue row of `subject`; None where there is none."""
 
@@ -101,38 +108,46 @@ class VectorStore(Protocol):
 class MilvusStore:
     """A Milvus server by its URL or a Lite file by its path (`*.db`); safe in threads, connects on first use."""
 
-    def __init__(self, uri: str, token: str = "", *, cafile: Path | None = None) -> None:
+    def __init__(self, uri: str, token: str = "", *, cafile: Path | None = None, build: str | None = None) -> None:
         """Connect to nothing yet.
 
         Args:
             uri: `http://HOST:PORT`, with TLS `https://…`, with a database of the server `…/NAME`; or the path of a file.
             token: what the server asks for, if it does.
             cafile: authorities to trust, in PEM; None: those that gRPC trusts.
+            build: the one to read and write; None: the one that is present, found out with each write.
         """
+        self._build, self._is_fixed = build, build is not None
         self._uri, self._token = uri, token
         self._tls = {} if cafile is None else {"server_pem_path": str(cafile)}
         self._lock = threading.Lock()
         self._client: MilvusClient | None = None
         self._is_lite = False
 
-    def replace(self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None) -> None:
+    def replace(
+        self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None
+    ) -> frozenset[str]:
         check(subject, rows or {})
-        before = self.line(subject)
+        if not self._is_fixed:
+            self._build = None
+            return self._of(self._present()).replace(subject, rows, line)  # the whole of it, whatever is switched
+        before, changed = self.line(subject), frozenset[str]()
         if rows is not None:
             if before is not None:
                 unfinished = dataclasses.replace(before, vectors=UNFINISHED, fingerprint=UNFINISHED)
                 self._write(CATALOGUE, [written.of_line(unfinished)], [])
-            self._replace_rows(subject, rows)
+            changed = self._replace_rows(subject, rows)
         if line is not None:
             self._write(CATALOGUE, [written.of_line(line)], [])
         elif before is not None:
             self._write(CATALOGUE, [], [subject])
+        return changed
 
     def search(
         self, collection: str, vectors: Vector, *, k: int, excluding: str, where: RowFilter = EVERY_ROW
     ) -> list[list[RowMatch]]:
         asked = unit_rows(vectors)
-        arguments = {
+        arguments: dict[str, Any] = {
             "data": list(asked),
             "filter": written.where(excluding, where),
             "output_fields": written.MATCH_FIELDS,
@@ -143,7 +158,7 @@ class MilvusStore:
         nothing: Found = [[] for _ in asked]
         limit = min(2 * k, MOST_ROWS)
         while True:
-            call = partial(_search, collection=collection, limit=limit, **arguments)
+            call = partial(_search, limit=limit, **arguments)
             found = self._read(collection, call, nothing)
             rows = [[written.to_match(hit["entity"], hit["distance"]) for hit in hits] for hits in found]
             # Among equals at the end of the list the name decides, not chance; so all of them are looked at.
@@ -155,13 +170,21 @@ class MilvusStore:
         found = self._get(collection, uid, ["vector"])
         return np.asarray(found[0]["vector"], np.float32) if found else None
 
+    def rows(self, collection: str, subjects: Sequence[str]) -> dict[str, list[LayerRow]]:
+        where = f"subject in [{', '.join(map(written.quoted, subjects))}]"
+        arguments = {"filter": where, "output_fields": written.ROW_FIELDS, "limit": MOST_ROWS}
+        found: dict[str, list[LayerRow]] = {}
+        for row in sorted(map(written.to_row, self._query(collection, arguments)), key=lambda row: row.layer_index):
+            found.setdefault(row.subject, []).append(row)
+        return found
+
     def line(self, subject: str) -> CatalogueRow | None:
         found = self._get(CATALOGUE, subject, written.LINE_FIELDS)
         return written.to_line(found[0]) if found else None
 
     def catalogue(self) -> list[CatalogueRow]:
-        def read(client: MilvusClient) -> list[CatalogueRow]:
-            pages = client.query_iterator(CATALOGUE, MOST_ROWS, output_fields=written.LINE_FIELDS, timeout=READ_SECONDS)
+        def read(client: MilvusClient, name: str) -> list[CatalogueRow]:
+            pages = client.query_iterator(name, MOST_ROWS, output_fields=written.LINE_FIELDS, timeout=READ_SECONDS)
             try:
                 return [written.to_line(one) for page in iter(pages.next, []) for one in page]
             finally:
@@ -183,6 +206,41 @@ class MilvusStore:
             if name not in client.list_databases(timeout=READ_SECONDS):
                 client.create_database(name, timeout=WRITE_SECONDS)
 
+    def begun(self) -> MilvusStore:
+        """Return a new build, still empty, which is not present; what others have left unfinished is removed.
+
+        Raises:
+            Unavailable: Milvus does not answer.
+        """
+        self._build = None
+        self._drop_all_but(self._present())
+        made = self._of(f"_b{secrets.token_hex(4)}")
+        made._ensure(CATALOGUE, 2)
+        return made
+
+    def _of(self, build: str) -> MilvusStore:
+        """Return the same store, by the same connection, of one build."""
+        client = self._connected()
+        made = MilvusStore(self._uri, self._token, build=build)
+        made._client, made._is_lite = client, self._is_lite
+        return made
+
+    def _drop_all_but(self, build: str) -> None:
+        there = self._do(CATALOGUE, lambda client, _: collections.builds(client))
+        for name in (name for left, names in there.items() if left != build for name in names):
+            self._do(name, lambda client, _, name=name: client.drop_collection(name, timeout=WRITE_SECONDS))  # type: ignore[misc]
+
+    def switch(self, to: MilvusStore) -> None:
+        """Have a build that was `begun` be the present one, and remove all others.
+
+        Raises:
+            Unavailable: Milvus does not answer; then one of the two is present, whole.
+        """
+        build = to._present()
+        self._do(CATALOGUE, lambda client, _: collections.switch(client, build))
+        self._build = build
+        self._drop_all_but(build)
+
     def close(self) -> None:
         with self._lock:
             client, self._client = self._client, None
@@ -193,13 +251,18 @@ class MilvusStore:
 
                 server_manager_instance.release_server(self._uri)
 
-    def _replace_rows(self, subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> None:
-        listed = self._do(CATALOGUE, lambda client: client.list_collections(timeout=READ_SECONDS))
-        for collection in sorted({*rows, *filter(COLLECTION.fullmatch, listed)}):
+    def _replace_rows(self, subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> frozenset[str]:
+        changed = set()
+        build = self._present()
+        there = self._do(CATALOGUE, lambda client, _: collections.builds(client).get(build, []))
+        listed = [name.removesuffix(build) for name in there if not name.startswith(CATALOGUE)]
+        for collection in sorted({*rows, *listed}):
             wanted = rows.get(collection, ())
             stale = self._uids(collection, subject) - {row.uid for row in wanted}
             if wanted or stale:
                 self._write(collection, [written.of_row(row) for row in wanted], sorted(stale))
+                changed.add(collection)
+        return frozenset(changed)
 
     def _uids(self, collection: str, subject: str) -> set[str]:
         arguments = {"filter": f"subject == {written.quoted(subject)}", "output_fields": ["uid"], "limit": MOST_ROWS}
@@ -211,51 +274,73 @@ class MilvusStore:
         return self._query(collection, arguments)
 
     def _query(self, collection: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-        return self._read(collection, lambda client: client.query(collection, **arguments, timeout=READ_SECONDS), [])
+        return self._read(collection, lambda client, name: client.query(name, **arguments, timeout=READ_SECONDS), [])
 
     def _write(self, collection: str, entities: list[dict[str, Any]], gone: list[str]) -> None:
         """Upsert, then delete, then see that it lasts."""
         if entities:
             dimension = len(entities[0]["vector"])
-            self._do(collection, lambda client: _ensure(client, collection, dimension, indexed=not self._is_lite))
+            self._ensure(collection, dimension)
             batch = max(1, BATCH_BYTES // (4 * dimension + 1_024))
             for at in range(0, len(entities), batch):
                 self._upsert(collection, entities[at : at + batch])
         if gone:
             where = f"uid in [{', '.join(map(written.quoted, gone))}]"
-            self._do(collection, lambda client: client.delete(collection, filter=where, timeout=WRITE_SECONDS))
+            self._do(collection, lambda client, name: client.delete(name, filter=where, timeout=WRITE_SECONDS))
         # A server has in its log what it acknowledged, and needs 3 s for a flush. Milvus Lite searches rows that are
         # not flushed some fifty times slower.
         if self._is_lite:
-            self._do(collection, lambda client: client.flush(collection, timeout=WRITE_SECONDS))
+            self._do(collection, lambda client, name: client.flush(name, timeout=WRITE_SECONDS))
+
+    def _ensure(self, collection: str, dimension: int) -> None:
+        self._do(
+            collection, lambda client, name: collections.ensure(client, name, dimension, indexed=not self._is_lite)
+        )
 
     def _upsert(self, collection: str, entities: list[dict[str, Any]]) -> None:
-        self._do(collection, lambda client: client.upsert(collection, entities, timeout=WRITE_SECONDS))
+        self._do(collection, lambda client, name: client.upsert(name, entities, timeout=WRITE_SECONDS))
 
-    def _read(self, collection: str, call: Callable[[MilvusClient], T], absent: T) -> T:
-        """Return what `call` reads, or `absent` where there is no such collection yet."""
+    def _read(self, collection: str, call: Callable[[MilvusClient, str], T], absent: T) -> T:
+        """Return what `call` reads, or `absent` where there is no such collection yet.
+
+        Where a build has gone that was present, the one that is now is read.
+        """
         from pymilvus import MilvusException
 
-        try:
-            return self._do(collection, call)
-        except MilvusException as error:
-            if error.code != NO_COLLECTION:
-                raise
-            return absent
+        for build in (self._present(), None):
+            try:
+                return self._do(collection, call)
+            except MilvusException as error:
+                if error.code != NO_COLLECTION:
+                    raise
+            if not self._is_fixed:
+                self._build = None
+            if build is None or self._present() == build:
+                break
+        return absent
 
-    def _do(self, collection: str, call: Callable[[MilvusClient], T]) -> T:
-        """Return what `call` does with the client; where the server has not loaded the collection, it does first."""
+    def _present(self) -> str:
+        """Return how the names of the collections end."""
+        build = self._build
+        if build is None:
+            client = self._connected()
+            with _faults():
+                build = self._build = collections.present_build(client)
+        return build
+
+    def _do(self, collection: str, call: Callable[[MilvusClient, str], T]) -> T:
+        """Return what `call` does with the client and the name; what the server has not loaded, it does first."""
         from pymilvus import MilvusException
 
-        client = self._connected()
+        client, name = self._connected(), f"{collection}{self._present()}"
         with _faults():
             try:
-                return call(client)
+                return call(client, name)
             except MilvusException as error:
                 if error.code != NOT_LOADED:
                     raise
-                _load(client, collection)
-                return call(client)
+                collections.load(client, name)
+                return call(client, name)
 
     def _client_at(self, uri: str) -> MilvusClient:
         from pymilvus import MilvusClient
@@ -279,58 +364,9 @@ class MilvusStore:
             return self._client
 
 
-def _search(client: MilvusClient, *, collection: str, **arguments: Any) -> Found:
+def _search(client: MilvusClient, collection: str, **arguments: Any) -> Found:
     found: Found = client.search(collection, **arguments)
     return found
-
-
-def _ensure(client: MilvusClient, collection: str, dimension: int, *, indexed: bool) -> None:
-    """Make a collection that is not there.
-
-    A server searches nothing without an index, so it has the exact one. Milvus Lite does, as exactly; its index would
-    be a second copy of the vectors, and a kill while that is written leaves a file that can never be loaded again.
-    """
-    if not client.has_collection(collection, timeout=READ_SECONDS):
-        client.create_collection(
-            collection,
-            schema=_schema(collection, dimension),
-            index_params=_exact() if indexed else None,
-            consistency_level="Strong",
-            timeout=WRITE_SECONDS,
-        )
-
-
-def _load(client: MilvusClient, collection: str) -> None:
-    """Have a server search a collection again after a restart, or at all, if it was left half made."""
-    if not client.list_indexes(collection, timeout=READ_SECONDS):
-        client.create_index(collection, _exact(), timeout=WRITE_SECONDS)
-    client.load_collection(collection, timeout=WRITE_SECONDS)
-
-
-def _exact() -> Any:
-    from pymilvus import MilvusClient
-
-    index = MilvusClient.prepare_index_params()
-    index.add_index("vector", index_type="FLAT", metric_type="IP")
-    return index
-
-
-def _schema(collection: str, dimension: int) -> Any:
-    """One vector field and no nulls: all that every server can have, so `has_accuracy` stands next to the number."""
-    from pymilvus import DataType, MilvusClient
-
-    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    for name, limit in (written.LINE_TEXTS if collection == CATALOGUE else written.ROW_TEXTS).items():
-        schema.add_field(name, DataType.VARCHAR, is_primary=name == "uid", max_length=limit)
-    if collection == CATALOGUE:
-        schema.add_field("rows", DataType.INT64)
-    else:
-        schema.add_field("layer_index", DataType.INT64)
-        schema.add_field("depth", DataType.DOUBLE)
-    schema.add_field("has_accuracy", DataType.BOOL)
-    schema.add_field("test_accuracy", DataType.DOUBLE)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
-    return schema
 
 
 @contextmanager

@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from layerscope.events.cloudevent import CloudEvent, compose
-from layerscope.functions.index.wanted_rows import NO_VECTORS, layer_rows, line_of
+from layerscope.functions.index.wanted_rows import collections_of, line_of, stored_rows
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import IndexUpdated
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products.layer_vectors import LayerVectors
-from layerscope.stores import blobs, catalogue, product_store
+from layerscope.stores import blobs, catalogue
 from layerscope.stores.blobs import Damaged
 from layerscope.stores.catalogue import Standing
-from layerscope.stores.index_rows import CatalogueRow, LayerRow
+from layerscope.stores.index_rows import UNFINISHED, CatalogueRow, LayerRow, parts
 
 ROUNDS = 5
 GONE = "gone"
@@ -38,26 +37,34 @@ class Index(EventFunction):
         except ValueError as error:
             raise Ignored(f"{event.subject} names no model") from error
         async with self._turn:
+            touched: set[str] | None = set()
             for _ in range(ROUNDS):
-                fingerprint, rows = await asyncio.to_thread(self._update, identity)
+                fingerprint, rows, parts = await asyncio.to_thread(self._update, identity)
+                touched = None if touched is None or parts is None else touched | parts
                 if await asyncio.to_thread(self._present, identity) == fingerprint:
                     break
-            await self.services.cache.bump()
+            await self.services.cache.bump(touched)
         who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}
         data = IndexUpdated(**who, rows=rows, fingerprint=fingerprint)
         return compose(data, source="/functions/index", subject=event.subject, cause=event)
 
-    def _update(self, identity: Identity) -> tuple[str, int]:
-        """Write the rows of a model; return the fingerprint of what they say, and how many layer rows there are."""
+    def _update(self, identity: Identity) -> tuple[str, int, frozenset[str] | None]:
+        """Write the rows of a model.
+
+        Returns the fingerprint of what they say, how many layer rows there are, and which parts of the index may have
+        changed; None where that cannot be known, because an earlier attempt was cut short.
+        """
         store, vectors = self.services.store, self.services.vectors
         # The listing comes first: what appears after it makes the fingerprint differ when it is looked at again.
         listed = catalogue.listing(store, identity)
         standing = catalogue.standing(store, identity)
-        if standing is None:
-            vectors.replace(identity.subject, {}, None)
-            return GONE, 0
-        line = line_of(standing, catalogue.fingerprint(standing.upload, standing.facts, listed))
         before = vectors.line(identity.subject)
+        if standing is None:
+            changed = vectors.replace(identity.subject, {}, None)
+            return GONE, 0, self._parts(identity, before, changed)
+        line = line_of(standing, catalogue.fingerprint(standing.upload, standing.facts, listed))
+        # Rows tell of their model where they stay as they are, too: answers look further at the models they find.
+        changed = collections_of(standing)
         if before is not None and before.vectors == line.vectors:
             line = replace(line, rows=before.rows)
             if before != line:
@@ -65,21 +72,24 @@ class Index(EventFunction):
         else:
             rows = self._rows(standing, line)
             line = replace(line, rows=sum(len(group) for group in rows.values()))
-            vectors.replace(identity.subject, rows, line)
-        return line.fingerprint, line.rows
+            changed |= vectors.replace(identity.subject, rows, line)
+            if before is None:
+                return line.fingerprint, line.rows, parts([identity.dataset], changed)
+        return line.fingerprint, line.rows, self._parts(identity, before, changed)
+
+    @staticmethod
+    def _parts(identity: Identity, before: CatalogueRow | None, changed: frozenset[str]) -> frozenset[str] | None:
+        """Return what has changed; of rows that an earlier attempt has removed already, nobody knows where they were."""
+        cut_short = before is None or before.vectors == UNFINISHED
+        return None if cut_short else parts([identity.dataset], changed)
 
     def _rows(self, standing: Standing, line: CatalogueRow) -> Mapping[str, Sequence[LayerRow]]:
         """Return the layer rows that a model should have."""
-        found = standing.outcomes["layer_vectors"].manifest if line.vectors != NO_VECTORS else None
-        if found is None or standing.facts is None:
-            return {}
         try:
-            product = product_store.load(self.services.store, LayerVectors, found)
+            return stored_rows(self.services.store, standing, line)
         except Damaged as damaged:
             blobs.set_aside(self.services.store, damaged.sha256)
             raise Ignored(f"{damaged}; they are made again, and their event will bring this one back") from damaged
-        assert isinstance(product, LayerVectors)
-        return layer_rows(standing.facts, product, line.test_accuracy)
 
     def _present(self, identity: Identity) -> str:
         return catalogue.present_fingerprint(self.services.store, identity) or GONE

@@ -1,4 +1,4 @@
-"""What the index should hold of a model version, from what the bucket says of it. Pure."""
+"""What the index should hold of a model version, from what the bucket says of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import get_args
 from layerscope.schemas.addresses import Facts, address_of
 from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.layer_vectors import Layer, LayerVectors, Metric
+from layerscope.stores import product_store
 from layerscope.stores.catalogue import Standing, architecture_of, uid, vectors_from
 from layerscope.stores.index_rows import CatalogueRow, LayerRow, Vector, collection_name
+from layerscope.stores.object_store import ObjectStore
 
 NO_VECTORS = "none"
 
@@ -43,6 +45,20 @@ def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
     )
 
 
+def stored_rows(store: ObjectStore, standing: Standing, line: CatalogueRow) -> Mapping[str, Sequence[LayerRow]]:
+    """Return the layer rows that a model should have, from its stored vectors.
+
+    Raises:
+        Damaged: the vectors cannot be read.
+    """
+    found = standing.outcomes["layer_vectors"].manifest if line.vectors != NO_VECTORS else None
+    if found is None or standing.facts is None:
+        return {}
+    product = product_store.load(store, LayerVectors, found)
+    assert isinstance(product, LayerVectors)
+    return layer_rows(standing.facts, product, line.test_accuracy)
+
+
 def layer_rows(facts: Facts, product: LayerVectors, accuracy: float | None) -> Mapping[str, Sequence[LayerRow]]:
     """Return the rows of a model's layers, by collection; layers that cannot be compared have none."""
     vectors: dict[Metric, Vector] = {"cka": product.cka, "deconfounded": product.deconfounded}
@@ -65,6 +81,14 @@ def layer_rows(facts: Facts, product: LayerVectors, accuracy: float | None) -> M
         ]
         for metric in get_args(Metric)
     }
+
+
+def collections_of(standing: Standing) -> frozenset[str]:
+    """Return the collections in which the layers of a model have their rows, if any."""
+    compared = standing.outcomes.get("layer_vectors")
+    probe = compared.manifest.inputs.parts.get("probe") if compared and compared.manifest else None
+    recipe = LayerVectors.declared.recipe
+    return frozenset(collection_name(metric, probe, recipe) for metric in get_args(Metric)) if probe else frozenset()
 
 
 def is_comparable(layer: Layer, metric: Metric) -> bool:

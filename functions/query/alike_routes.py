@@ -41,10 +41,13 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         question = Question(Identity(dataset, model, version), metric, k, filters, family)
 
         async def found() -> AlikeAnswer:
-            services, judges = given().services, await given().bench(dataset)
-            return await asyncio.to_thread(alike, services.store, services.vectors, question, judges)
+            judges, vectors = await given().bench(dataset), await given().index(question.identity, metric)
+            return await asyncio.to_thread(alike, given().services.store, vectors, question, judges)
 
-        answer = await given().answered.get(request.scope, question.asked(), AlikeAnswer, found, lasting=_lasting)
+        parts = await given().parts(question.identity, metric)
+        answer = await given().answered.get(
+            request.scope, question.asked(), AlikeAnswer, found, lasting=_lasting, parts=parts
+        )
         if not wants_page(request.scope):
             return Response(answer, media_type="application/json")
         shown = AlikeAnswer.model_validate_json(answer)

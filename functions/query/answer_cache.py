@@ -1,9 +1,13 @@
-"""Answers that are kept, by what was asked and the index's generation: in this process first, then in the cache."""
+"""Answers that are kept, by what was asked and the state of the index: in this process first, then in the cache.
+
+The state is that of the parts of the index, datasets and collections, which the answer was made from.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -25,24 +29,37 @@ _lookups = Counter("layerscope_query_lookups", "Cached questions, by where the a
 _near = _lookups.labels("near")
 
 
+Words = tuple[str, bytes]
+"""A path and its query, as they came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """An answer, with the state of the parts of the index that it was made from."""
+
+    parts: frozenset[str]
+    generation: str
+    answer: bytes
+
+
 class Answered:
     """Looks answers up, and has each that is not there made once, however many ask at the same time."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._near: OrderedDict[tuple[str | None, str, bytes], bytes] = OrderedDict()
+        self._near: OrderedDict[Words, Near] = OrderedDict()
         self._flight: SingleFlight[tuple[bytes, bool]] = SingleFlight()
 
     async def again(self, scope: Scope) -> bytes | None:
         """Return the answer that this process has given to the same words, unless the index has moved since."""
-        if not self._near or scope["method"] != "GET":
+        words = _words(scope)
+        found = self._near.get(words) if scope["method"] == "GET" else None
+        if found is None or await self._cache.generation(found.parts) != found.generation:
             return None
-        key = _words(await self._cache.generation(), scope)
-        found = self._near.get(key)
-        if found is not None:
-            self._near.move_to_end(key)
-            _near.inc()
-        return found
+        if words in self._near:
+            self._near.move_to_end(words)
+        _near.inc()
+        return found.answer
 
     async def get(
         self,
@@ -54,6 +71,7 @@ class Answered:
         lasting: Callable[[A], bool] = lambda _: True,
         seconds: float = SECONDS,
         soon: float = SOON,
+        parts: Collection[str] = (),
     ) -> bytes:
         """Return the JSON of the answer to a request; while the cache is down nothing is kept.
 
@@ -65,14 +83,18 @@ class Answered:
             lasting: whether it is as good as it can be; else it is kept for `soon` seconds, and by the cache alone.
             seconds: how long the cache keeps one that is.
             soon: 0, where the next one who asks may be answered better.
+            parts: of the index, which it depends on; none: on all of it.
         """
-        generation = await self._cache.generation()
+        parts = frozenset(parts)
+        generation = await self._cache.generation(parts)  # before the answer is looked for, not after
         if generation is None:
             return (await self._flight.run(digest(asked), partial(_made, make, lasting)))[0]
         key = f"{generation}:{digest(asked)}"
         answer, lasts = await self._flight.run(key, lambda: self._looked_up(key, body, make, lasting, (seconds, soon)))
         if lasts:
-            self._near[_words(generation, scope)] = answer
+            words = _words(scope)
+            self._near[words] = Near(parts, generation, answer)
+            self._near.move_to_end(words)
         if len(self._near) > KEPT:
             self._near.popitem(last=False)
         return answer
@@ -96,8 +118,8 @@ class Answered:
         return made, lasts
 
 
-def _words(generation: str | None, scope: Scope) -> tuple[str | None, str, bytes]:
-    return generation, scope["path"], scope["query_string"]
+def _words(scope: Scope) -> Words:
+    return scope["path"], scope["query_string"]
 
 
 async def _made(make: Callable[[], Awaitable[A]], lasting: Callable[[A], bool]) -> tuple[bytes, bool]:

@@ -20,8 +20,12 @@ from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas.depths import RoleAnswer
 from layerscope.schemas.identity import Identity
+from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import DescriptionAnswer, Hit, OlderAnswer, SimilarAnswer
+from layerscope.stores import index_rows
 from layerscope.stores.index_rows import CatalogueRow
+from layerscope.stores.kept_neighbours import KeptNeighbours
+from layerscope.stores.vector_store import VectorStore
 
 
 class Answers:
@@ -31,6 +35,7 @@ class Answers:
         self.services = services
         self.answered = Answered(services.cache)
         self._writing = Writing(language_model.from_environment(), services.cache)
+        self._kept = KeptNeighbours(services.vectors, services.limits.neighbours_mb * 2**20)
         self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])
         self._references = References(services.store)
         self._reading: SingleFlight[list[CatalogueRow]] = SingleFlight()
@@ -47,6 +52,19 @@ class Answers:
 
         return await self._reading.run(str(generation), read)
 
+    async def parts(self, identity: Identity, metric: Metric) -> frozenset[str]:
+        """Return the parts of the index on which an answer about the layers of a model, or about it, depends."""
+        return index_rows.parts([identity.dataset], await self._collections(identity, metric))
+
+    async def index(self, identity: Identity, metric: Metric) -> VectorStore:
+        """Return the index as new as it is now for questions about the layers of a model."""
+        rows = index_rows.parts([], await self._collections(identity, metric))
+        return self._kept.at(await self.services.cache.generation(rows))
+
+    async def _collections(self, identity: Identity, metric: Metric) -> tuple[str, ...]:
+        found = await asyncio.to_thread(search.collection_of, self.services.store, identity.dataset, metric)
+        return () if found is None else (found,)
+
     async def bench(self, dataset: str) -> Bench | None:
         """Return what similarities of a dataset are judged by."""
         lines = await self.lines()
@@ -56,12 +74,14 @@ class Answers:
         """Answer a search, from the cache if it was asked before."""
 
         async def searched() -> SimilarAnswer:
-            found = await asyncio.to_thread(search.similar, self.services.store, self.services.vectors, question)
+            vectors = await self.index(question.identity, question.metric)
+            found = await asyncio.to_thread(search.similar, self.services.store, vectors, question)
             return await asyncio.to_thread(
                 judged, found, question.identity, await self.bench(question.identity.dataset)
             )
 
-        answer = await self.answered.get(request.scope, question.asked(), SimilarAnswer, searched)
+        parts = await self.parts(question.identity, question.metric)
+        answer = await self.answered.get(request.scope, question.asked(), SimilarAnswer, searched, parts=parts)
         return Response(answer, media_type="application/json")
 
     async def roles(self, request: Request, question: Question) -> Response:
@@ -69,13 +89,15 @@ class Answers:
 
         async def found() -> RoleAnswer:
             judges = await self.bench(question.identity.dataset)
-            return await asyncio.to_thread(self._roles, question, judges)
+            vectors = await self.index(question.identity, question.metric)
+            return await asyncio.to_thread(self._roles, vectors, question, judges)
 
-        answer = await self.answered.get(request.scope, {"depths": True, **question.asked()}, RoleAnswer, found)
+        asked, parts = {"depths": True, **question.asked()}, await self.parts(question.identity, question.metric)
+        answer = await self.answered.get(request.scope, asked, RoleAnswer, found, parts=parts)
         return Response(answer, media_type="application/json")
 
-    def _roles(self, question: Question, judges: Bench | None) -> RoleAnswer:
-        found = search.similar(self.services.store, self.services.vectors, question)
+    def _roles(self, vectors: VectorStore, question: Question, judges: Bench | None) -> RoleAnswer:
+        found = search.similar(self.services.store, vectors, question)
         answer = judged(found, question.identity, judges)
 
         def depth_of(hit: Hit) -> float | None:
@@ -90,7 +112,8 @@ class Answers:
         async def searched() -> OlderAnswer:
             nonlocal written_well
             judges = await self.bench(question.identity.dataset)
-            hit = await asyncio.to_thread(older.best_hit, self.services.store, self.services.vectors, question)
+            vectors = await self.index(question.identity, question.metric)
+            hit = await asyncio.to_thread(older.best_hit, self.services.store, vectors, question)
             pair, text = older.pair_of(question, hit), ""
             try:
                 words, _ = await self._worded(pair, judges)
@@ -107,6 +130,7 @@ class Answers:
             lasting=lambda _: written_well,
             seconds=older.SECONDS,
             soon=0,
+            parts=await self.parts(question.identity, question.metric),
         )
         return Response(answer, media_type="application/json")
 
@@ -120,8 +144,9 @@ class Answers:
         def lasting(answer: DescriptionAnswer) -> bool:
             return is_final(answer.template_reason)
 
+        parts = index_rows.parts([pair.a.dataset, pair.b.dataset], [])
         answer = await self.answered.get(
-            request.scope, pair.asked(), DescriptionAnswer, described, lasting=lasting, soon=0
+            request.scope, pair.asked(), DescriptionAnswer, described, lasting=lasting, soon=0, parts=parts
         )
         return Response(answer, media_type="application/json")
 

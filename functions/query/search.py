@@ -31,7 +31,7 @@ from layerscope.schemas.queries import (
     RefusedUpload,
     SimilarAnswer,
 )
-from layerscope.stores import catalogue, damage
+from layerscope.stores import catalogue, damage, datasets
 from layerscope.stores.catalogue import Outcome
 from layerscope.stores.index_rows import EVERY_ROW, CatalogueRow, RowMatch, collection_name
 from layerscope.stores.object_store import ObjectStore
@@ -157,6 +157,13 @@ def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> Simila
     deviation = math.sqrt(2 / (images * (images - 3)))
     hits = tuple(_hit(one, deviation) for one in matches)
     return SimilarAnswer(layer=asked.layer, metric=asked.metric, hits=hits, next=following)
+
+
+def collection_of(store: ObjectStore, dataset: str, metric: Metric) -> str | None:
+    """Return the collection of a metric over the present probe set of a dataset; None where it has none."""
+    description = datasets.describe(store, dataset)
+    probe = description.part_digest("probe") if description else None
+    return collection_name(metric, probe, LayerVectors.declared.recipe) if probe else None
 
 
 def _accuracy(vectors: VectorStore, identity: Identity) -> float | None:

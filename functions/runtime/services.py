@@ -35,6 +35,7 @@ class Limits:
     seconds: float = 120
     memory_mb: int = 8_192
     device: str = "auto"
+    neighbours_mb: int = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,10 @@ def connect(settings: Settings) -> Services:
         log=KafkaLog(settings.kafka_bootstrap_servers, security=kafka_security(settings)),
         scratch=settings.layerscope_scratch,
         limits=Limits(
-            settings.layerscope_limit_seconds, settings.layerscope_limit_memory_mb, settings.layerscope_device
+            settings.layerscope_limit_seconds,
+            settings.layerscope_limit_memory_mb,
+            settings.layerscope_device,
+            settings.layerscope_neighbours_mb,
         ),
         tenant=tenant(settings),
         tracing=tracing(settings.otel_exporter_otlp_endpoint),

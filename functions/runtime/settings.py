@@ -165,6 +165,9 @@ class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
         default=120, gt=0, description="processor time that one computation may take"
     )
     layerscope_limit_memory_mb: int = Field(default=8_192, gt=0, description="memory limit of the computing process")
+    layerscope_neighbours_mb: int = Field(
+        default=512, ge=0, description="memory of query for the layers of the index; beyond it, Milvus is searched"
+    )
     layerscope_namespace: str = Field(
         default="layerscope",
         pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -113,6 +113,28 @@ def test_the_token_stays_until_it_is_bumped_and_never_returns(make: Callable[[],
                 seen.append(await cache.generation())
             assert None not in seen
             assert len(set(seen)) == 6
+
+    run(test)
+
+
+def test_a_change_of_some_parts_moves_the_tokens_that_depend_on_them_and_no_others(make: Callable[[], Cache]) -> None:
+    asked = [("a",), ("b",), ("a", "b"), ("b", "c"), ()]
+
+    async def test() -> None:
+        async with opened(make) as cache:
+
+            async def moved(parts: Collection[str] | None) -> list[bool]:
+                before = [await cache.generation(one) for one in asked]
+                await cache.bump(parts)
+                after = [await cache.generation(one) for one in asked]
+                assert None not in (*before, *after)
+                return [old != new for old, new in zip(before, after, strict=True)]
+
+            assert await moved(["a"]) == [True, False, True, False, True]
+            assert await moved({"b", "c"}) == [False, True, True, True, True]
+            assert await moved([]) == [False, False, False, False, True]
+            assert await moved(None) == [True] * 5
+            assert await cache.generation(["b", "a", "a"]) == await cache.generation(("a", "b"))
 
     run(test)
 

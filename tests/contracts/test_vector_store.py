@@ -1,4 +1,4 @@
-"""One contract for the index, whichever it is: exact in memory, a Milvus Lite file, a Milvus server.
+"""One contract for the index, whichever it is: exact in memory, kept in memory, a Milvus Lite file, a Milvus server.
 
 `LAYERSCOPE_TEST_MILVUS=http://…` runs the server's part on a Milvus that is there, instead of a Lite server.
 """
@@ -33,6 +33,7 @@ from layerscope.stores.index_rows import (
     Vector,
     collection_name,
 )
+from layerscope.stores.kept_neighbours import KeptNeighbours
 from layerscope.stores.vector_store import READ_SECONDS, MilvusStore, VectorStore
 from tests.stores.exact_vector_store import NumpyStore
 
@@ -77,10 +78,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiteServer]:
     one.kill()
 
 
-@pytest.fixture(scope="module", params=["memory", "file", pytest.param("server", marks=pytest.mark.services)])
+@pytest.fixture(scope="module", params=["memory", "kept", "file", pytest.param("server", marks=pytest.mark.services)])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VectorStore]:
     one: VectorStore = NumpyStore()
-    if request.param == "file":
+    if request.param == "kept":
+        one = KeptNeighbours(NumpyStore(), 2**30).at(None)
+    elif request.param == "file":
         pytest.importorskip("milvus_lite")
         one = MilvusStore(str(tmp_path_factory.mktemp("file") / "index.db"))
     elif request.param == "server":
@@ -112,7 +115,9 @@ def line(
     who: str, fingerprint: str = "f", accuracy: float | None = None, refusal: Refusal | None = None
 ) -> CatalogueRow:
     state = "refused" if refusal else "complete"
-    return CatalogueRow(who, state, "2026-11-21T10:00:00.000Z", "c" * 64, accuracy, refusal, "v", 3, fingerprint)
+    return CatalogueRow(
+        who, state, "2026-11-21T10:00:00.000Z", "c" * 64, accuracy, refusal, f"v{fingerprint}", 3, fingerprint
+    )
 
 
 def found(store: VectorStore, collection: str, vector: Vector, **wanted: object) -> list[RowMatch]:
@@ -139,7 +144,7 @@ def test_equal_rows_are_ordered_by_name_even_where_the_list_ends(store: VectorSt
     collection, same = fresh(), np.repeat(units(1), 3, axis=0)
     names = sorted(subject() for _ in range(2))
     for name in reversed(names):
-        store.replace(name, {collection: rows(name, same)}, None)
+        store.replace(name, {collection: rows(name, same)}, line(name))
     hits = found(store, collection, same[0], k=3)
     assert [(hit.subject, hit.layer) for hit in hits] == [(names[0], f"layer.{i}") for i in range(3)]
     assert {hit.score for hit in hits} == {1.0}
@@ -149,7 +154,7 @@ def test_a_wanted_accuracy_leaves_out_the_lower_and_the_unknown(store: VectorSto
     collection, vectors = fresh(), units(1)
     known = {subject(): accuracy for accuracy in (0.9, 2 / 3, 0.0, None)}
     for name, accuracy in known.items():
-        store.replace(name, {collection: rows(name, vectors, accuracy)}, None)
+        store.replace(name, {collection: rows(name, vectors, accuracy)}, line(name))
     for least in (0.9, 2 / 3, 0.7, 1e-7, 0.0, 1.0):
         hits = found(store, collection, vectors[0], where=RowFilter(min_accuracy=least))
         assert {hit.subject for hit in hits} == {n for n, a in known.items() if a is not None and a >= least}
@@ -161,7 +166,7 @@ def test_the_first_by_name_of_many_equals_are_found_however_many_there_are(store
     collection, same = fresh(), np.repeat(units(1), 30, axis=0)
     names = sorted(subject() for _ in range(2))
     for name in reversed(names):
-        store.replace(name, {collection: rows(name, same)}, None)
+        store.replace(name, {collection: rows(name, same)}, line(name))
     first = sorted(f"layer.{i}" for i in range(30))[:3]
     assert [(hit.subject, hit.layer) for hit in found(store, collection, same[0], k=3)] == [
         (names[0], n) for n in first
@@ -196,7 +201,7 @@ def test_each_condition_lets_through_what_meets_it_and_nothing_else(store: Vecto
             for row, depth in zip(rows(name, vectors, known), depths, strict=True)
         ]
         for one in (store, exact):
-            one.replace(name, {collection: group}, None)
+            one.replace(name, {collection: group}, line(name))
     for where in CONDITIONS:
         wanted = exact.search(collection, units(1, seed=9), k=50, excluding="", where=where)
         got = store.search(collection, units(1, seed=9), k=50, excluding="", where=where)
@@ -222,6 +227,12 @@ def test_replacing_leaves_exactly_the_new_rows_in_every_collection(store: Vector
     assert store.line(name) == line(name, "new", 0.5)
     assert store.vector(first, f"{name}#4") is None
     assert np.array_equal(store.vector(first, f"{name}#1"), vectors[1])  # type: ignore[arg-type]
+
+    stored = store.rows(first, [other, name, subject()])
+    assert {who: len(group) for who, group in stored.items()} == {name: 2, other: 5}
+    for got, wanted in zip(stored[name], rows(name, vectors[:2], 0.5), strict=True):
+        assert dataclasses.replace(got, vector=wanted.vector) == wanted
+        assert got.vector.tobytes() == wanted.vector.tobytes()
 
 
 def test_the_catalogue_row_can_change_alone_and_go(store: VectorStore) -> None:
@@ -278,7 +289,7 @@ def twins(store: VectorStore) -> tuple[VectorStore, NumpyStore, str]:
     for i, name in enumerate([*HOSTILE, "digits/a/1", "digits/a/2"]):
         group = rows(name, units(2, seed=i), None if i % 3 else i / 10)
         for one in (store, exact):
-            one.replace(name, {collection: [*group]}, None)
+            one.replace(name, {collection: [*group]}, line(name))
     return store, exact, collection
 
 

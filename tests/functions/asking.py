@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+from prometheus_client import REGISTRY
 
 from layerscope.events import http
 from layerscope.events.cloudevent import compose
@@ -35,13 +36,12 @@ class Counting(NumpyStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.searches = self.listings = 0
+        self.listings = 0
         self.is_down = False
 
     def search(
         self, collection: str, vectors: Vector, *, k: int, excluding: str, where: RowFilter = EVERY_ROW
     ) -> list[list[RowMatch]]:
-        self.searches += 1
         self._fault()
         return super().search(collection, vectors, k=k, excluding=excluding, where=where)
 
@@ -58,7 +58,7 @@ class Counting(NumpyStore):
 class Down(MemoryCache):
     """A cache that is down for its readers."""
 
-    async def generation(self) -> str | None:
+    async def generation(self, parts: Collection[str] = ()) -> str | None:
         return None
 
 
@@ -67,6 +67,16 @@ class Poisoned(MemoryCache):
 
     async def get(self, key: str) -> bytes | None:
         return b'{"layer": "<script>", "hits": 3}'
+
+
+def looked_up(found: str) -> float:
+    """Return how many cached questions had their answer there, in this process so far: near, cache, nowhere."""
+    return REGISTRY.get_sample_value("layerscope_query_lookups_total", {"found": found}) or 0.0
+
+
+def answers_made() -> float:
+    """Return how many answers to cached questions had to be found."""
+    return looked_up("nowhere")
 
 
 def with_cache(made: Services, cache: Cache) -> Services:

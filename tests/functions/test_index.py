@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import httpx
@@ -238,11 +238,11 @@ class Moving(NumpyStore):
         self.bucket = bucket
         self.writes = 0
 
-    def replace(self, subject: str, rows: object, line: CatalogueRow | None) -> None:
+    def replace(self, subject: str, rows: object, line: CatalogueRow | None) -> frozenset[str]:
         self.writes += 1
         if self.writes == 1:
             self.bucket.write(evaluation(0.5))
-        super().replace(subject, rows, line)  # type: ignore[arg-type]
+        return super().replace(subject, rows, line)  # type: ignore[arg-type]
 
 
 def test_what_appears_while_it_writes_is_seen_before_it_answers(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_what_appears_while_it_writes_is_seen_before_it_answers(tmp_path: Path) 
 class Silent(MemoryCache):
     """A cache that is down for who has to change it."""
 
-    async def bump(self) -> None:
+    async def bump(self, parts: Collection[str] | None = None) -> None:
         raise Unavailable("the cache does not answer")
 
 

@@ -25,6 +25,7 @@ from tests.functions.asking import (
     Counting,
     Down,
     Poisoned,
+    answers_made,
     four,
     get,
     index,
@@ -175,21 +176,22 @@ def test_the_older_form_finds_the_dataset_by_itself(given_services: Services) ->
 # From a cache
 
 
-def test_equal_questions_are_searched_once_until_the_index_moves(given_services: Services, vectors: Counting) -> None:
+def test_equal_questions_are_searched_once_until_the_index_moves(given_services: Services) -> None:
     four(given_services)
+    before = answers_made()
 
     async def ask(client: httpx.AsyncClient) -> None:
         plain = [client.get(similar()) for _ in range(60)]
         spelled = [client.get(similar() + "?k=10&metric=deconfounded") for _ in range(40)]
         answers = await asyncio.gather(*plain, *spelled)
         assert len({answer.content for answer in answers}) == 1
-        assert vectors.searches == 1
+        assert answers_made() == before + 1
         assert (await client.get(similar())).content == answers[0].content
         assert (await client.get(similar())).headers == answers[0].headers
-        assert vectors.searches == 1
+        assert answers_made() == before + 1
         for other in ("?k=9", "?metric=cka", "?min_accuracy=0"):
             await client.get(similar() + other)
-        assert vectors.searches == 4
+        assert answers_made() == before + 4
 
     run(given_services, ask)
     Bucket(given_services.store, OTHERS[1]).settle(seed=90, accuracy=0.99)
@@ -198,11 +200,12 @@ def test_equal_questions_are_searched_once_until_the_index_moves(given_services:
     assert {hit["test_accuracy"] for hit in hits if hit["model"] == "mlp"} == {0.99}
 
 
-def test_another_process_answers_from_the_shared_cache(given_services: Services, vectors: Counting) -> None:
+def test_another_process_answers_from_the_shared_cache(given_services: Services) -> None:
     four(given_services)
+    before = answers_made()
     first = get(given_services, similar())
     assert get(given_services, similar()) == first  # `get` makes a new function each time
-    assert vectors.searches == 1
+    assert answers_made() == before + 1
 
 
 def test_the_catalogue_is_read_once_a_generation_however_many_ask(given_services: Services, vectors: Counting) -> None:
@@ -224,7 +227,7 @@ def test_what_somebody_else_put_into_the_cache_is_not_repeated(given_services: S
     assert told == get(given_services, similar())
 
 
-def test_without_the_cache_everything_is_answered(given_services: Services, vectors: Counting) -> None:
+def test_without_the_cache_everything_is_answered(given_services: Services) -> None:
     four(given_services)
     without = with_cache(given_services, Down())
 
@@ -234,7 +237,6 @@ def test_without_the_cache_everything_is_answered(given_services: Services, vect
             assert (await client.get("/models")).json()["models"]
 
     run(without, ask)
-    assert (vectors.searches, vectors.listings) == (2, 4)  # hits are judged by models that the catalogue names
 
 
 def test_without_the_index_models_and_products_are_still_shown(given_services: Services, vectors: Counting) -> None:

@@ -28,19 +28,25 @@ class NumpyStore:
         self._lines: dict[str, CatalogueRow] = {}
         self._lock = threading.Lock()
 
-    def replace(self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None) -> None:
+    def replace(
+        self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None
+    ) -> frozenset[str]:
         check(subject, rows or {})
+        changed = set[str]()
         with self._lock:
             if rows is not None:
-                for stored in self._rows.values():
+                changed = {name for name, group in rows.items() if group}
+                for collection, stored in self._rows.items():
                     for uid in [uid for uid, row in stored.items() if row.subject == subject]:
                         del stored[uid]
+                        changed.add(collection)
                 for collection, group in rows.items():
                     self._rows.setdefault(collection, {}).update({row.uid: row for row in group})
             if line is None:
                 self._lines.pop(subject, None)
             else:
                 self._lines[subject] = line
+        return frozenset(changed)
 
     def search(
         self, collection: str, vectors: Vector, *, k: int, excluding: str, where: RowFilter = EVERY_ROW
@@ -68,6 +74,15 @@ class NumpyStore:
         with self._lock:
             row = self._rows.get(collection, {}).get(uid)
         return None if row is None else row.vector
+
+    def rows(self, collection: str, subjects: Sequence[str]) -> dict[str, list[LayerRow]]:
+        found: dict[str, list[LayerRow]] = {}
+        with self._lock:
+            stored = sorted(self._rows.get(collection, {}).values(), key=lambda row: row.layer_index)
+        for row in stored:
+            if row.subject in subjects:
+                found.setdefault(row.subject, []).append(row)
+        return found
 
     def line(self, subject: str) -> CatalogueRow | None:
         with self._lock:

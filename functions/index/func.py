@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from layerscope.events.cloudevent import CloudEvent, compose
-from layerscope.functions.index.wanted_rows import NO_VECTORS, layer_rows, line_of
+from layerscope.functions.index.wanted_rows import COMPARED, class_rows, complete, layer_rows, line_of
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import IndexUpdated
 from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import Manifest
+from layerscope.schemas.products.class_vectors import ClassVectors
 from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.product import Product
 from layerscope.stores import blobs, catalogue, product_store
 from layerscope.stores.blobs import Damaged
 from layerscope.stores.catalogue import Standing
@@ -48,7 +51,7 @@ class Index(EventFunction):
         return compose(data, source="/functions/index", subject=event.subject, cause=event)
 
     def _update(self, identity: Identity) -> tuple[str, int]:
-        """Write the rows of a model; return the fingerprint of what they say, and how many layer rows there are."""
+        """Write the rows of a model; return the fingerprint of what they say, and how many rows it has besides."""
         store, vectors = self.services.store, self.services.vectors
         # The listing comes first: what appears after it makes the fingerprint differ when it is looked at again.
         listed = catalogue.listing(store, identity)
@@ -69,17 +72,25 @@ class Index(EventFunction):
         return line.fingerprint, line.rows
 
     def _rows(self, standing: Standing, line: CatalogueRow) -> Mapping[str, Sequence[LayerRow]]:
-        """Return the layer rows that a model should have."""
-        found = standing.outcomes["layer_vectors"].manifest if line.vectors != NO_VECTORS else None
-        if found is None or standing.facts is None:
+        """Return the rows of layers and classes that a model should have."""
+        found = complete(standing)
+        if standing.facts is None:
             return {}
+        layers, classes = (self._loaded(product, found.get(product.declared.name)) for product in COMPARED)
+        rows: dict[str, Sequence[LayerRow]] = {}
+        if isinstance(layers, LayerVectors):
+            rows |= layer_rows(standing.facts, layers, line.test_accuracy)
+        if isinstance(classes, ClassVectors):
+            of_layers = layers if isinstance(layers, LayerVectors) else None
+            rows |= class_rows(standing.facts, classes, line.test_accuracy, of_layers)
+        return rows
+
+    def _loaded(self, product: type[Product], found: Manifest | None) -> Product | None:
         try:
-            product = product_store.load(self.services.store, LayerVectors, found)
+            return product_store.load(self.services.store, product, found) if found else None
         except Damaged as damaged:
             blobs.set_aside(self.services.store, damaged.sha256)
             raise Ignored(f"{damaged}; they are made again, and their event will bring this one back") from damaged
-        assert isinstance(product, LayerVectors)
-        return layer_rows(standing.facts, product, line.test_accuracy)
 
     def _present(self, identity: Identity) -> str:
         return catalogue.present_fingerprint(self.services.store, identity) or GONE

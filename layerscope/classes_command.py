@@ -14,8 +14,19 @@ from rich.text import Text
 from layerscope import client, systems, terminal
 from layerscope.console import print_answer
 from layerscope.options import At, Json, Name
-from layerscope.schemas.classes import ClassAlikeAnswer
+from layerscope.schemas.classes import ClassAlikeAnswer, ClassJudgement
 from layerscope.schemas.identity import Identity
+from layerscope.similar_command import (
+    Architecture,
+    Better,
+    Cursor,
+    K,
+    LeaveOut,
+    MaxAccuracy,
+    MinAccuracy,
+    OnDataset,
+    SameDataset,
+)
 from layerscope.systems import Located
 
 
@@ -23,19 +34,17 @@ def classes(
     name: Name,
     label: Annotated[str, typer.Argument(metavar="CLASS", help="its name, or its number from 0")],
     at: At = None,
-    k: Annotated[int, typer.Option(min=1, max=100, help="how many")] = 10,
-    dataset: Annotated[str | None, typer.Option(help="only models on this dataset")] = None,
-    same_dataset: Annotated[bool, typer.Option("--same-dataset", help="only models on this model's dataset")] = False,
+    k: K = 10,
+    dataset: OnDataset = None,
+    same_dataset: SameDataset = False,
     other_datasets: Annotated[bool, typer.Option("--other-datasets", help="only models on others than it")] = False,
-    min_accuracy: Annotated[float | None, typer.Option(help="only models at least this accurate, 0..1")] = None,
-    max_accuracy: Annotated[float | None, typer.Option(help="only models at most this accurate, 0..1")] = None,
-    better: Annotated[bool, typer.Option("--better", help="only models more accurate than this one")] = False,
-    architecture: Annotated[str | None, typer.Option(help="same or other: models of the same layers, or not")] = None,
-    leave_out: Annotated[
-        str, typer.Option(help="version, model (all its versions), or nothing: the class then finds itself")
-    ] = "version",
+    min_accuracy: MinAccuracy = None,
+    max_accuracy: MaxAccuracy = None,
+    better: Better = False,
+    architecture: Architecture = None,
+    leave_out: LeaveOut = "version",
     per: Annotated[str, typer.Option(help="model: of each model its best class, or class")] = "model",
-    cursor: Annotated[str | None, typer.Option(help="the `next` of the page before")] = None,
+    cursor: Cursor = None,
     as_json: Json = False,
 ) -> None:
     """Show who else recognises a class: the classes of other models, on any dataset, that respond most like it."""
@@ -66,9 +75,17 @@ def _shown(answer: ClassAlikeAnswer) -> RenderableType:
     for hit in answer.hits:
         share = hit.judgement.percentile_untrained if hit.judgement else None
         name = f"{hit.dataset}/{hit.model}/{hit.version}"
-        row = (f"{hit.score:.3f}", terminal.percent(share), name, terminal.percent(hit.recall))
-        table.add_row(Text(hit.class_name), *row, Text(hit.sentence))
+        row = (f"{hit.score:.3f}", terminal.percent(share), _judged(hit.judgement), name, terminal.percent(hit.recall))
+        table.add_row(Text(hit.class_name), *row)
     return table if answer.next is None else Group(table, Text(f"more: --cursor {shlex.quote(answer.next)}"))
+
+
+def _judged(judgement: ClassJudgement | None) -> str:
+    if judgement is None:
+        return "not yet"
+    if judgement.recognised:
+        return "recognises it"
+    return "no more than untrained" if judgement.percentile_untrained < 1 else "another class is nearer"
 
 
 async def _found(system: Located, path: str, asked: dict[str, Any]) -> ClassAlikeAnswer:

@@ -28,15 +28,15 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> ClassVectors:
     from layerscope.functions.analysis.untrained import untrained
 
     declared = ClassVectors.declared
-    batch = declared.parameters["batch"]
+    batch, most = declared.parameters["batch"], declared.parameters["networks"]
     images, described = dataset.part("common").images, dataset.description
     outputs = fit(model, images, described, device).outputs(images, batch)
     kind = output_kind(outputs)
     found = responses(outputs, kind)
     drawn = []
-    networks = _networks(model, images.shape)
+    networks = affordable(model, images.shape, declared.parameters["multiply_adds"], most)
     for network in range(networks):
-        made = untrained(model, (declared.seed or 0) * declared.parameters["networks"] + network)
+        made = untrained(model, (declared.seed or 0) * most + network)
         answers = fit(made, images, described, device).outputs(images, batch)
         drawn.append(responses(answers, output_kind(answers)).vectors)
     lines = zip(described.classes, found.states, found.deviations, strict=True)
@@ -51,8 +51,8 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> ClassVectors:
     )
 
 
-def _networks(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Return how many untrained networks may run over images of this shape (n, H, W, C)."""
+def affordable(model: nn.Module, shape: tuple[int, ...], multiply_adds: int, most: int) -> int:
+    """Return how many networks like a model may run over images of this shape (n, H, W, C): from one to `most`."""
     from layerscope.functions.analysis.costs import measure
 
     count, height, width, channels = shape
@@ -60,8 +60,7 @@ def _networks(model: nn.Module, shape: tuple[int, ...]) -> int:
         each = measure(model, (channels, height, width)).multiply_adds  # type: ignore[arg-type]
     except Refused:  # a cost that is not known beforehand
         return 1
-    allowed = int(ClassVectors.declared.parameters["multiply_adds"] // max(each * count, 1))
-    return max(1, min(allowed, int(ClassVectors.declared.parameters["networks"])))
+    return max(1, min(multiply_adds // max(each * count, 1), most))
 
 
 def new() -> ProductFunction:

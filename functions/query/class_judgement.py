@@ -2,7 +2,7 @@
 
 Of each untrained network its best class counts, for of a model too it is the best class that is found. Where one of the
 two models is itself untrained, its likeness is one more draw from that population, and exceeds all R of it with a chance
-of 1 / (R + 1); that each of the two is the other's nearest is a condition besides.
+of 1 / (R + 1) at most; that each of the two is the other's nearest is a condition besides.
 """
 
 from __future__ import annotations

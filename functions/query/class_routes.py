@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -13,18 +14,9 @@ from layerscope.functions.query import page_routes
 from layerscope.functions.query.classes_alike import Per, Question, classes_alike
 from layerscope.functions.query.filters import Filters
 from layerscope.functions.query.page_routes import wants_page
-from layerscope.functions.query.parameters import K, Name, Part
+from layerscope.functions.query.parameters import K, Name, Part, model_filters
 from layerscope.functions.query.route_services import Answers
-from layerscope.functions.query.similar_routes import (
-    Architecture,
-    Better,
-    Cursor,
-    LeaveOut,
-    MaxAccuracy,
-    MinAccuracy,
-    OnDataset,
-    SameDataset,
-)
+from layerscope.functions.query.similar_routes import Cursor
 from layerscope.schemas.classes import ClassAlikeAnswer
 from layerscope.schemas.identity import Identity
 
@@ -35,26 +27,8 @@ OtherDatasets = Annotated[bool, Query(description="only models on other datasets
 OnePer = Annotated[Per, Query(description="model: of each model version the one best class")]
 
 
-def _filters(
-    on_dataset: OnDataset = None,
-    same_dataset: SameDataset = False,
-    other_datasets: OtherDatasets = False,
-    min_accuracy: MinAccuracy = None,
-    max_accuracy: MaxAccuracy = None,
-    better: Better = False,
-    architecture: Architecture = None,
-    leave_out: LeaveOut = "version",
-) -> Filters:
-    return Filters(
-        dataset=on_dataset,
-        same_dataset=same_dataset,
-        other_datasets=other_datasets,
-        min_accuracy=min_accuracy,
-        max_accuracy=max_accuracy,
-        better=better,
-        architecture=architecture,
-        leave_out=leave_out,
-    )
+def _filters(models: Annotated[Filters, Depends(model_filters)], other_datasets: OtherDatasets = False) -> Filters:
+    return dataclasses.replace(models, other_datasets=other_datasets)
 
 
 def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]) -> APIRouter:
@@ -87,18 +61,7 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         if not wants_page(request.scope):
             return Response(answer, media_type="application/json")
         shown = ClassAlikeAnswer.model_validate_json(answer)
-        return page_routes.page("classes.html", answer=shown, asked=question, link=_links(request, question))
+        path = f"/models/{question.identity.subject}/classes/{quote(label, safe='')}/alike"
+        return page_routes.page("classes.html", answer=shown, asked=question, link=page_routes.links(request, path))
 
     return made
-
-
-def _links(request: Request, asked: Question) -> Callable[..., str]:
-    """Return what writes the address of the same search with other parameters; None leaves one out."""
-    path = f"/models/{asked.identity.subject}/classes/{quote(asked.label, safe='')}/alike"
-    present = {name: value for name, value in request.query_params.items() if name != "format" and value}
-
-    def link(**changed: str | None) -> str:
-        chosen = {name: value for name, value in {**present, **changed}.items() if value is not None}
-        return f"{path}?{urlencode(chosen)}" if chosen else path
-
-    return link

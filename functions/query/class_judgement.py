@@ -25,12 +25,12 @@ def judge(
     """Return what the likeness of class `position` of a model and class `other` of another is worth.
 
     None where there are fewer than FEWEST_NETWORKS untrained networks; those of the two models' own architectures are
-    always among them.
+    always among them, and those of copies count once.
     """
-    by_subject = {one.subject: one.untrained for one in (asked, hit, *population)}
+    by_content = {one.content: one.untrained for one in (asked, hit, *population)}
     mine, theirs = asked.vectors[position], hit.vectors[other]
     score = float(mine.astype(np.float64) @ theirs)
-    bests = [_bests(vector, list(by_subject.values())) for vector in (mine, theirs)]
+    bests = [_bests(vector, list(by_content.values())) for vector in (mine, theirs)]
     networks = len(bests[0])
     if networks < FEWEST_NETWORKS:
         return None

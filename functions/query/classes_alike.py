@@ -102,7 +102,7 @@ def classes_alike(
     matches, following = nearest(vectors, wanted)
     if not matches:
         return _nothing(asked, position, names, _why_none(vectors, wanted, asked, asker))
-    mine = Classes(asked.identity.subject, product.vectors, product.untrained)
+    mine = Classes(outcome.manifest.content, product.vectors, product.untrained)
     population = stored.representatives(lines, product.probe)
     bench = _Bench(stored, by_subject, product.probe, mine, position, names[position], population)
     return ClassAlikeAnswer(

@@ -33,10 +33,11 @@ Vectors = NDArray[np.float32]
 class Classes:
     """A model's classes by their vectors (C, n), zeros where there is none, and those of untrained networks (R, C, n).
 
-    `recalls` are of the classes in order, none where they are not known.
+    `content` is the model's: of copies it is the same, and so are their untrained networks. `recalls` are of the classes
+    in order, none where they are not known.
     """
 
-    subject: str
+    content: str
     vectors: Vectors
     untrained: Vectors
     recalls: tuple[float | None, ...] = ()
@@ -109,4 +110,4 @@ def _read(store: ObjectStore, identity: Identity, probe: str) -> Classes | None:
         return None
     evaluation = loaded(Evaluation)
     recalls = tuple(one.recall for one in evaluation.classes) if isinstance(evaluation, Evaluation) else ()
-    return Classes(identity.subject, found.vectors, found.untrained, recalls)
+    return Classes(record.content, found.vectors, found.untrained, recalls)

@@ -55,7 +55,7 @@ def test_one_untrained_network_that_is_as_near_is_enough_to_say_nothing() -> Non
     first, second = twins()
     planted = second.untrained.copy()
     planted[1, 3] = first.vectors[2]  # an untrained network with a class that is nearer still
-    judged = judge(first, 2, Classes(second.subject, second.vectors, planted), 2, ())
+    judged = judge(first, 2, Classes(second.content, second.vectors, planted), 2, ())
     assert judged is not None
     assert (judged.recognised, judged.percentile_untrained) == (False, 7 / 8)
     assert "1 of 8 untrained networks has a class that is as near" in in_words(judged, "a", "b")
@@ -65,7 +65,7 @@ def test_the_found_class_is_judged_from_its_own_side_as_well() -> None:
     first, second = twins()
     planted = first.untrained.copy()
     planted[0, 0] = second.vectors[2]  # near to the found class, and not as near to the asked one
-    judged = judge(Classes(first.subject, first.vectors, planted), 2, second, 2, ())
+    judged = judge(Classes(first.content, first.vectors, planted), 2, second, 2, ())
     assert judged is not None
     assert judged.percentile_untrained == 7 / 8
 
@@ -74,15 +74,22 @@ def test_a_class_that_another_one_is_nearer_to_is_not_said_to_be_recognised() ->
     first, second = twins()
     vectors = second.vectors.copy()
     vectors[0] = unit(0.6 * first.vectors[2] + 0.8 * noise(8, 1)[0])
-    judged = judge(first, 2, Classes(second.subject, vectors, second.untrained), 0, ())
+    judged = judge(first, 2, Classes(second.content, vectors, second.untrained), 0, ())
     assert judged is not None
     assert (judged.mutual, judged.recognised) == (False, False)
     assert "not each other's nearest" in in_words(judged, "a", "b")
 
 
+def test_a_copy_adds_no_untrained_networks_of_its_own() -> None:
+    first, second = twins()
+    judged = judge(first, 2, Classes(first.content, second.vectors, first.untrained), 2, (first, second))
+    assert judged is not None
+    assert judged.untrained_networks == 8
+
+
 def test_too_few_untrained_networks_judge_nothing() -> None:
     first, second = twins()
-    few = [Classes(one.subject, one.vectors, one.untrained[:3]) for one in (first, second)]
+    few = [Classes(one.content, one.vectors, one.untrained[:3]) for one in (first, second)]
     assert judge(few[0], 2, few[1], 2, ()) is None
     assert f"fewer than {FEWEST_NETWORKS}" in in_words(None, "a", "b")
     more = model("a/4/1", noise(9, CLASSES), networks=2)

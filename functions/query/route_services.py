@@ -15,8 +15,8 @@ from layerscope.functions.query.judged_hits import Bench, bench, judged
 from layerscope.functions.query.pair_description import Gathered, Pair
 from layerscope.functions.query.reference_population import References
 from layerscope.functions.query.search import Question
-from layerscope.functions.query.words import Words, Writing, is_final
 from layerscope.functions.query.stored_classes import StoredClasses
+from layerscope.functions.query.words import Words, Writing, is_final
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas.depths import RoleAnswer

@@ -15,7 +15,17 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from layerscope import client, dead_letters_command, index_command, replay_command, similar_command, systems, terminal
+from layerscope import (
+    classes_command,
+    client,
+    common_probe_command,
+    dead_letters_command,
+    index_command,
+    replay_command,
+    similar_command,
+    systems,
+    terminal,
+)
 from layerscope.console import err, out, print_answer, print_json, say
 from layerscope.options import At, Data, Deep, Json, Name, Services
 from layerscope.schemas.datasets import PartName
@@ -292,6 +302,8 @@ def export(
 app.command()(similar_command.similar)
 app.command()(similar_command.depths)
 app.command()(similar_command.alike)
+app.command()(classes_command.classes)
+datasets_app.command("renew-common")(common_probe_command.renew_common)
 
 
 @datasets_app.command("list")
@@ -340,6 +352,8 @@ def datasets_add(
         say=say,
     )
     say(f"added {name}: " + ", ".join(f"{part} {one.images:,}" for part, one in sorted(made.parts.items())))
+    if made.common is not None and name not in made.common.sources:
+        say(common_probe_command.advice(made.common, name))
     if isinstance(system, Embedded):
         asyncio.run(client.settle(system, say))
 

@@ -22,7 +22,9 @@ def datasets_of(store: ObjectStore) -> tuple[list[dict[str, Any]], RenderableTyp
         if description is None:
             continue
         found.append(description.model_dump(mode="json"))
-        images = ", ".join(f"{part} {one.images}" for part, one in sorted(description.parts.items()))
+        parts = sorted(description.parts.items())
+        parts += [("common", description.common)] if description.common else []
+        images = ", ".join(f"{part} {one.images}" for part, one in parts)
         shape = "×".join(str(side) for side in description.shape)
         table.add_row(name, str(len(description.classes)), shape, images, description.source)
     return found, table

@@ -1,4 +1,4 @@
-"""What must be there before anything can run: topics, buckets, the index's database, the dataset `digits`, notifications.
+"""What must be there before anything can run: topics, buckets, a database for the index, `digits`, probes, notifications.
 
 Idempotent. What the settings call external has another owner and is left alone; what others have set next to ours stays.
 """
@@ -14,7 +14,7 @@ from layerscope.functions.runtime.settings import EXTERNAL, Settings
 from layerscope.notification_target import advice
 from layerscope.schemas.errors import LayerscopeError, Unavailable
 from layerscope.schemas.keys import MODELS
-from layerscope.stores import datasets
+from layerscope.stores import common_probe, datasets
 from layerscope.stores.s3_store import NotificationRefused, S3Store
 from layerscope.stores.vector_store import MilvusStore
 
@@ -46,6 +46,7 @@ def initialise(services: Services, say: Callable[[str], None], settings: Setting
     if datasets.describe(services.store, "digits") is None:
         say("making the dataset digits from scikit-learn")
         datasets.write(services.store, "digits", CLASSES, digits(), source=SOURCE)
+    common_probe.ensure(services.store)
     if settings is not None and isinstance(services.store, S3Store) and settings.s3_notification_arn != EXTERNAL:
         _notify(services.store, services.tenant.s3_raw, settings)
 

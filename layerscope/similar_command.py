@@ -108,7 +108,7 @@ def alike(
     """Show the models that are most like this one, and the nearest that is more accurate."""
     filters = _models(dataset, same_dataset, min_accuracy, max_accuracy, better, architecture, leave_out)
     asked = {"k": k, "metric": metric, **filters, "family": family}
-    answer = _answer(AlikeAnswer, at, name, ("alike",), asked)
+    answer = _answer(AlikeAnswer, at, name, ("similar",), asked)
     print_answer(answer, terminal.alike(answer), as_json)
 
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from layerscope.schemas.digests import digest
 from layerscope.schemas.identity import NAME_PATTERN
 
-PartName = Literal["train", "test", "probe"]
+PartName = Literal["train", "test", "probe", "common"]
+"""`common` is no part of the dataset's own: it is the probe set that datasets of one image shape share."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 
@@ -24,6 +25,12 @@ class DatasetPart(BaseModel):
 
     sha256: Sha256
     images: int = Field(gt=0, description="number of images")
+
+
+class CommonProbe(DatasetPart):
+    """The probe set that all datasets of one image shape share, and on which classes are compared; labels are all 0."""
+
+    sources: tuple[Name, ...] = Field(description="the datasets whose images it has")
 
 
 class DatasetDescription(BaseModel):
@@ -44,6 +51,7 @@ class DatasetDescription(BaseModel):
         description="what the dataset's own labels begin with; a model may have an output for each number below, too",
     )
     parts: dict[PartName, DatasetPart]
+    common: CommonProbe | None = Field(default=None, description="null: `layerscope init` has yet to make it")
 
     @model_validator(mode="after")
     def _one_figure_a_channel(self) -> DatasetDescription:
@@ -52,9 +60,14 @@ class DatasetDescription(BaseModel):
             raise ValueError(f"{channels} channels, but {len(self.mean)} means and {len(self.std)} standard deviations")
         return self
 
+    def part(self, name: PartName) -> DatasetPart | None:
+        """Return a part, the common probe set among them; None where it is not there."""
+        return self.common if name == "common" else self.parts.get(name)
+
     def part_digest(self, part: PartName) -> str | None:
         """Return the digest of all that a model's outputs on this part depend on; None where the part is not there."""
-        if part not in self.parts:
+        found = self.part(part)
+        if found is None:
             return None
-        seen = {"sha256": self.parts[part].sha256, "mean": self.mean, "std": self.std, "classes": self.classes}
+        seen = {"sha256": found.sha256, "mean": self.mean, "std": self.std, "classes": self.classes}
         return digest(seen)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from layerscope.schemas import keys
@@ -14,10 +14,12 @@ from layerscope.schemas.digests import digest
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Failure, Manifest, Refusal, UploadRecord
 from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.class_vectors import ClassVectors
 from layerscope.schemas.products.layer_vectors import Layer
 from layerscope.schemas.products.product import Product
 from layerscope.schemas.queries import ProductState
 from layerscope.stores import product_store, uploads
+from layerscope.stores.index_rows import collection_name
 from layerscope.stores.object_store import Object, ObjectStore
 from layerscope.stores.uploads import Upload
 
@@ -119,18 +121,22 @@ def listing(store: ObjectStore, identity: Identity) -> dict[str, Object]:
     return {one.key: one for prefix in prefixes for one in store.list(keys.PRODUCTS, prefix)}
 
 
-def vectors_from(facts: Facts, vectors: Manifest, test_accuracy: float | None) -> str:
-    """Return a digest of what a model's layer rows are made from."""
-    files = [one.sha256 for one in vectors.files]  # another making at the same address may have others
-    return digest(
-        {"content": facts.content, "address": vectors.address, "files": files, "test_accuracy": test_accuracy}
-    )
+def vectors_from(facts: Facts, vectors: Sequence[Manifest], test_accuracy: float | None) -> str:
+    """Return a digest of what a model's rows are made from: the manifests of its vectors, and its accuracy."""
+    # Another making at the same address may have other files.
+    made = {one.product: [one.address, [file.sha256 for file in one.files]] for one in vectors}
+    return digest({"content": facts.content, "vectors": made, "test_accuracy": test_accuracy})
+
+
+def class_collection(probe: str) -> str:
+    """Return the collection of the classes that are compared on the common probe set `probe`, by its SHA-256."""
+    return collection_name("classes", probe, ClassVectors.declared.recipe)
 
 
 def uid(identity: Identity, address: str, position: int) -> str:
-    """Return the key of the row of a model's layer, counted in the order of the forward pass from 0.
+    """Return the key of the row of a model's layer or class, counted from 0 in the order of its product.
 
-    The address of the layer vectors is part of it, so that a row of an earlier upload is never taken for a present one.
+    The address of that product is part of it, so that a row of an earlier upload is never taken for a present one.
     """
     return f"{identity.subject}#{address}#{position:05d}"
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from layerscope.schemas import keys
-from layerscope.schemas.datasets import DatasetDescription, DatasetPart, PartName
+from layerscope.schemas.datasets import CommonProbe, DatasetDescription, DatasetPart, PartName
 from layerscope.schemas.digests import canonical_json, sha256
 from layerscope.schemas.errors import NotFound, Refused, Unavailable
 from layerscope.stores import damage
@@ -84,7 +84,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for name, part in self.parts.items():
-            described = self.description.parts.get(cast(PartName, name))
+            described = self.description.part(cast(PartName, name))
             if described is None or described.images != len(part) or part.images.shape[1:] != self.description.shape:
                 raise ValueError(
                     f"part {name}: {part.images.shape} images, which {self.description.name} does not have"
@@ -140,6 +140,7 @@ def write(
         statistics = channel_statistics(measured[0])
         mean, std = statistics[0] if mean is None else mean, statistics[1] if std is None else std
     contents = {part: encode(parts[part]) for part in sorted(parts)}
+    before = describe(store, name)
     description = DatasetDescription(
         name=name,
         classes=tuple(classes),
@@ -151,15 +152,26 @@ def write(
         parts={
             part: DatasetPart(sha256=sha256(content), images=len(parts[part])) for part, content in contents.items()
         },
+        common=before.common if before and before.shape == measured[0].shape[1:] else None,
     )
     Dataset(description, {part: parts[part] for part in contents})  # checks that they agree
-    for part, content in contents.items():
-        key = keys.dataset_part(name, description.parts[part].sha256)
-        there = store.head(keys.DATASETS, key)
-        if there is None or there.size != len(content):
-            store.put(keys.DATASETS, key, content, media_type="application/zip")
+    for content in contents.values():
+        _write_part(store, name, content)
     _write_description(store, description)
     return description
+
+
+def write_common(store: ObjectStore, description: DatasetDescription, content: bytes, common: CommonProbe) -> None:
+    """Give a dataset its common probe set, `content` as encoded; what is there already is left as it is."""
+    _write_part(store, description.name, content)
+    _write_description(store, description.model_copy(update={"common": common}))
+
+
+def _write_part(store: ObjectStore, name: str, content: bytes) -> None:
+    key = keys.dataset_part(name, sha256(content))
+    there = store.head(keys.DATASETS, key)
+    if there is None or there.size != len(content):
+        store.put(keys.DATASETS, key, content, media_type="application/zip")
 
 
 def fetch(
@@ -172,11 +184,13 @@ def fetch(
         DamagedDataset: a part is missing in the bucket, or is not the one described.
     """
     for part in parts:
-        if part not in description.parts:
+        if description.part(part) is None:
             raise Refused(
                 "no-dataset-part",
                 f"The dataset {description.name} has no {part} part.",
-                f"layerscope datasets add {description.name} with all its parts, {part} among them",
+                "layerscope init makes it"
+                if part == "common"
+                else f"layerscope datasets add {description.name} with all its parts, {part} among them",
             )
     return {part: _fetched(store, description, part, cache) for part in parts}
 
@@ -259,7 +273,7 @@ def _write_description(store: ObjectStore, description: DatasetDescription) -> N
 
 
 def _fetched(store: ObjectStore, description: DatasetDescription, part: PartName, cache: Path) -> Path:
-    wanted = description.parts[part].sha256
+    wanted = _described(description, part).sha256
     path = cache / f"{wanted}.npz"
     if path.exists() and _file_sha256(path) == wanted:
         return path
@@ -275,6 +289,12 @@ def _fetched(store: ObjectStore, description: DatasetDescription, part: PartName
     return path
 
 
+def _described(description: DatasetDescription, part: PartName) -> DatasetPart:
+    found = description.part(part)
+    assert found is not None, f"{description.name} has no {part} part, as `fetch` has seen"
+    return found
+
+
 def _file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -282,7 +302,7 @@ def _file_sha256(path: Path) -> str:
 
 def _array_bytes(description: DatasetDescription, part: str) -> int:
     """Return the bytes of a part's two arrays."""
-    described = description.parts[cast(PartName, part)]
+    described = _described(description, cast(PartName, part))
     return described.images * (math.prod(description.shape) + 8)
 
 

@@ -1,6 +1,7 @@
-"""What the index holds: one row for each layer and metric, and one for each model version, the catalogue.
+"""What the index holds: one row for each layer and metric, one for each class, and one a model version, the catalogue.
 
 A collection holds one metric over one probe set, so that a search is an inner product of vectors that may be compared.
+A class has a row like a layer's, in a collection of classes: its name is the `layer`, and it has no depth.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LAYER_BYTES: Final = 4_096
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One layer in one collection: `uid` tells it from every other, `vector` is float32 (d,) of length one.
+    """One layer, or class, in one collection: `uid` tells it from every other, `vector` is float32 (d,) of length one.
 
     `depth` is 0 for the first layer of its model and 1 for the last; `architecture` a digest of the model's layers.
     """
@@ -84,7 +85,7 @@ class RowFilter:
     without: frozenset[str] = frozenset()
     """Subjects."""
     without_model: str | None = None
-    """`DATASET/MODEL`: none of its versions."""
+    """`DATASET/MODEL`: none of its versions; `DATASET`: none of its models."""
     dataset: str | None = None
     min_accuracy: float | None = None
     max_accuracy: float | None = None

@@ -1,1 +1,1 @@
-"""Keeps the index equal to the bucket: a row per layer and metric, a row per model version."""
+"""Keeps the index equal to the bucket: a row per layer and metric, per class, per model version."""

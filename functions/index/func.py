@@ -84,7 +84,7 @@ class Index(EventFunction):
         return None if cut_short else parts([identity.dataset], changed)
 
     def _rows(self, standing: Standing, line: CatalogueRow) -> Mapping[str, Sequence[LayerRow]]:
-        """Return the layer rows that a model should have."""
+        """Return the rows of layers and classes that a model should have."""
         try:
             return stored_rows(self.services.store, standing, line)
         except Damaged as damaged:

@@ -8,13 +8,15 @@ from typing import get_args
 
 from layerscope.schemas.addresses import Facts, address_of
 from layerscope.schemas.manifests import Manifest
+from layerscope.schemas.products.class_vectors import ClassVectors
 from layerscope.schemas.products.layer_vectors import Layer, LayerVectors, Metric
 from layerscope.stores import product_store
-from layerscope.stores.catalogue import Standing, architecture_of, uid, vectors_from
+from layerscope.stores.catalogue import Standing, architecture_of, class_collection, uid, vectors_from
 from layerscope.stores.index_rows import CatalogueRow, LayerRow, Vector, collection_name
 from layerscope.stores.object_store import ObjectStore
 
 NO_VECTORS = "none"
+COMPARED = (LayerVectors, ClassVectors)
 
 
 def accuracy_of(evaluation: Manifest | None) -> float | None:
@@ -25,11 +27,11 @@ def accuracy_of(evaluation: Manifest | None) -> float | None:
 
 def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
     """Return the catalogue row of a model version, without the number of its layer rows."""
-    evaluated, compared = standing.outcomes.get("evaluation"), standing.outcomes.get("layer_vectors")
+    evaluated = standing.outcomes.get("evaluation")
     accuracy = accuracy_of(evaluated.manifest) if evaluated else None
-    made = NO_VECTORS
-    if standing.facts is not None and compared is not None and compared.manifest and compared.state == "complete":
-        made = vectors_from(standing.facts, compared.manifest, accuracy)
+    made, compared = NO_VECTORS, complete(standing)
+    if standing.facts is not None and compared:
+        made = vectors_from(standing.facts, list(compared.values()), accuracy)
     record = standing.record
     return CatalogueRow(
         subject=standing.upload.identity.subject,
@@ -45,18 +47,58 @@ def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
     )
 
 
+def complete(standing: Standing) -> dict[str, Manifest]:
+    """Return the manifests of those products that rows are made of, by name, as far as they are complete."""
+    found = {product.declared.name: standing.outcomes.get(product.declared.name) for product in COMPARED}
+    return {name: one.manifest for name, one in found.items() if one and one.manifest and one.state == "complete"}
+
+
 def stored_rows(store: ObjectStore, standing: Standing, line: CatalogueRow) -> Mapping[str, Sequence[LayerRow]]:
-    """Return the layer rows that a model should have, from its stored vectors.
+    """Return the rows of layers and classes that a model should have, from its stored vectors.
 
     Raises:
         Damaged: the vectors cannot be read.
     """
-    found = standing.outcomes["layer_vectors"].manifest if line.vectors != NO_VECTORS else None
-    if found is None or standing.facts is None:
+    found = complete(standing)
+    if standing.facts is None:
         return {}
-    product = product_store.load(store, LayerVectors, found)
-    assert isinstance(product, LayerVectors)
-    return layer_rows(standing.facts, product, line.test_accuracy)
+    layers, classes = (
+        product_store.load(store, product, found[name]) if (name := product.declared.name) in found else None
+        for product in COMPARED
+    )
+    rows: dict[str, Sequence[LayerRow]] = {}
+    if isinstance(layers, LayerVectors):
+        rows |= layer_rows(standing.facts, layers, line.test_accuracy)
+    if isinstance(classes, ClassVectors):
+        of_layers = layers if isinstance(layers, LayerVectors) else None
+        rows |= class_rows(standing.facts, classes, line.test_accuracy, of_layers)
+    return rows
+
+
+def class_rows(
+    facts: Facts, product: ClassVectors, accuracy: float | None, layers: LayerVectors | None
+) -> Mapping[str, Sequence[LayerRow]]:
+    """Return the rows of a model's classes: a class stands where else a layer does, named and counted as its dataset does.
+
+    Without its `layers` the model has no architecture (yet).
+    """
+    identity, address = facts.identity, address_of(ClassVectors, facts)
+    architecture = architecture_of(layers.layers) if layers else ""
+    return {
+        class_collection(product.probe): [
+            LayerRow(
+                uid(identity, address, at),
+                identity.subject,
+                one.name,
+                at,
+                accuracy,
+                product.vectors[at],
+                architecture=architecture,
+            )
+            for at, one in enumerate(product.classes)
+            if one.state == "ok"
+        ]
+    }
 
 
 def layer_rows(facts: Facts, product: LayerVectors, accuracy: float | None) -> Mapping[str, Sequence[LayerRow]]:

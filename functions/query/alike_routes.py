@@ -26,7 +26,7 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
     """Return the routes; `given` returns what they need, once the function has started."""
     made = APIRouter(responses=errors)
 
-    @made.get("/models/{dataset}/{model}/{version}/alike", response_model=AlikeAnswer)
+    @made.get("/models/{dataset}/{model}/{version}/similar", response_model=AlikeAnswer)
     async def models_alike(
         request: Request,
         dataset: Name,
@@ -51,7 +51,7 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         if not wants_page(request.scope):
             return Response(answer, media_type="application/json")
         shown = AlikeAnswer.model_validate_json(answer)
-        path = f"/models/{question.identity.subject}/alike"
+        path = f"/models/{question.identity.subject}/similar"
         return page_routes.page("alike.html", answer=shown, asked=question, link=page_routes.links(request, path))
 
     @made.get("/compare", response_model=CompareAnswer)

@@ -1,4 +1,4 @@
-"""What a search for similar layers may be narrowed to: as it is asked, as the index takes it, and in words. Pure."""
+"""What a search for layers or classes may be narrowed to: as it is asked, as the index takes it, and in words. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LeftOut = Literal["version", "model", "nothing"]
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which layers count. Bounds are inclusive; `better` means a test accuracy above the asked model's."""
+    """Which layers, or classes, count. Bounds are inclusive; `better` means a test accuracy above the asked model's."""
 
     dataset: str | None = None
     same_dataset: bool = False
@@ -26,6 +26,7 @@ class Filters:
     min_depth: float | None = None
     max_depth: float | None = None
     leave_out: LeftOut = "version"
+    other_datasets: bool = False
 
 
 EVERY_LAYER: Final = Filters()
@@ -48,9 +49,10 @@ def excluded(filters: Filters, asker: Asker) -> str:
 def row_filter(filters: Filters, asker: Asker) -> RowFilter:
     """Return what the index is asked for besides; where the asker's accuracy is unknown nothing counts as better."""
     identity = asker.identity
+    without = f"{identity.dataset}/{identity.model}" if filters.leave_out == "model" else None
     known = 1.0 if asker.test_accuracy is None else asker.test_accuracy
     return RowFilter(
-        without_model=f"{identity.dataset}/{identity.model}" if filters.leave_out == "model" else None,
+        without_model=identity.dataset if filters.other_datasets else without,
         dataset=identity.dataset if filters.same_dataset else filters.dataset,
         min_accuracy=filters.min_accuracy,
         max_accuracy=filters.max_accuracy,
@@ -69,6 +71,8 @@ def contradiction(filters: Filters, asker: Asker) -> str | None:
         return f"The test accuracy of {subject} is not known, so no model can be said to be better."
     if filters.same_dataset and filters.dataset not in (None, dataset):
         return f"same_dataset asks for {dataset} and dataset for {filters.dataset}; leave one of them out."
+    if filters.other_datasets and (filters.same_dataset or filters.dataset == dataset):
+        return f"other_datasets leaves {dataset} out, and the other condition asks for it; leave one of them out."
     for name, least, most in (
         ("accuracy", filters.min_accuracy, filters.max_accuracy),
         ("depth", filters.min_depth, filters.max_depth),
@@ -79,7 +83,7 @@ def contradiction(filters: Filters, asker: Asker) -> str | None:
 
 
 def in_words(filters: Filters, asker: Asker) -> tuple[str, ...]:
-    """Name the conditions that are asked for, each as it would end "layers of models …"."""
+    """Name the conditions that are asked for, each as it would end "layers of models …" or "classes of models …"."""
     return tuple(_words(filters, asker))
 
 
@@ -87,6 +91,8 @@ def _words(filters: Filters, asker: Asker) -> Iterator[str]:
     dataset = asker.identity.dataset if filters.same_dataset else filters.dataset
     if dataset is not None:
         yield f"on the dataset {dataset}"
+    if filters.other_datasets:
+        yield f"on other datasets than {asker.identity.dataset}"
     if filters.min_accuracy is not None:
         yield f"with a test accuracy of at least {filters.min_accuracy:g}"
     if filters.max_accuracy is not None:

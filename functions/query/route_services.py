@@ -15,6 +15,7 @@ from layerscope.functions.query.judged_hits import Bench, bench, judged
 from layerscope.functions.query.pair_description import Gathered, Pair
 from layerscope.functions.query.reference_population import References
 from layerscope.functions.query.search import Question
+from layerscope.functions.query.stored_classes import StoredClasses
 from layerscope.functions.query.words import Words, Writing, is_final
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
@@ -37,6 +38,7 @@ class Answers:
         self._writing = Writing(language_model.from_environment(), services.cache)
         self._kept = KeptNeighbours(services.vectors, services.limits.neighbours_mb * 2**20)
         self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])
+        self.classes = StoredClasses(services.store)
         self._references = References(services.store)
         self._reading: SingleFlight[list[CatalogueRow]] = SingleFlight()
 

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from layerscope.functions.query import (
     alike_routes,
     answers,
+    class_routes,
     operator_routes,
     page_routes,
     replay_routes,
@@ -60,6 +61,7 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     )
     app.include_router(_models(given))
     app.include_router(alike_routes.routes(given, ERRORS))
+    app.include_router(class_routes.routes(given, ERRORS))
     app.include_router(_searches(given))
     app.include_router(similar_routes.routes(given, ERRORS))
     app.include_router(operator_routes.routes(lambda: given().services, ERRORS))

@@ -24,7 +24,7 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> ReferenceLayers:
     """
     # torch is imported in the worker only
     from layerscope.functions.analysis.activations import weight_layers
-    from layerscope.functions.reference_layers.untrained import untrained
+    from layerscope.functions.analysis.untrained import untrained
 
     declared = ReferenceLayers.declared
     given = probing.references(dataset, device, declared.parameters["input_like_below"])

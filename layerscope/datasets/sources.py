@@ -11,6 +11,7 @@ from layerscope.datasets.torchvision_readers import STANDARD
 from layerscope.datasets.torchvision_readers import add as add_standard
 from layerscope.schemas.datasets import DatasetDescription, PartName
 from layerscope.schemas.errors import Refused
+from layerscope.stores import common_probe, datasets
 from layerscope.stores.object_store import ObjectStore
 
 APPLYING: Final[Mapping[str, frozenset[str]]] = {
@@ -39,7 +40,11 @@ def add(
     download: bool | None,
     say: Callable[[str], None],
 ) -> DatasetDescription:
-    """Add a dataset from what the command line was given; raises Refused where that is not one whole way."""
+    """Add a dataset from what the command line was given, with the common probe set of its shape.
+
+    Raises:
+        Refused: that is not one whole way.
+    """
     if [root is not None, folder is not None, "test" in files].count(True) != 1:
         raise Refused("which-dataset", "Say where the dataset is, in one way.", _WAYS)
     _check_options(
@@ -58,10 +63,13 @@ def add(
     if root is not None:
         if name not in STANDARD:
             raise Refused("unknown-dataset", f"--root goes with {', '.join(STANDARD)}, not with {name!r}.", _WAYS)
-        return add_standard(store, name, root, download=download is not False, say=say)
-    if folder is not None:
-        return image_folders.add(store, name, folder, _size(size), means, deviations, say)
-    return arrays.add(store, name, files, (classes or "").split(","), means, deviations)
+        made = add_standard(store, name, root, download=download is not False, say=say)
+    elif folder is not None:
+        made = image_folders.add(store, name, folder, _size(size), means, deviations, say)
+    else:
+        made = arrays.add(store, name, files, (classes or "").split(","), means, deviations)
+    common_probe.ensure(store)
+    return datasets.describe(store, name) or made
 
 
 def _check_options(way: str, given: Mapping[str, object]) -> None:

@@ -177,6 +177,7 @@ CONDITIONS = [
     RowFilter(),
     RowFilter(without=frozenset({"di_its/net/1", "digits/net/2"})),
     RowFilter(without_model="digits/net"),
+    RowFilter(without_model="digits"),
     RowFilter(dataset="digits"),
     RowFilter(dataset="di_its"),  # an underscore stands for itself
     RowFilter(dataset="digit"),

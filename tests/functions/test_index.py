@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -21,10 +22,12 @@ from layerscope.schemas.events import EventData, IndexUpdated, ModelRemoved, Pro
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Refusal
 from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.class_vectors import ClassLine, ClassVectors
 from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.cache import MemoryCache
-from layerscope.stores.index_rows import CatalogueRow, collection_name
+from layerscope.stores.catalogue import architecture_of, class_collection
+from layerscope.stores.index_rows import CatalogueRow, RowFilter, collection_name
 from layerscope.stores.vector_store import MilvusStore, VectorStore
 from tests.functions.bucket import Bucket, add_dataset, evaluation, layer_vectors, ok_layers, services
 from tests.stores.exact_vector_store import NumpyStore
@@ -101,6 +104,39 @@ def test_a_complete_model_has_a_row_for_each_layer_and_metric_and_a_catalogue_ro
     assert line(given).test_accuracy == 0.75
     assert line(given).content == Bucket(given.store, WHO).record.content
     assert line(given).fingerprint == news.fingerprint
+
+
+def test_classes_have_rows_of_their_own_with_what_is_known_of_the_model(given: Services) -> None:
+    bucket, dimension = Bucket(given.store, WHO), 6
+    bucket.admit()
+    lines = [ClassLine(name=name, state=state, deviation=1.0) for name, state in (("no", "ok"), ("yes", "constant"))]
+    bucket.write(
+        ClassVectors(
+            probe="c" * 64,
+            images=dimension,
+            output_kind="logits",
+            classes=tuple(lines),
+            networks=1,
+            vectors=np.eye(2, dimension, dtype=np.float32) * np.array([[1], [0]], np.float32),
+            untrained=np.zeros((1, 2, dimension), np.float32),
+        )
+    )
+
+    def rows(**conditions: Any) -> list[tuple[str, str, int, float | None]]:
+        asked, where = np.eye(1, dimension, dtype=np.float32), RowFilter(**conditions)
+        (found,) = given.vectors.search(class_collection("c" * 64), asked, k=9, excluding="", where=where)
+        return [(one.subject, one.layer, one.layer_index, one.test_accuracy) for one in found]
+
+    assert told(given).rows == 1
+    assert rows() == [(WHO.subject, "no", 0, None)]
+    layers = ok_layers(2)
+    bucket.write(layer_vectors(bucket.facts, 1, layers))
+    bucket.write(evaluation(0.75))
+    assert told(given).rows == 1 + 2 * len(layers)
+    assert rows(architecture=architecture_of(layers)) == [(WHO.subject, "no", 0, 0.75)]
+    bucket.remove()
+    told(given)
+    assert rows() == []
 
 
 def test_layers_that_cannot_be_compared_have_no_rows(given: Services) -> None:

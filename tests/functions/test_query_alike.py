@@ -64,7 +64,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Services:
 
 
 def asked(made: Services, subject: str = PARENT, **parameters: Any) -> Any:
-    return get(made, f"/models/{subject}/alike", **parameters)
+    return get(made, f"/models/{subject}/similar", **parameters)
 
 
 def page(made: Services, path: str) -> str:
@@ -154,7 +154,7 @@ def test_hits_can_be_asked_of_one_family(system: Services) -> None:
     none = asked(system, "digits/mlp/1", family="same_weights")
     assert none["hits"] == [] and "none is of the family same_weights" in none["reason"]
     assert {named(hit) for hit in asked(system, architecture="other", family="")["hits"]} == {"wide", "mlp"}
-    assert get(system, f"/models/{PARENT}/alike", 422, family="cousin")["code"] == "bad-parameter"
+    assert get(system, f"/models/{PARENT}/similar", 422, family="cousin")["code"] == "bad-parameter"
 
 
 def test_a_likeness_is_ranked_among_untrained_networks(system: Services) -> None:
@@ -209,14 +209,14 @@ def test_where_the_index_holds_too_many_layers_the_nearest_models_are_compared_f
 
 
 def test_the_pages_say_the_same(system: Services) -> None:
-    told = page(system, f"/models/{PARENT}/alike")
+    told = page(system, f"/models/{PARENT}/similar")
     assert "Same weights . The same layers with the same weights" in told
     assert "The nearest that is more accurate" in told or "None of the models compared is more accurate" in told
     both = page(system, f"/compare?a={PARENT}&b=digits/head/1")
     assert "The path of best matches" in both and "none, to the bit" in both
     assert "so it was fine-tuned from digits/parent/1 or from a copy of it" in both
     assert (
-        f"/models/{PARENT}/alike" in run(system, lambda client: client.get(f"/models/{PARENT}", headers=BROWSER)).text
+        f"/models/{PARENT}/similar" in run(system, lambda client: client.get(f"/models/{PARENT}", headers=BROWSER)).text
     )
 
 
@@ -247,7 +247,7 @@ def test_compare_has_the_older_recipe_too_and_no_path_by_it(system: Services) ->
     )
     assert page.status_code == 200 and "biased CKA, as the older system had it" in page.text
     assert "description?metric=classic" not in page.text
-    assert get(system, f"/models/{PARENT}/alike", 422, metric="classic")["code"] == "bad-parameter"
+    assert get(system, f"/models/{PARENT}/similar", 422, metric="classic")["code"] == "bad-parameter"
 
 
 # With made-up layers
@@ -270,7 +270,7 @@ def test_without_sketches_families_are_not_known_and_not_kept_for_long(given_ser
 
 def test_a_model_that_cannot_be_compared_says_why(given_services: Services) -> None:
     bucket = Bucket(given_services.store, WHO)
-    assert get(given_services, f"/models/{WHO.subject}/alike", 404)["code"] == "no-such-model"
+    assert get(given_services, f"/models/{WHO.subject}/similar", 404)["code"] == "no-such-model"
     bucket.put()
     assert (
         "not admitted" in asked(given_services, WHO.subject)["reason"]

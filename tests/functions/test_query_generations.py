@@ -45,7 +45,7 @@ def test_under_one_upload_after_another_nine_of_ten_questions_about_other_datase
             for question in QUESTIONS:
                 answer = await client.get(similar(who=calm) + question)
                 assert {hit["dataset"] for hit in answer.json()["hits"]} == {"calm"}
-            alike = await client.get(f"/models/{calm.subject}/alike")
+            alike = await client.get(f"/models/{calm.subject}/similar")
             assert [hit["version"] for hit in alike.json()["hits"]] == ["2"]
 
     run(given, ask)

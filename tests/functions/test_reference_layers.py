@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from layerscope.functions.analysis.untrained import untrained
 from layerscope.functions.reference_layers import func
-from layerscope.functions.reference_layers.untrained import untrained
 from layerscope.schemas.errors import Refused
 from layerscope.schemas.products.reference_layers import ReferenceLayers
 from tests.functions.test_layer_vectors import debiased_cka, probe, small_cnn

@@ -76,6 +76,16 @@ def test_alike_and_depths_compare_with_the_second_model(system: Path) -> None:
     assert "other than every version of digits/lenet" in " ".join(none.stdout.split())
 
 
+def test_classes_of_two_models_are_compared_and_untrained_ones_are_not_said_to_recognise_anything(system: Path) -> None:
+    answer = json.loads(layerscope("classes", "digits/lenet/1", "3", "--at", str(system), "--json").stdout)
+    assert (answer["class_name"], answer["class_index"]) == ("3", 3)
+    assert [(hit["version"], hit["judgement"]["untrained_networks"]) for hit in answer["hits"]] == [("2", 8)]
+    elsewhere = layerscope("classes", "digits/lenet/1", "3", "--other-datasets", "--at", str(system)).stdout
+    assert "on other datasets than digits" in " ".join(elsewhere.split())
+    shown = layerscope("classes", "digits/lenet/1", "3", "--at", str(system)).stdout
+    assert "digits/lenet/2" in shown and "above untrained" in shown
+
+
 def test_export_writes_the_page_as_one_file(system: Path, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     written = layerscope("export", "digits/lenet/1", "--out", str(file), "--at", str(system))
@@ -213,6 +223,8 @@ def test_a_dataset_of_ones_own_is_added_and_a_misfit_names_both_shapes(system: P
     assert added.returncode == 0, added.stderr
     names = [one["name"] for one in json.loads(layerscope("datasets", "list", "--at", str(system), "--json").stdout)]
     assert names == ["digits", "shapes"]
+    renewed = layerscope("datasets", "renew-common", "shapes", "--at", str(system))
+    assert "shapes: common probe images from it alone" in renewed.stderr
     model = system / "model.safetensors"
     misfit = layerscope("upload", str(model), "shapes/lenet/1", "--at", str(system), "--json")
     products = json.loads(misfit.stdout)["products"]
@@ -228,6 +240,8 @@ def test_a_dataset_of_ones_own_is_added_and_a_misfit_names_both_shapes(system: P
         (["show", "digits/lenet"], 2, "is not DATASET/MODEL/VERSION"),
         (["show", "digits/nobody/1"], 1, "There is no model digits/nobody/1"),
         (["similar", "digits/lenet/1", "nolayer"], 1, "has no layer 'nolayer'"),
+        (["classes", "digits/lenet/1", "eleven"], 1, "has no class 'eleven'"),
+        (["datasets", "renew-common", "nowhere"], 1, "There is no dataset 'nowhere'"),
         (["env"], 3, "only a stack"),
     ],
 )

@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from layerscope.common_probe_command import advice
 from layerscope.datasets import sources
 from layerscope.datasets.sources import APPLYING
+from layerscope.schemas import keys
+from layerscope.schemas.datasets import CommonProbe
 from layerscope.schemas.errors import Refused
 from layerscope.stores.directory_store import DirectoryStore
 
@@ -32,6 +36,28 @@ def add(folder: Path, way: str, **options: Any) -> None:
         else:
             given[option] = value
     sources.add(DirectoryStore(folder), "mnist", files, **given, say=lambda _: None)
+
+
+def test_what_is_added_has_the_common_probe_set_and_is_told_of_where_it_has_no_images_of_it(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "system")
+    store.ensure_buckets()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 1), np.uint8)
+    np.savez(tmp_path / "test.npz", images=pixels, labels=np.arange(40) % 2)
+    files: dict[Any, Path] = {"test": tmp_path / "test.npz"}
+    nothing = dict.fromkeys(("root", "folder", "size", "mean", "std", "download"))
+
+    def added(name: str) -> CommonProbe:
+        made = sources.add(store, name, files, classes="a,b", say=lambda _: None, **nothing)  # type: ignore[arg-type]
+        assert made.common is not None
+        return made.common
+
+    assert added("first").sources == ("first",)
+    store.put(keys.MODELS, "first/net/1.safetensors", b"weights")
+    second = added("second")
+    assert second.sources == ("first",)
+    told = advice(second, "second")
+    assert "are from first" in told
+    assert "`layerscope datasets renew-common second`" in told
 
 
 @pytest.mark.parametrize("way", APPLYING)

@@ -1,0 +1,93 @@
+"""`layerscope classes`: the search for classes of other models that respond alike, with the filters of its HTTP route."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from layerscope import client, systems, terminal
+from layerscope.console import print_answer
+from layerscope.options import At, Json, Name
+from layerscope.schemas.classes import ClassAlikeAnswer, ClassJudgement
+from layerscope.schemas.identity import Identity
+from layerscope.similar_command import (
+    Architecture,
+    Better,
+    Cursor,
+    K,
+    LeaveOut,
+    MaxAccuracy,
+    MinAccuracy,
+    OnDataset,
+    SameDataset,
+)
+from layerscope.systems import Located
+
+
+def classes(
+    name: Name,
+    label: Annotated[str, typer.Argument(metavar="CLASS", help="its name, or its number from 0")],
+    at: At = None,
+    k: K = 10,
+    dataset: OnDataset = None,
+    same_dataset: SameDataset = False,
+    other_datasets: Annotated[bool, typer.Option("--other-datasets", help="only models on others than it")] = False,
+    min_accuracy: MinAccuracy = None,
+    max_accuracy: MaxAccuracy = None,
+    better: Better = False,
+    architecture: Architecture = None,
+    leave_out: LeaveOut = "version",
+    per: Annotated[str, typer.Option(help="model: of each model its best class, or class")] = "model",
+    cursor: Cursor = None,
+    as_json: Json = False,
+) -> None:
+    """Show who else recognises a class: the classes of other models, on any dataset, that respond most like it."""
+    asked = {
+        "k": k,
+        "dataset": dataset,
+        "same_dataset": same_dataset or None,
+        "other_datasets": other_datasets or None,
+        "min_accuracy": min_accuracy,
+        "max_accuracy": max_accuracy,
+        "better": better or None,
+        "architecture": architecture,
+        "leave_out": leave_out,
+        "per": per,
+        "cursor": cursor,
+    }
+    path = client.model_path(Identity.parse(name), "classes", label, "similar")
+    answer = asyncio.run(_found(systems.locate(at), path, asked))
+    print_answer(answer, _shown(answer), as_json)
+
+
+def _shown(answer: ClassAlikeAnswer) -> RenderableType:
+    if not answer.hits:
+        return Text(answer.reason or "")
+    table = Table(
+        "class", "score", "above untrained", "model", "recall", "what it is worth", box=None, header_style="dim"
+    )
+    for hit in answer.hits:
+        share = hit.judgement.percentile_untrained if hit.judgement else None
+        name = f"{hit.dataset}/{hit.model}/{hit.version}"
+        row = (f"{hit.score:.3f}", terminal.percent(share), _judged(hit.judgement), name, terminal.percent(hit.recall))
+        table.add_row(Text(hit.class_name), *row)
+    return table if answer.next is None else Group(table, Text(f"more: --cursor {shlex.quote(answer.next)}"))
+
+
+def _judged(judgement: ClassJudgement | None) -> str:
+    if judgement is None:
+        return "not yet"
+    if judgement.recognised:
+        return "recognises it"
+    return "no more than untrained" if judgement.percentile_untrained < 1 else "another class is nearer"
+
+
+async def _found(system: Located, path: str, asked: dict[str, Any]) -> ClassAlikeAnswer:
+    async with client.querying(system) as query:
+        return ClassAlikeAnswer.model_validate(await client.get(query, path, **asked))

@@ -1,0 +1,43 @@
+"""`layerscope datasets renew-common`: the images on which classes are compared, chosen again from the datasets of now."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from layerscope import client, systems
+from layerscope.console import say
+from layerscope.options import At
+from layerscope.schemas.datasets import CommonProbe
+from layerscope.schemas.errors import NotFound, Refused
+from layerscope.stores import common_probe
+from layerscope.systems import Embedded
+
+
+def renew_common(
+    name: Annotated[str, typer.Argument(help="a dataset; all of its image shape share one set")], at: At = None
+) -> None:
+    """Choose the common probe images of a dataset's image shape again, from all datasets of that shape.
+
+    The class vectors of every model on these datasets are then missing, and made again on the new images.
+    """
+    system = systems.locate(at)
+    try:
+        renewed = common_probe.renew(client.object_store(system), name)
+    except NotFound as error:
+        raise Refused("no-dataset", f"There is no dataset {name!r}.", "layerscope datasets list") from error
+    names = [one.name for one in renewed]
+    say(f"{', '.join(names)}: common probe images from {'all of these' if len(names) > 1 else 'it alone'}")
+    if isinstance(system, Embedded):
+        asyncio.run(client.settle(system, say))
+
+
+def advice(common: CommonProbe, name: str) -> str:
+    """Say that the images on which classes are compared have none of a dataset, and what changes that."""
+    return (
+        f"the {common.images} common probe images of its shape are from {', '.join(common.sources)}: "
+        f"`layerscope datasets renew-common {name}` chooses them from {name} as well, and all class vectors of that "
+        "shape are then made again"
+    )

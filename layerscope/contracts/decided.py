@@ -6,8 +6,8 @@ from typing import Final
 
 _OLDER: Final = "GET /{model_id}/{version_id}/{layer_id}/search"
 DECIDED: Final = (
-    *(f"{_OLDER}: {gone} is gone" for gone in ("the parameter k", "hits", "layer", "metric", "reason")),
     "GET /compare.metric may now have other values: classic",
+    *(f"{_OLDER}: {gone} is gone" for gone in ("the parameter k", "hits", "layer", "metric", "reason")),
 )
 """That path answers with the older system's fields, as was always promised; its former answer is that of `/similar`.
 `classic` is answered to those only who ask for it."""

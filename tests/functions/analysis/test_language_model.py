@@ -157,7 +157,7 @@ def test_importing_the_client_is_not_part_of_the_limit(endpoint: Endpoint) -> No
         "            time.sleep(4)\n"
         "sys.meta_path.insert(0, Slow())\n"
         "assert 'openai' not in sys.modules\n"
-        f"model = LanguageModel('m', SecretStr('k'), {endpoint.url!r}, 3, 3)\n"
+        f"model = LanguageModel('m', SecretStr('not-in-any-answer'), {endpoint.url!r}, 3, 3)\n"
         "print(asyncio.run(model.ask('Describe.', {}, ('en',)))['en'])\n"
     )
     endpoint.will(texts(en=ENGLISH))

@@ -158,7 +158,11 @@ def commands(group: typer.core.TyperGroup, *path: str) -> Iterator[tuple[str, ty
 
 
 def test_every_command_about_a_system_says_which_it_is() -> None:
-    by_themselves = {"init", "doctor", "index rebuild"}  # without --at they are about the services that the environment names
+    by_themselves = {
+        "init",
+        "doctor",
+        "index rebuild",
+    }  # without --at they are about the services that the environment names
     about = {
         name: option
         for name, command in commands(typer.main.get_command(app))

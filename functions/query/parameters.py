@@ -19,9 +19,8 @@ K = Annotated[int, Query(ge=1, le=100, description="how many hits")]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Blank = BeforeValidator(lambda given: None if given == "" else given)  # as forms send what is left empty
-OnDataset = Annotated[
-    str | None, Blank, Query(alias="dataset", pattern=f"^{NAME_PATTERN}$", description="only models on this dataset")
-]
+DatasetName = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+OnDataset = Annotated[DatasetName | None, Blank, Query(alias="dataset", description="only models on this dataset")]
 SameDataset = Annotated[bool, Query(description="only models on the asked model's dataset")]
 MinAccuracy = Annotated[Share | None, Blank, Query(description="only models at least this accurate")]
 MaxAccuracy = Annotated[Share | None, Blank, Query(description="only models at most this accurate")]

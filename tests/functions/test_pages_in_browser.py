@@ -250,7 +250,7 @@ def test_without_scripts_everything_is_there(browser: Browser, address: str) -> 
     page.locator("#layer-4").get_by_role("link", name="Layers of other models").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Layers like 4")
     page.get_by_role("link", name="in words").first.click()
-    expect(page.locator(".lead")).to_contain_text("written from the figures by a template")
+    expect(page.locator("main")).to_contain_text("Written from the figures by a template")
     context.close()
 
 

@@ -31,7 +31,7 @@ from layerscope.models.safe_form import pack
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Refused
 from layerscope.schemas.identity import Identity
-from layerscope.stores import datasets, uploads
+from layerscope.stores import common_probe, datasets, uploads
 from layerscope.stores.datasets import PartArrays
 from tests.functions.analysed import ALL, Given, analyse
 from tests.functions.asking import run
@@ -154,6 +154,7 @@ def write_dataset(made: Services, name: str, classes: tuple[str, ...], labels: l
     drawn = np.random.default_rng(0).integers(0, 200, (len(labels), 12, 12, 1), np.uint8)
     part = PartArrays(drawn, np.array(labels, np.int64))
     datasets.write(made.store, name, classes, {"test": part, "probe": part})
+    common_probe.ensure(made.store)
 
 
 def uploaded(name: str) -> Given:

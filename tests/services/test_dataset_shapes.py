@@ -10,6 +10,7 @@ from torch import nn
 
 from layerscope.datasets import torchvision_readers
 from layerscope.models.safe_form import pack
+from layerscope.stores import common_probe
 from tests.layerscope.datasets.test_torchvision_readers import NATIVE, unchecked
 from tests.small_networks import ANALYSED
 from tests.stack import RealStack, eventually
@@ -32,6 +33,7 @@ def test_every_product_is_made_for_every_shape(stack: RealStack, tmp_path: Path)
     for name, outputs in OUTPUTS.items():
         NATIVE[name](tmp_path / name)
         made = torchvision_readers.add(stack.store, name, tmp_path / name, download=False)
+        common_probe.ensure(stack.store)
         for number in outputs:
             subjects.append(f"{name}/net{number}/1")
             body = network(made.shape[2], number)

@@ -568,7 +568,7 @@ def check_hits(asked: Asked, system: System, path: str, parameters: Mapping[str,
     dataset = subject.split("/")[0]
     for row in rows:
         assert subject_of(row) != subject and row["dataset"] == dataset
-        assert row["test_accuracy"] >= float(parameters.get("min_accuracy", 0))
+        assert row["test_accuracy"] >= float(parameters.get("min_accuracy") or 0)
 
 
 def test_no_question_is_a_bug_or_shows_more_than_a_plain_one(asked: Asked, system: System) -> None:

@@ -59,7 +59,7 @@ async function showAlike(place) {
   const columns = ["Likeness", "Accuracy", "By its weights"];
   try {
     const answer = await json(place.dataset.alike + "?k=5");
-    if (answer.hits.length) place.before(listed(answer.hits, "Models like this one", columns, modelCells));
+    if (answer.hits.length) place.before(listed(answer.hits, "The models most like it", columns, modelCells));
     if (answer.better) {
       const title = document.createElement("h3");
       title.textContent = "The nearest that is more accurate on the same test images";

@@ -40,7 +40,14 @@ from tests.stores.exact_vector_store import NumpyStore
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 FIGURES = ("predictions", "evaluation", "confusion_matrix", "example_images", "description")
-MISFIT = ("predictions", "layer_vectors", "feature_activation", "activation_maximization")
+MISFIT = (
+    "predictions",
+    "layer_vectors",
+    "reference_layers",
+    "class_vectors",
+    "feature_activation",
+    "activation_maximization",
+)
 BEHIND = ("evaluation", "confusion_matrix", "example_images", "description")
 IMAGES = 30
 

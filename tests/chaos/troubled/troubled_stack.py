@@ -11,6 +11,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,13 +30,14 @@ from tests.chaos.troubled.proxy import HOST, Proxy
 from tests.stack import RealStack, s3_client
 
 DISK_BYTES: Final = 96 * 2**20
+CACHED_SECONDS: Final = 1
 PROXIED: Final = ("minio", "redis", "kafka")
 DRIVE, SCRATCH = Path("data/minio/drive"), Path("scratch")
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The functions' clock: so many seconds ahead of the machine's, within a second of being set."""
+    """The functions' clock: so many seconds ahead of the machine's, CACHED_SECONDS after it was set."""
 
     file: Path
 
@@ -49,10 +51,12 @@ class Clock:
     def jumped(self, seconds: int) -> Iterator[None]:
         """Have it jump, and jump back when the block ends."""
         self.ahead(seconds)
+        time.sleep(2 * CACHED_SECONDS)  # by then every process has looked
         try:
             yield
         finally:
             self.ahead(0)
+            time.sleep(2 * CACHED_SECONDS)
 
     def environment(self) -> dict[str, str]:
         """Return what puts a process under this clock; what measures durations, monotonic time, stays as it is."""
@@ -63,7 +67,7 @@ class Clock:
         return {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
-            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_CACHE_DURATION": str(CACHED_SECONDS),
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",
         }

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from layerscope import client, systems, terminal
+from layerscope import terminal
 from layerscope.console import print_answer
 from layerscope.options import At, Json, Name
 from layerscope.schemas.classes import ClassAlikeAnswer, ClassJudgement
-from layerscope.schemas.identity import Identity
-from layerscope.similar_command import (
+from layerscope.search_options import (
     Architecture,
     Better,
     Cursor,
@@ -26,8 +24,9 @@ from layerscope.similar_command import (
     MinAccuracy,
     OnDataset,
     SameDataset,
+    answered,
+    narrowed,
 )
-from layerscope.systems import Located
 
 
 def classes(
@@ -50,19 +49,12 @@ def classes(
     """Show who else recognises a class: the classes of other models, on any dataset, that respond most like it."""
     asked = {
         "k": k,
-        "dataset": dataset,
-        "same_dataset": same_dataset or None,
+        **narrowed(dataset, same_dataset, min_accuracy, max_accuracy, better, architecture, leave_out),
         "other_datasets": other_datasets or None,
-        "min_accuracy": min_accuracy,
-        "max_accuracy": max_accuracy,
-        "better": better or None,
-        "architecture": architecture,
-        "leave_out": leave_out,
         "per": per,
         "cursor": cursor,
     }
-    path = client.model_path(Identity.parse(name), "classes", label, "similar")
-    answer = asyncio.run(_found(systems.locate(at), path, asked))
+    answer = answered(ClassAlikeAnswer, at, name, ("classes", label, "similar"), asked)
     print_answer(answer, _shown(answer), as_json)
 
 
@@ -86,8 +78,3 @@ def _judged(judgement: ClassJudgement | None) -> str:
     if judgement.recognised:
         return "recognises it"
     return "no more than untrained" if judgement.percentile_untrained < 1 else "another class is nearer"
-
-
-async def _found(system: Located, path: str, asked: dict[str, Any]) -> ClassAlikeAnswer:
-    async with client.querying(system) as query:
-        return ClassAlikeAnswer.model_validate(await client.get(query, path, **asked))

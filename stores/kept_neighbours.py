@@ -14,6 +14,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -70,16 +71,16 @@ class KeptNeighbours:
         mirror = self._mirrors.get(collection)
         return mirror.rows.searched if mirror and mirror.rows else 0
 
-    def opened(self, collection: str, state: str | None) -> Mirror | None:
-        """Return a collection's rows, locked, as new as `state`; None where the store itself has to be asked."""
+    @contextmanager
+    def opened(self, collection: str, state: str | None) -> Iterator[Mirror | None]:
+        """Hold a collection's rows, as new as `state`; None where the store itself has to be asked."""
         with self._lock:
-            if collection in self._too_large:
-                return None
-            mirror = self._mirrors.setdefault(collection, Mirror())
-        if not mirror.is_loaded and not self._load(collection, mirror):
-            return None
-        mirror.lock.acquire()
-        try:
+            known = collection not in self._too_large
+            mirror = self._mirrors.setdefault(collection, Mirror()) if known else None
+        if mirror is None or not (mirror.is_loaded or self._load(collection, mirror)):
+            yield None
+            return
+        with mirror.lock:
             if state is None or state not in mirror.states:
                 self._refresh(collection, mirror)
                 if state is not None:
@@ -87,12 +88,9 @@ class KeptNeighbours:
                     if len(mirror.states) > STATES:
                         mirror.states.popitem(last=False)
             if collection not in self._too_large:
-                return mirror
-        except BaseException:
-            mirror.lock.release()
-            raise
-        mirror.lock.release()
-        return None
+                yield mirror
+                return
+        yield None
 
     def _load(self, collection: str, mirror: Mirror) -> bool:
         """Read a collection for the first time; return False while that goes on in the background."""
@@ -164,24 +162,19 @@ class _Reading:
     def search(
         self, collection: str, vectors: Vector, *, k: int, excluding: str, where: RowFilter = EVERY_ROW
     ) -> list[list[RowMatch]]:
-        asked, mirror = unit_rows(vectors), self.kept.opened(collection, self.state)
-        if mirror is None:
-            return self.kept.store.search(collection, vectors, k=k, excluding=excluding, where=where)
-        try:
+        asked = unit_rows(vectors)
+        with self.kept.opened(collection, self.state) as mirror:
+            if mirror is None:
+                return self.kept.store.search(collection, vectors, k=k, excluding=excluding, where=where)
             if mirror.rows is None:
                 return [[] for _ in asked]
             return mirror.rows.search(asked, k=k, excluding=excluding, where=where)
-        finally:
-            mirror.lock.release()
 
     def vector(self, collection: str, uid: str) -> Vector | None:
-        mirror = self.kept.opened(collection, self.state)
-        if mirror is None:
-            return self.kept.store.vector(collection, uid)
-        try:
+        with self.kept.opened(collection, self.state) as mirror:
+            if mirror is None:
+                return self.kept.store.vector(collection, uid)
             return None if mirror.rows is None else mirror.rows.vector(uid)
-        finally:
-            mirror.lock.release()
 
     def rows(self, collection: str, subjects: Sequence[str]) -> dict[str, list[LayerRow]]:
         return self.kept.store.rows(collection, subjects)

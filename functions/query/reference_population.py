@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
@@ -112,12 +112,14 @@ class References:
 
 def representatives(lines: Sequence[CatalogueRow], dataset: str) -> list[CatalogueRow]:
     """Return the models that stand for a dataset: of different contents, those whose digests come first."""
-    by_content = {
-        line.content: line
-        for line in sorted(lines, key=lambda line: line.subject, reverse=True)
-        if line.content is not None and line.subject.startswith(f"{dataset}/")
-    }
-    return [by_content[content] for content in sorted(by_content)[:MOST_MODELS]]
+    return one_a_content(line for line in lines if line.subject.startswith(f"{dataset}/"))[:MOST_MODELS]
+
+
+def one_a_content(lines: Iterable[CatalogueRow]) -> list[CatalogueRow]:
+    """Return of each content the model whose name comes first, in the order of their digests."""
+    latest_first = sorted(lines, key=lambda line: line.subject, reverse=True)
+    by_content = {line.content: line for line in latest_first if line.content is not None}
+    return [by_content[content] for content in sorted(by_content)]
 
 
 def _count(found: Sequence[Layers]) -> int:

@@ -9,12 +9,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.query.reference_population import MOST_MODELS
+from layerscope.functions.query.reference_population import MOST_MODELS, one_a_content
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.class_vectors import ClassVectors
 from layerscope.schemas.products.evaluation import Evaluation
@@ -71,16 +72,9 @@ class StoredClasses:
     def representatives(self, lines: Sequence[CatalogueRow], probe: str) -> list[Classes]:
         """Return the classes of `MOST_MODELS` models at most, of different contents, on any dataset of this probe set."""
         on_probe = {name for name in {_dataset(line) for line in lines} if self._has(name, probe)}
-        by_content = {
-            line.content: line
-            for line in sorted(lines, key=lambda line: line.subject, reverse=True)
-            if line.content is not None and _dataset(line) in on_probe
-        }
-        found: list[Classes] = []
-        for content in sorted(by_content):
-            if len(found) < MOST_MODELS and (one := self.of(by_content[content], probe)) is not None:
-                found.append(one)
-        return found
+        chosen = one_a_content(line for line in lines if _dataset(line) in on_probe)
+        found = (one for line in chosen if (one := self.of(line, probe)) is not None)
+        return list(islice(found, MOST_MODELS))
 
     def _has(self, dataset: str, probe: str) -> bool:
         described = datasets.describe(self._store, dataset)

@@ -23,6 +23,7 @@ from layerscope.search_options import (
     MaxAccuracy,
     MinAccuracy,
     OnDataset,
+    OtherDatasets,
     SameDataset,
     answered,
     narrowed,
@@ -36,7 +37,7 @@ def classes(
     k: K = 10,
     dataset: OnDataset = None,
     same_dataset: SameDataset = False,
-    other_datasets: Annotated[bool, typer.Option("--other-datasets", help="only models on others than it")] = False,
+    other_datasets: OtherDatasets = False,
     min_accuracy: MinAccuracy = None,
     max_accuracy: MaxAccuracy = None,
     better: Better = False,
@@ -49,8 +50,7 @@ def classes(
     """Show who else recognises a class: the classes of other models, on any dataset, that respond most like it."""
     asked = {
         "k": k,
-        **narrowed(dataset, same_dataset, min_accuracy, max_accuracy, better, architecture, leave_out),
-        "other_datasets": other_datasets or None,
+        **narrowed(dataset, same_dataset, other_datasets, min_accuracy, max_accuracy, better, architecture, leave_out),
         "per": per,
         "cursor": cursor,
     }

@@ -21,8 +21,10 @@ from layerscope import (
     common_probe_command,
     dead_letters_command,
     index_command,
+    predict_command,
     replay_command,
     similar_command,
+    split_command,
     systems,
     terminal,
 )
@@ -179,6 +181,10 @@ def upload(
     architecture: Annotated[
         str | None, typer.Option(help="what a state dict belongs to: a name such as resnet18, or a JSON file of blocks")
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET/MODEL/VERSION", help="the stored version whose layers a state dict has"),
+    ] = None,
     history: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="log of its training")] = None,
     wait: Annotated[float, typer.Option(help="seconds to wait for its products; 0: do not wait")] = 600,
     as_json: Json = False,
@@ -188,9 +194,12 @@ def upload(
 
     if as_json and not wait:
         raise ValueError("--json prints the analysis, for which --wait 0 does not wait: leave one of them out")
+    if like is not None and architecture is not None:
+        raise ValueError("--like and --architecture both say what the file's layers are: leave one of them out")
     system, identity = systems.locate(at), Identity.parse(name)
     identify(f"{identity.subject}{file.suffix}")
-    asyncio.run(client.upload(system, identity, file, file.suffix, say, sidecars=sidecar_files(architecture, history)))
+    sidecars = sidecar_files(Identity.parse(like).subject if like else architecture, history)
+    asyncio.run(client.upload(system, identity, file, file.suffix, say, sidecars=sidecars))
     if wait:
         answer = asyncio.run(_outcome(system, identity, wait))
         print_answer(answer, terminal.model(answer), as_json)
@@ -299,9 +308,11 @@ def export(
     say(f"wrote {path} ({len(content):,} bytes)")
 
 
+app.command()(predict_command.predict)
 app.command()(similar_command.similar)
 app.command()(similar_command.depths)
 app.command()(similar_command.alike)
+app.command()(split_command.split)
 app.command()(classes_command.classes)
 datasets_app.command("renew-common")(common_probe_command.renew_common)
 

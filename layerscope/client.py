@@ -86,10 +86,17 @@ async def post(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
     return await _answered(client, "POST", path, parameters)
 
 
-async def _answered(client: httpx.AsyncClient, method: str, path: str, parameters: Mapping[str, Any]) -> Any:
+async def send(client: httpx.AsyncClient, path: str, content: bytes) -> Any:
+    """Post bytes, and return the JSON that is answered; raises as `get` does."""
+    return await _answered(client, "POST", path, {}, content)
+
+
+async def _answered(
+    client: httpx.AsyncClient, method: str, path: str, parameters: Mapping[str, Any], content: bytes | None = None
+) -> Any:
     asked = {name: value for name, value in parameters.items() if value is not None}
     try:
-        answer = await client.request(method, path, params=asked)
+        answer = await client.request(method, path, params=asked, content=content)
     except httpx.TransportError as error:
         raise NoSystem(
             f"nobody answers at {client.base_url}: {type(error).__name__}; `layerscope status` tells more"

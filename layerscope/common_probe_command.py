@@ -21,7 +21,7 @@ def renew_common(
 ) -> None:
     """Choose the common probe images of a dataset's image shape again, from all datasets of that shape.
 
-    The class vectors of every model on these datasets are then missing, and made again on the new images.
+    What the models on these datasets are compared by across datasets is then missing, and made again on the new images.
     """
     system = systems.locate(at)
     try:
@@ -35,9 +35,9 @@ def renew_common(
 
 
 def advice(common: CommonProbe, name: str) -> str:
-    """Say that the images on which classes are compared have none of a dataset, and what changes that."""
+    """Say that the images on which models are compared across datasets have none of a dataset, and what changes that."""
     return (
         f"the {common.images} common probe images of its shape are from {', '.join(common.sources)}: "
-        f"`layerscope datasets renew-common {name}` chooses them from {name} as well, and all class vectors of that "
-        "shape are then made again"
+        f"`layerscope datasets renew-common {name}` chooses them from {name} as well, and what models of "
+        "that shape are compared by across datasets is then made again"
     )

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote_plus
 
 import httpx
@@ -23,6 +23,7 @@ from layerscope.events.kafka import KafkaMessage
 from layerscope.events.topics import S3_RAW
 from layerscope.functions.__main__ import names
 from layerscope.functions.replay.func import Replay, still_missing
+from layerscope.functions.runtime.asgi import Receive, Scope, Send
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import Services, embedded
 from layerscope.initialise import initialise
@@ -69,9 +70,10 @@ async def running(directory: Path, say: Callable[[str], None]) -> AsyncIterator[
     services = embedded(directory)
     await asyncio.to_thread(initialise, services, say)
     functions = {name: importlib.import_module(f"layerscope.functions.{name}.func").new() for name in names()}
-    for function in functions.values():
-        function.attach(services)
     clients = {name.replace("_", "-"): client_of(application(function)) for name, function in functions.items()}
+    for name, function in functions.items():
+        also = {"inference": clients["inference"]} if name == "query" else {}
+        function.attach(services, **also)
     plane = DataPlane(manifests.load(MANIFESTS), services.log, clients)
     work = asyncio.create_task(plane.run())
     replay = functions["replay"]
@@ -88,15 +90,37 @@ async def running(directory: Path, say: Callable[[str], None]) -> AsyncIterator[
         services.vectors.close()
 
 
+class WaitingInference:
+    """`inference` over a directory, which starts with the first picture: most who read have none."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._function: Any = None
+        self.client = client_of(self._handle)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._function is None:
+            self._function = importlib.import_module("layerscope.functions.inference.func").new()
+            self._function.attach(self._services)
+        await self._function.handle(scope, receive, send)
+
+    def stop(self) -> None:
+        """End its worker, if it started."""
+        if self._function is not None:
+            self._function.stop()
+
+
 @asynccontextmanager
 async def reading(directory: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Answer queries about a directory until the block ends; nothing is computed."""
+    """Answer queries about a directory until the block ends; nothing is computed but what pictures are asked about."""
     services = embedded(directory)
+    inference = WaitingInference(services)
     query = importlib.import_module("layerscope.functions.query.func").new()
-    query.attach(services)
+    query.attach(services, inference=inference.client)
     async with client_of(query.handle) as client:
         yield client
     query.stop()
+    inference.stop()
     services.vectors.close()
 
 

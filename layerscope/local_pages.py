@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from layerscope.embedded import WaitingInference
 from layerscope.functions.query.func import QueryFunction
 from layerscope.functions.query.guard import LOOPBACK, Guard
 from layerscope.functions.runtime.http_server import serve
@@ -12,15 +13,24 @@ from layerscope.functions.runtime.services import embedded
 
 
 class DirectoryQuery(QueryFunction):
-    """`query` over a directory; it computes nothing."""
+    """`query` over a directory; it computes nothing but what pictures are asked about."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__()
         self._directory = directory
+        self._inference: WaitingInference | None = None
 
     def start(self, cfg: Mapping[str, str]) -> None:
         """Open the directory."""
-        self.attach(embedded(self._directory), Guard(hosts=LOOPBACK))
+        services = embedded(self._directory)
+        self._inference = WaitingInference(services)
+        self.attach(services, Guard(hosts=LOOPBACK), self._inference.client)
+
+    def stop(self) -> None:
+        """Let go of what was used, and end what ran models."""
+        super().stop()
+        if self._inference is not None:
+            self._inference.stop()
 
 
 def run(directory: Path, port: int) -> None:

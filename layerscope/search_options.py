@@ -15,9 +15,17 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
 K = Annotated[int, typer.Option(min=1, max=100, help="how many")]
-ByMetric = Annotated[str, typer.Option(help="deconfounded or cka")]
+ByMetric = Annotated[str, typer.Option(help="deconfounded, cka, neighbours, or (but for models) classic")]
 OnDataset = Annotated[str | None, typer.Option(help="only models on this dataset")]
 SameDataset = Annotated[bool, typer.Option("--same-dataset", help="only models on this model's dataset")]
+OtherDatasets = Annotated[bool, typer.Option("--other-datasets", help="only models on others than it")]
+OverProbe = Annotated[
+    str | None,
+    typer.Option(
+        help="own: over the dataset's probe images; common: over those that all datasets of one image shape share; by "
+        "default own, unless other datasets are asked for"
+    ),
+]
 MinAccuracy = Annotated[float | None, typer.Option(help="only models at least this accurate, 0..1")]
 MaxAccuracy = Annotated[float | None, typer.Option(help="only models at most this accurate, 0..1")]
 Better = Annotated[bool, typer.Option("--better", help="only models more accurate than this one")]
@@ -30,6 +38,7 @@ Cursor = Annotated[str | None, typer.Option(help="the `next` of the page before"
 def narrowed(
     dataset: str | None,
     same_dataset: bool,
+    other_datasets: bool,
     min_accuracy: float | None,
     max_accuracy: float | None,
     better: bool,
@@ -40,6 +49,7 @@ def narrowed(
     return {
         "dataset": dataset,
         "same_dataset": same_dataset or None,
+        "other_datasets": other_datasets or None,
         "min_accuracy": min_accuracy,
         "max_accuracy": max_accuracy,
         "better": better or None,

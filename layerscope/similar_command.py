@@ -23,6 +23,8 @@ from layerscope.search_options import (
     MaxAccuracy,
     MinAccuracy,
     OnDataset,
+    OtherDatasets,
+    OverProbe,
     SameDataset,
     answered,
     narrowed,
@@ -37,6 +39,7 @@ def similar(
     metric: ByMetric = "deconfounded",
     dataset: OnDataset = None,
     same_dataset: SameDataset = False,
+    other_datasets: OtherDatasets = False,
     min_accuracy: MinAccuracy = None,
     max_accuracy: MaxAccuracy = None,
     better: Better = False,
@@ -46,17 +49,19 @@ def similar(
     leave_out: LeaveOut = "version",
     per: Annotated[str, typer.Option(help="layer, or model: of each model its best layer")] = "layer",
     cursor: Cursor = None,
+    probe: OverProbe = None,
     as_json: Json = False,
 ) -> None:
     """Show the layers of other models that are most like one layer of this model."""
     asked = {
         "k": k,
         "metric": metric,
-        **narrowed(dataset, same_dataset, min_accuracy, max_accuracy, better, architecture, leave_out),
+        **narrowed(dataset, same_dataset, other_datasets, min_accuracy, max_accuracy, better, architecture, leave_out),
         "min_depth": min_depth,
         "max_depth": max_depth,
         "per": per,
         "cursor": cursor,
+        "probe": probe,
     }
     answer = answered(SimilarAnswer, at, name, ("layers", layer, "similar"), asked)
     print_answer(answer, terminal.similar(answer), as_json)
@@ -70,17 +75,21 @@ def depths(
     metric: ByMetric = "deconfounded",
     dataset: OnDataset = None,
     same_dataset: SameDataset = False,
+    other_datasets: OtherDatasets = False,
     min_accuracy: MinAccuracy = None,
     max_accuracy: MaxAccuracy = None,
     better: Better = False,
     architecture: Architecture = None,
     leave_out: LeaveOut = "version",
     cursor: Cursor = None,
+    probe: OverProbe = None,
     as_json: Json = False,
 ) -> None:
     """Show where in other models the role of one layer is played: earlier, about as deep, or later."""
-    filters = narrowed(dataset, same_dataset, min_accuracy, max_accuracy, better, architecture, leave_out)
-    asked = {"k": k, "metric": metric, **filters, "cursor": cursor}
+    filters = narrowed(
+        dataset, same_dataset, other_datasets, min_accuracy, max_accuracy, better, architecture, leave_out
+    )
+    asked = {"k": k, "metric": metric, **filters, "cursor": cursor, "probe": probe}
     answer = answered(RoleAnswer, at, name, ("layers", layer, "depths"), asked)
     print_answer(answer, terminal.depths(answer), as_json)
 
@@ -92,6 +101,7 @@ def alike(
     metric: ByMetric = "deconfounded",
     dataset: OnDataset = None,
     same_dataset: SameDataset = False,
+    other_datasets: OtherDatasets = False,
     min_accuracy: MinAccuracy = None,
     max_accuracy: MaxAccuracy = None,
     better: Better = False,
@@ -101,10 +111,13 @@ def alike(
         typer.Option(help="only same_weights, fine_tuned, related, same_architecture, or other, by their weights"),
     ] = None,
     leave_out: LeaveOut = "version",
+    probe: OverProbe = None,
     as_json: Json = False,
 ) -> None:
     """Show the models that are most like this one, and the nearest that is more accurate."""
-    filters = narrowed(dataset, same_dataset, min_accuracy, max_accuracy, better, architecture, leave_out)
-    asked = {"k": k, "metric": metric, **filters, "family": family}
+    filters = narrowed(
+        dataset, same_dataset, other_datasets, min_accuracy, max_accuracy, better, architecture, leave_out
+    )
+    asked = {"k": k, "metric": metric, **filters, "family": family, "probe": probe}
     answer = answered(AlikeAnswer, at, name, ("similar",), asked)
     print_answer(answer, terminal.alike(answer), as_json)

@@ -16,6 +16,9 @@ Kind = Literal[
     "torch-zip",
     "torch-legacy",
     "onnx",
+    "keras",
+    "hdf5",
+    "numpy",
     "image",
     "text",
     "empty",
@@ -30,6 +33,8 @@ KEY: Final = "layerscope"
 _IMAGES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM")
 _PICKLES: Final = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 _ONNX_SECOND_TAGS: Final = b"\x12\x1a\x22\x2a\x32\x3a\x42"
+_OF_KERAS: Final = (b"metadata.json", b"config.json", b"model.weights.h5")
+"""Names of the first record of an archive of Keras; those of torch are in a folder."""
 _BEGINNING: Final = 512
 
 _REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
@@ -46,6 +51,9 @@ _REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
         "This is a pickle, as old torch.save writes; it could run code when read.",
     ),
     "onnx": ("onnx-model", "This looks like an ONNX model, not like the safe form."),
+    "keras": ("keras-model", "This is a model of Keras (.keras)."),
+    "hdf5": ("keras-model", "This is an HDF5 file, as Keras wrote its models."),
+    "numpy": ("not-a-model", "This is a file of NumPy, with arrays and no model."),
     "image": ("not-a-model", "This is a picture, not a model."),
     "text": ("not-a-model", "This is text, not a model."),
     "empty": ("empty-file", "The file is empty."),
@@ -55,6 +63,9 @@ _HINT: Final = (
     "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION'); "
     f"from the command line: {PACK_COMMAND}"
 )
+
+
+_KERAS: Final = 'Export it from Keras, and upload that file: model.export("model.onnx", format="onnx")'
 
 
 def sniff(source: Path | bytes) -> Kind:
@@ -87,7 +98,12 @@ def _other(beginning: bytes) -> Kind:
     if not beginning:
         return "empty"
     if beginning.startswith(b"PK\x03\x04"):
-        return "torch-zip"
+        first = beginning[30 : 30 + int.from_bytes(beginning[26:28], "little")]
+        return "keras" if first in _OF_KERAS else "numpy" if first.endswith(b".npy") else "torch-zip"
+    if beginning.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
+    if beginning.startswith(b"\x93NUMPY"):
+        return "numpy"
     if beginning.startswith(_PICKLES):
         return "torch-legacy"
     if beginning.startswith(_IMAGES) or (beginning.startswith(b"RIFF") and beginning[8:12] == b"WEBP"):
@@ -114,4 +130,4 @@ def refusal(kind: Kind) -> Refused:
         KeyError: the kind is the safe form itself.
     """
     code, message = _REFUSALS[kind]
-    return Refused(code, message, _HINT)
+    return Refused(code, message, _KERAS if code == "keras-model" else _HINT)

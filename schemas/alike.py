@@ -6,12 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.manifests import OfModel
-from layerscope.schemas.products.layer_vectors import Metric
-from layerscope.schemas.queries import Answer
+from layerscope.schemas.products.layer_vectors import Debiased, Metric
+from layerscope.schemas.queries import PROBE, Answer
 
-ComparedBy = Literal["cka", "deconfounded", "classic"]
-"""`Metric`, and the older system's recipe: biased linear CKA, which two models are compared by and nothing is searched by."""
 Family = Literal["same_weights", "fine_tuned", "related", "same_architecture", "other"]
 
 
@@ -55,8 +54,10 @@ class CompareAnswer(Answer):
 
     a: str = Field(description="DATASET/MODEL/VERSION; its layers are the rows")
     b: str = Field(description="DATASET/MODEL/VERSION; its layers are the columns")
-    metric: ComparedBy
-    layers_a: tuple[str, ...]
+    metric: Metric
+    probe: ProbeName = Field(default="own", description=PROBE)
+    images: int = Field(default=0, description="how many images these are")
+    layers_a: tuple[str, ...] = Field(description="none where the layers are not there (yet)")
     layers_b: tuple[str, ...]
     scores: tuple[tuple[float | None, ...], ...] = Field(description="-1..1; null for a layer that is not indexed")
     path: tuple[LayerMatch, ...] = Field(
@@ -98,7 +99,8 @@ class AlikeModel(OfModel):
 class AlikeAnswer(Answer):
     """The models most like one model, by their layers in order, on the same probe set."""
 
-    metric: Metric
+    metric: Debiased
+    probe: ProbeName = Field(default="own", description=PROBE)
     layers: int = Field(description="layers of the model asked for that can be compared")
     models: int = Field(description="models that were compared")
     untrained_networks: int = Field(default=0, description="untrained networks that percentiles are among")

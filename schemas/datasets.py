@@ -11,6 +11,8 @@ from layerscope.schemas.identity import NAME_PATTERN
 
 PartName = Literal["train", "test", "probe", "common"]
 """`common` is no part of the dataset's own: it is the probe set that datasets of one image shape share."""
+ProbeName = Literal["own", "common"]
+"""Over which images layers are compared: the dataset's part `probe`, or `common`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 
@@ -28,7 +30,7 @@ class DatasetPart(BaseModel):
 
 
 class CommonProbe(DatasetPart):
-    """The probe set that all datasets of one image shape share, and on which classes are compared; labels are all 0."""
+    """The probe set that all datasets of one image shape share, over which their models are compared; labels are all 0."""
 
     sources: tuple[Name, ...] = Field(description="the datasets whose images it has")
 

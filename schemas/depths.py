@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.manifests import OfModel
 from layerscope.schemas.products.layer_vectors import Metric
-from layerscope.schemas.queries import Answer
+from layerscope.schemas.queries import PROBE, Answer
 
 Played = Literal["earlier", "as_deep", "later", "absent", "not_judged"]
 
@@ -34,6 +35,7 @@ class RoleAnswer(Answer):
 
     layer: str
     metric: Metric
+    probe: ProbeName = Field(default="own", description=PROBE)
     depth: float | None = Field(description="of the layer asked about; null: its model's layers are not stored")
     models: int = Field(description="models on this page")
     roles: tuple[RolePlace, ...] = Field(description="one a model, the most alike first")

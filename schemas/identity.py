@@ -8,7 +8,8 @@ from typing import Final
 
 from layerscope.schemas.digests import sha256
 
-MODEL_EXTENSIONS: Final = (".pth", ".pt", ".safetensors", ".onnx")
+MODEL_EXTENSIONS: Final = (".pth", ".pt", ".safetensors", ".onnx", ".ckpt", ".bin", ".pt2")
+"""As people's tools give them; what a file is, its first bytes say."""
 SIDECARS: Final = {
     ".history.json": "history",
     ".history.csv": "history_csv",
@@ -19,11 +20,11 @@ SIDECARS: Final = {
 """How the key of a sidecar ends, and the kind of file that it then is."""
 RULE: Final = (
     "A model's key is DATASET/MODEL/VERSION.EXT or DATASET/model_ID_vVERSION.EXT: names of 1 to 64 letters, digits, "
-    "'.', '_' or '-', beginning with a letter or digit; EXT is pth, pt, safetensors or onnx; what was logged in training "
-    "lies beside it, with EXT history.json, history.csv, history.jsonl or tfevents, and what a state dict belongs to with "
-    "EXT architecture.json"
+    "'.', '_', '=' or '-', beginning with a letter or digit; EXT is pth, pt, safetensors, onnx, ckpt, bin or pt2; what was "
+    "logged in training lies beside it, with EXT history.json, history.csv, history.jsonl or tfevents, and what a state "
+    "dict belongs to with EXT architecture.json"
 )
-NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._=-]{0,63}"
 
 _NAME = re.compile(NAME_PATTERN)
 _OLDER_FORM = re.compile(rf"model_(?P<model>{NAME_PATTERN})_v(?P<version>{NAME_PATTERN})")
@@ -48,7 +49,7 @@ class Identity:
         for part in (self.dataset, self.model, self.version):
             if not is_name(part):
                 raise ValueError(
-                    f"{part!r} is not a name: 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+                    f"{part!r} is not a name: 1 to 64 letters, digits, '.', '_', '=' or '-', the first a letter or digit"
                 )
 
     @property

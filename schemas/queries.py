@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.manifests import Headline, OfModel, Refusal
 from layerscope.schemas.products.description import Language
 from layerscope.schemas.products.layer_vectors import Layer, Metric
 
 ProductState = Literal["complete", "computing", "refused", "failed"]
+PROBE: Final = (
+    "over which images layers are compared: own, the probe set of their dataset; common, the one that datasets of one "
+    "image shape share, without which models on different datasets cannot be"
+)
 
 
 class Answer(BaseModel):
@@ -131,10 +136,11 @@ class Judgement(Answer):
     )
     stored_layers: int = Field(description="how many stored layers it was ranked among, or are there in all")
     interval: tuple[float, float] | None = Field(
-        description="between which scores 95 % of random halves of the probe images lie; null: too few images"
+        description="between which scores 95 % of random halves of the probe images lie; null: too few images, or "
+        "another metric than cka and deconfounded"
     )
     percentile_untrained_by_other_metric: float | None = Field(
-        description="percentile_untrained by the other of cka and deconfounded; null also where a layer has none"
+        description="percentile_untrained by deconfounded, or by cka where that is asked for; null also where a layer has none"
     )
     metrics_disagree: bool = Field(description="beyond 0.95 of untrained layers by one metric, below 0.7 by the other")
     notes: tuple[str, ...] = Field(description="in plain words what to bear in mind, if anything")
@@ -148,9 +154,9 @@ class Hit(Answer):
     version: str
     layer: str
     score: float = Field(description="-1..1; 1: the same up to rotation and scale")
-    z: float = Field(
+    z: float | None = Field(
         description="score over its standard deviation under random pairing of the images: no evidence, for no two "
-        "layers that see the same images are independent; see judgement"
+        "layers that see the same images are independent; see judgement. null by classic, which chance alone gives more than 0"
     )
     test_accuracy: float | None = None
     judgement: Judgement | None = Field(default=None, description="what the score is worth; null: not known yet")
@@ -161,6 +167,7 @@ class SimilarAnswer(Answer):
 
     layer: str
     metric: Metric
+    probe: ProbeName = Field(default="own", description=PROBE)
     hits: tuple[Hit, ...]
     reason: str | None = Field(default=None, description="why there are no hits, if so")
     next: str | None = Field(default=None, description="the `cursor` of the following page; null on the last")
@@ -206,10 +213,13 @@ class DescriptionAnswer(Answer):
     b: str = Field(description="DATASET/MODEL/VERSION")
     layer_b: str
     metric: Metric
+    probe: ProbeName = Field(default="own", description=PROBE)
     score: float = Field(description="-1..1; 1: the same up to rotation and scale")
-    z: float = Field(description="score over its standard deviation under random pairing of the images")
+    z: float | None = Field(description="score over its standard deviation under random pairing of the images")
     judgement: Judgement | None = Field(default=None, description="what the score is worth; null: not known yet")
-    weaker: Literal["a", "b"] | None = Field(description="the model of lower accuracy; null: their intervals overlap")
+    weaker: Literal["a", "b"] | None = Field(
+        description="the model of lower accuracy; null: their intervals overlap, or are of different test images"
+    )
     language: Language
     text: str = Field(description="all passages as one text")
     passages: tuple[Passage, ...] = Field(description="the text in order, claims apart from advice")

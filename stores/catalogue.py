@@ -105,14 +105,24 @@ def fingerprint_of(upload: Upload, places: Mapping[str, str], listed: Collection
     return digest({"key": upload.key, "modified": upload.modified.isoformat(), "outcomes": exist})
 
 
-def present_fingerprint(store: ObjectStore, identity: Identity) -> str | None:
-    """Return the fingerprint of a model version as the bucket has it now; None where there is no such upload."""
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A model version as the bucket has it: the fingerprint, and a digest of what lies under every key that it names."""
+
+    fingerprint: str
+    objects: str
+
+
+def present(store: ObjectStore, identity: Identity) -> Present | None:
+    """Return what the bucket has of a model version now; None where there is no such upload."""
     listed = listing(store, identity)
     upload = uploads.current(store, identity)
     if upload is None:
         return None
     record = uploads.record(store, upload)
-    return fingerprint(upload, uploads.facts(store, record) if record and record.content else None, listed)
+    facts = uploads.facts(store, record) if record and record.content else None
+    objects = digest({"upload": upload.etag, "listed": {key: one.etag for key, one in sorted(listed.items())}})
+    return Present(fingerprint(upload, facts, listed), objects)
 
 
 def listing(store: ObjectStore, identity: Identity) -> dict[str, Object]:

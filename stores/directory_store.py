@@ -39,9 +39,12 @@ class DirectoryStore:
         self._root = root
         self._etags: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
-    def get(self, bucket: str, key: str, *, etag: str | None = None) -> bytes:
+    def get(self, bucket: str, key: str, *, etag: str | None = None, span: tuple[int, int] | None = None) -> bytes:
         with self._opened(bucket, key, etag) as file:
-            return file.read()
+            if span is None:
+                return file.read()
+            file.seek(span[0])
+            return file.read(span[1] - span[0])
 
     def download(
         self, bucket: str, key: str, path: Path, *, etag: str | None = None, limit: int | None = None

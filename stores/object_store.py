@@ -42,8 +42,8 @@ class ObjectStore(Protocol):
     and `ValueError` for a key that it cannot have.
     """
 
-    def get(self, bucket: str, key: str, *, etag: str | None = None) -> bytes:
-        """Return an object's bytes.
+    def get(self, bucket: str, key: str, *, etag: str | None = None, span: tuple[int, int] | None = None) -> bytes:
+        """Return an object's bytes, or only those from the first of `span` to before its second.
 
         Raises:
             NotFound: there is no such object.

@@ -75,8 +75,8 @@ class S3Store:
     def bucket_name(self, bucket: str) -> str:
         return self._connection.name(bucket)
 
-    def get(self, bucket: str, key: str, *, etag: str | None = None) -> bytes:
-        with self._opened(bucket, key, etag) as response:
+    def get(self, bucket: str, key: str, *, etag: str | None = None, span: tuple[int, int] | None = None) -> bytes:
+        with self._opened(bucket, key, etag, span) as response:
             return response.read()
 
     def download(
@@ -194,8 +194,12 @@ class S3Store:
             return answer.data
 
     @contextmanager
-    def _opened(self, bucket: str, key: str, etag: str | None) -> Iterator[urllib3.BaseHTTPResponse]:
+    def _opened(
+        self, bucket: str, key: str, etag: str | None, span: tuple[int, int] | None = None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
         headers: dict[str, str | list[str] | tuple[str]] = {"If-Match": f'"{etag}"'} if etag else {}
+        if span is not None:
+            headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
         with self._connection.faults(bucket, _possible(key)):
             response = self._client.get_object(
                 bucket_name=self.bucket_name(bucket), object_name=key, request_headers=headers

@@ -39,7 +39,8 @@ from tests.wiring import PRODUCTS
 
 ROOT = Path(__file__).parents[1]
 NAMES = wiring.functions(ROOT)
-WITHOUT_TRIGGER = ("announce", "query", "replay")  # fed by a KafkaSource, by people, and by two sources
+ASKED = ("inference", "query", "stage")  # over HTTP, by query, by people, and by other stages
+WITHOUT_TRIGGER = ("announce", "replay", *ASKED)  # fed by a KafkaSource, by two sources, and not by events
 TRIGGERED = [name for name in NAMES if name not in WITHOUT_TRIGGER]
 SERVING_SECONDS = 600.0
 RELEASE = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -75,9 +76,9 @@ def test_every_folder_is_a_function_that_func_can_build() -> None:
         assert importlib.import_module(f"layerscope.functions.{name}").__doc__, name
 
 
-def test_every_function_answers_as_one_and_query_over_http() -> None:
+def test_every_function_answers_events_or_is_asked_over_http() -> None:
     for name in NAMES:
-        assert name == "query" or isinstance(made(name), EventFunction), name
+        assert name in ASKED or isinstance(made(name), EventFunction), name
         for method in ("handle", "start", "stop", "alive", "ready"):
             assert callable(getattr(made(name), method)), name
 

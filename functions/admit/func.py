@@ -8,9 +8,11 @@ import tempfile
 import time
 from codecs import BOM_UTF8
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from layerscope.events.cloudevent import CloudEvent, compose, read
+from layerscope.functions.admit.lenders import lenders, named
 from layerscope.functions.admit.reader import Given, SafeForm, to_safe_form, warm
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.computation import software
@@ -72,14 +74,16 @@ class Admit(WorkingFunction):
         """Return what the upload came to; where that is `asked_for`, what it says is there is looked at as well."""
         store = self.services.store
         found = await asyncio.to_thread(uploads.record, store, upload)
-        if found is not None and not (asked_for and not await asyncio.to_thread(uploads.is_whole, store, found)):
+        again = found is not None and found.refusal is not None and await asyncio.to_thread(_put_again, store, upload)
+        lost = asked_for and found is not None and not await asyncio.to_thread(uploads.is_whole, store, found)
+        if found is not None and not again and not lost:
             return self._there(found)
         given = await asyncio.to_thread(_given, store, upload)
         earlier = await asyncio.to_thread(uploads.earlier_record, store, upload, given.architecture)
         if found is None and earlier is not None:
             return self._there(await asyncio.to_thread(_settle, store, upload, earlier))
         with self.circuit.trying(upload.identity.subject):
-            record = await self._read(upload, given, event)
+            record = await self._read(upload, given, event, again)
         count(self.name, "refused" if record.refusal else "computed")
         return record
 
@@ -87,7 +91,7 @@ class Admit(WorkingFunction):
         count(self.name, "already_there")
         return found
 
-    async def _read(self, upload: Upload, given: Given, event: CloudEvent) -> UploadRecord:
+    async def _read(self, upload: Upload, given: Given, event: CloudEvent, again: bool) -> UploadRecord:
         store, start = self.services.store, time.perf_counter()
         described = await asyncio.to_thread(datasets.describe, store, upload.identity.dataset)
         shape, memory = described.shape if described else None, self.services.limits.memory_mb * 2**20
@@ -96,6 +100,7 @@ class Admit(WorkingFunction):
         try:
             path = folder / "upload"
             await asyncio.to_thread(_download, store, upload, path)
+            given = await asyncio.to_thread(_with_lenders, store, upload, given, path)
             subject, work = upload.identity.subject, upload.record_key
             safe = await self.compute(subject, work, to_safe_form, path, given, shape, memory)
             await asyncio.to_thread(blobs.put, store, safe.sha256, safe.path)
@@ -106,7 +111,7 @@ class Admit(WorkingFunction):
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         outcome |= {"architecture_given": given.architecture, "seconds": round(time.perf_counter() - start, 3)}
-        return await asyncio.to_thread(_settle, store, upload, _record_of(upload, outcome, event))
+        return await asyncio.to_thread(_settle, store, upload, _record_of(upload, outcome, event), again)
 
     def _refuse_key(self, key: str, refused: KeyRefused) -> Refusal:
         refusal = Refusal(code=refused.code, message=str(refused), hint=refused.hint)
@@ -143,6 +148,13 @@ def _given(store: ObjectStore, upload: Upload) -> Given:
     return Given(content.decode("utf-8", "replace").strip('"'))
 
 
+def _with_lenders(store: ObjectStore, upload: Upload, given: Given, path: Path) -> Given:
+    like = named(given.architecture)
+    found = lenders(store, path, upload.identity, like, path.parent)
+    lent = tuple((one.subject, one.file) for one in found)
+    return replace(given, lenders=lent, like=like.subject if like else None)
+
+
 def _admitted(store: ObjectStore, safe: SafeForm) -> dict[str, object]:
     outcome: dict[str, object] = {"state": "admitted", "content": safe.sha256, "content_size": safe.size}
     outcome |= {"architecture": safe.architecture, "notes": safe.notes}
@@ -153,10 +165,19 @@ def _admitted(store: ObjectStore, safe: SafeForm) -> dict[str, object]:
     return outcome
 
 
-def _settle(store: ObjectStore, upload: Upload, made: UploadRecord) -> UploadRecord:
-    """Store what the upload came to, unless somebody has, and return what is stored."""
+def _put_again(store: ObjectStore, upload: Upload) -> bool:
+    """Tell whether an upload was put once more after what it came to was written: layers or a dataset may be there now."""
+    # By a listing, as the upload's own time is: S3 tells it in whole seconds where one object is asked for.
+    written = next(iter(store.list(keys.PRODUCTS, upload.record_key)), None)
+    return written is not None and upload.modified > written.modified
+
+
+def _settle(store: ObjectStore, upload: Upload, made: UploadRecord, again: bool = False) -> UploadRecord:
+    """Store what the upload came to, unless somebody has, and return what is stored; `again`: a refusal gives way."""
 
     def stands(found: UploadRecord) -> bool:
+        if again and found.refusal is not None:
+            return False
         return uploads.is_of(found, upload) and (found.content == made.content or uploads.is_whole(store, found))
 
     return damage.settle(store, upload.record_key, made, stands)

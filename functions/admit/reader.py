@@ -16,15 +16,20 @@ IMAGES: Final = 64
 """How many images at a time a model is estimated for: as many as predictions are made on."""
 MULTIPLY_ADDS: Final = 100 * 10**9 * IMAGES
 
-_PASSED_OVER: Final = frozenset({"input-mismatch", "unknown-cost"})  # what `predictions` tells better, or nobody can
-
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the user says of an upload that does not say it itself: an architecture's name, or a JSON block list."""
+    """What is known of an upload that does not say it itself.
+
+    The user says `architecture`, a name or a stored version, or a JSON block list; `lenders` are stored versions, by
+    what they are called, and their files.
+    """
 
     architecture: str | None = None
     blocks: bytes | None = None
+    lenders: tuple[tuple[str, Path], ...] = ()
+    like: str | None = None
+    """The stored version that `architecture` names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,8 @@ def to_safe_form(
         memory: bytes that the model may need for 64 such images.
 
     Raises:
-        Refused: the file is not one that we read, breaks a limit, or would need too much (`too-much-memory`,
-            `too-much-computation`).
+        Refused: the file is not one that we read, breaks a limit, would need too much (`too-much-memory`,
+            `too-much-computation`), or is no model that can run (`cannot-run`, `not-a-classifier`).
     """
     from layerscope.models import file_kinds, formats, safe_form  # torch: in the worker only
 
@@ -79,25 +84,54 @@ def to_safe_form(
     if file_kinds.sniff(upload) == "safetensors-layerscope":
         content = safe_form.canonical(upload)
     else:
-        rebuilt = formats.rebuild(upload, architecture=given.architecture, blocks=given.blocks)
+        rebuilt = formats.rebuild(
+            upload,
+            architecture=None if given.like else given.architecture,
+            blocks=given.blocks,
+            lenders=given.lenders,
+            like=given.like,
+        )
         content = safe_form.written(rebuilt.graph, rebuilt.tensors)
         found = {"architecture": rebuilt.architecture, "notes": rebuilt.notes, "training": dict(rebuilt.training)}
     path = upload.with_suffix(".safe")
     path.write_bytes(content)
-    if shape is not None:
-        _check_costs(path, shape, memory)
+    if (note := _run(path, shape, memory)) is not None:
+        found["notes"] = (*found.get("notes", ()), note)
     return SafeForm(path, hashlib.sha256(content).hexdigest(), len(content), **found)
 
 
-def _check_costs(path: Path, shape: tuple[int, int, int], memory: int) -> None:
+def _run(path: Path, shape: tuple[int, int, int] | None, memory: int) -> str | None:
+    """Run the model where nothing is computed: on the images that it is for, else on others that it may take.
+
+    One that takes others than those of its dataset is still a model, and `predictions` tells what does not fit. Returns a
+    note where no image was found that fits, and it may still be that there is one.
+    """
     from layerscope.functions.analysis import costs
     from layerscope.models import safe_form
+    from layerscope.models.safe_form import trial
 
-    height, width, channels = shape
-    try:
-        measured = costs.measure(safe_form.build(safe_form.read(path), "meta"), (channels, height, width), IMAGES)
-    except Refused as refused:
-        if refused.code in _PASSED_OVER:
-            return
-        raise
-    costs.check(measured, costs.CostBudget(memory, MULTIPLY_ADDS))
+    model = safe_form.build(safe_form.read(path), "meta")
+    given = None if shape is None else (shape[2], shape[0], shape[1])
+    misfits: list[Refused] = []
+    for image in (*([given] if given else []), *trial.shapes(model)):
+        try:
+            for batch in (IMAGES if image == given else trial.BATCHES[0], trial.BATCHES[1]):
+                found = costs.measure(model, image, batch)
+                if image == given and batch == IMAGES:
+                    costs.check(found, costs.CostBudget(memory, MULTIPLY_ADDS))
+                trial.check_answer(found.answers_with_scores)
+            return None
+        except Refused as refused:
+            if refused.code == "unknown-cost":  # it depends on values, which there are none of
+                return None
+            if refused.code == "not-a-classifier" or (image == given and refused.code != "input-mismatch"):
+                raise
+            misfits.append(refused)
+    if given is None and not all(isinstance(one.__cause__, TypeError) for one in misfits):
+        return f"It was not run: of {len(misfits)} shapes of images that were tried, none fits."
+    raise Refused(
+        "cannot-run",
+        f"{misfits[0].message} Nor does it take any other images that were tried.",
+        "Trace it on images of the size that it is for: torch.jit.trace(model.eval(), images).save('model.pt'); or from "
+        "Python, which says what stands in the way: layerscope.upload(model, 'DATASET/MODEL/VERSION')",
+    )

@@ -95,3 +95,15 @@ def entered(layers: Layers) -> Iterator[list[Entered]]:
         for name, layer in layers.items():
             hooks.enter_context(layer.register_forward_pre_hook(hook_of(name)))
         yield path
+
+
+@contextmanager
+def given(layer: nn.Module, take: Callable[[Tensor], None]) -> Iterator[None]:
+    """Give the input of each call of this layer to a function, in every forward pass inside."""
+
+    def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if inputs and isinstance(inputs[0], Tensor):
+            take(inputs[0])
+
+    with layer.register_forward_pre_hook(hook):
+        yield

@@ -57,6 +57,8 @@ class Costs:
     activation_bytes: int
     """Of the input and all values alive at once, at the peak."""
     multiply_adds: int
+    answers_with_scores: bool
+    """Whether what the model returns is floating point."""
 
     @property
     def memory_bytes(self) -> int:
@@ -86,7 +88,7 @@ def measure(model: SafeModel, input_shape: tuple[int, int, int], batch: int = 1)
     images = torch.empty((batch, *input_shape), device="meta")
     with _refusals(calls, input_shape), tapped(bare, calls.taps), torch.no_grad(), meter, RecurrentLayers(meter):
         meter.hold(images)
-        bare(images)
+        answer = bare(images)
     return Costs(
         calls=tuple(calls.rows),
         batch=batch,
@@ -94,6 +96,7 @@ def measure(model: SafeModel, input_shape: tuple[int, int, int], batch: int = 1)
         tensor_bytes=meter.tensor_bytes,
         activation_bytes=meter.peak_bytes,
         multiply_adds=meter.multiply_adds,
+        answers_with_scores=answer.is_floating_point(),
     )
 
 
@@ -195,7 +198,7 @@ def _refusals(calls: _Calls, input_shape: tuple[int, int, int]) -> Iterator[None
     except _MISFITS as error:
         node, reason = calls.under_way, (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         step = f"at {shown(node.target)}" if node.target else f"at a step of the kind {node.operation}"
-        if any(sign in str(error) for sign in _OVERFLOW):
+        if not isinstance(error, IndexError) and any(sign in str(error) for sign in _OVERFLOW):
             raise Refused("too-much-memory", f"A size is beyond any machine {step} ({reason}).", SMALLER) from error
         if isinstance(error, NotImplementedError):
             message = f"What the model costs depends on the values of its input {step} ({reason})."

@@ -107,10 +107,12 @@ class Classifier:
         return answers
 
 
-def fit(model: nn.Module, images: Images, description: DatasetDescription, device: str) -> Classifier:
+def fit(
+    model: nn.Module, images: Images, description: DatasetDescription, device: str, *, as_it_is: bool = False
+) -> Classifier:
     """Run the model on the first two of these images (N, H, W, C) and return it as one that fits its dataset.
 
-    On a CPU the weights of a model that gains by it are laid out channels last, if it runs like that.
+    On a CPU the weights of a model that gains by it are laid out channels last, if it runs like that; not `as_it_is`.
 
     Raises:
         Refused: it does not take such images (`input-mismatch`), or returns anything but one number a class for each
@@ -120,7 +122,7 @@ def fit(model: nn.Module, images: Images, description: DatasetDescription, devic
     first = images[:2]
     with inference():
         plain(first)
-        if device != "cpu" or not _gains_by_channels_last(model):
+        if as_it_is or device != "cpu" or not _gains_by_channels_last(model):
             return plain
         model.to(memory_format=torch.channels_last)
         fast = Classifier(model, description, device, torch.channels_last)

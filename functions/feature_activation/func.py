@@ -26,10 +26,10 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> FeatureActivatio
         Refused: the model has no convolution, or does not fit the dataset.
     """
     # torch is imported in the worker only
+    from layerscope.functions.analysis.feature_maps.shapes import recorded, shaped
+    from layerscope.functions.analysis.feature_maps.sites import sites
     from layerscope.functions.analysis.inference import fit
     from layerscope.functions.feature_activation.selection import Shown, strongest_channels
-    from layerscope.functions.feature_activation.shapes import recorded, shaped
-    from layerscope.functions.feature_activation.sites import sites
     from layerscope.functions.feature_activation.stream import batch_size, rank
 
     images, limits = dataset.part("test").images, FeatureActivation.declared.parameters

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.feature_activation.shapes import Shaped
+from layerscope.functions.analysis.feature_maps.shapes import Shaped
 from layerscope.functions.feature_activation.stream import Best, Ranked
 from layerscope.schemas.products.feature_activation import ActivationMap, ChannelExamples, Convolution, Strongest
 from layerscope.schemas.products.sprites import Place

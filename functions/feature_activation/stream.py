@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from layerscope.functions.analysis.activations import tapped
+from layerscope.functions.analysis.feature_maps.maps import Maps, reduced
+from layerscope.functions.analysis.feature_maps.sites import NONNEGATIVE, Site, plain_name
 from layerscope.functions.analysis.inference import Classifier, Images, inference
-from layerscope.functions.feature_activation.maps import Maps, reduced
 from layerscope.functions.feature_activation.ranking import Ranking, finite
-from layerscope.functions.feature_activation.sites import NONNEGATIVE, Site, plain_name
 from layerscope.models.safe_form import SafeModel
 from layerscope.schemas.products.feature_activation import FeatureActivation
 

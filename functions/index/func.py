@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from layerscope.events.cloudevent import CloudEvent, compose
+from layerscope.functions.index.settled import Answered, Settled
 from layerscope.functions.index.wanted_rows import collections_of, line_of, stored_rows
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.schemas.errors import Ignored
@@ -14,7 +16,7 @@ from layerscope.schemas.events import IndexUpdated
 from layerscope.schemas.identity import Identity
 from layerscope.stores import blobs, catalogue
 from layerscope.stores.blobs import Damaged
-from layerscope.stores.catalogue import Standing
+from layerscope.stores.catalogue import Present, Standing
 from layerscope.stores.index_rows import UNFINISHED, CatalogueRow, LayerRow, parts
 
 ROUNDS = 5
@@ -27,6 +29,7 @@ class Index(EventFunction):
     def __init__(self) -> None:
         super().__init__("index")
         self._turn = asyncio.Lock()
+        self._settled = Settled()
 
     async def respond(self, event: CloudEvent) -> CloudEvent:
         """Update the rows, look again, and repeat where the bucket has moved meanwhile."""
@@ -37,16 +40,33 @@ class Index(EventFunction):
         except ValueError as error:
             raise Ignored(f"{event.subject} names no model") from error
         async with self._turn:
-            touched: set[str] | None = set()
-            for _ in range(ROUNDS):
-                fingerprint, rows, parts = await asyncio.to_thread(self._update, identity)
-                touched = None if touched is None or parts is None else touched | parts
-                if await asyncio.to_thread(self._present, identity) == fingerprint:
-                    break
-            await self.services.cache.bump(touched)
+            if self._settled.is_told(identity.subject, event.id, event.time):
+                raise Ignored(f"the rows of {identity.subject} were made later than this was sent")
+            data = await self._updated(identity, event.id)
+        return compose(data, source="/functions/index", subject=event.subject, cause=event)
+
+    async def _updated(self, identity: Identity, event: str) -> IndexUpdated:
+        before = await asyncio.to_thread(self._present, identity)
+        known = self._settled.answered(identity.subject, before)
+        if known is not None and await asyncio.to_thread(self._has_line, identity, known.data.fingerprint):
+            if known.event != event:
+                raise Ignored(f"the rows of {identity.subject} are as the bucket says")
+            return known.data
+        touched: set[str] | None = set()
+        for _ in range(ROUNDS):
+            began = datetime.now(UTC)
+            fingerprint, rows, parts = await asyncio.to_thread(self._update, identity)
+            touched = None if touched is None or parts is None else touched | parts
+            now = await asyncio.to_thread(self._present, identity)
+            if fingerprint == (now.fingerprint if now else GONE):
+                break
+        await self.services.cache.bump(touched)
+        self._settled.looked(identity.subject, began)
         who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}
         data = IndexUpdated(**who, rows=rows, fingerprint=fingerprint)
-        return compose(data, source="/functions/index", subject=event.subject, cause=event)
+        if now is not None and now == before:  # nothing has moved since before the first look
+            self._settled.remember(identity.subject, now, Answered(data, event))
+        return data
 
     def _update(self, identity: Identity) -> tuple[str, int, frozenset[str] | None]:
         """Write the rows of a model.
@@ -91,8 +111,13 @@ class Index(EventFunction):
             blobs.set_aside(self.services.store, damaged.sha256)
             raise Ignored(f"{damaged}; they are made again, and their event will bring this one back") from damaged
 
-    def _present(self, identity: Identity) -> str:
-        return catalogue.present_fingerprint(self.services.store, identity) or GONE
+    def _present(self, identity: Identity) -> Present | None:
+        return catalogue.present(self.services.store, identity)
+
+    def _has_line(self, identity: Identity, fingerprint: str) -> bool:
+        """Tell whether the index still says of a model what it was brought to; somebody may have emptied it."""
+        line = self.services.vectors.line(identity.subject)
+        return line is not None and line.fingerprint == fingerprint and line.vectors != UNFINISHED
 
 
 def new() -> EventFunction:

@@ -90,5 +90,10 @@ def _moved(store: ObjectStore, build: VectorStore, damaged: Iterable[str]) -> li
     return gone + [
         identity
         for subject, identity in present.items()
-        if subject not in damaged and catalogue.present_fingerprint(store, identity) != lines.get(subject)
+        if subject not in damaged and _present(store, identity) != lines.get(subject)
     ]
+
+
+def _present(store: ObjectStore, identity: Identity) -> str | None:
+    found = catalogue.present(store, identity)
+    return found.fingerprint if found else None

@@ -6,17 +6,21 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import get_args
 
+import numpy as np
+
+from layerscope.functions.analysis.representation.vectors import classic
 from layerscope.schemas.addresses import Facts, address_of
 from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.class_vectors import ClassVectors
-from layerscope.schemas.products.layer_vectors import Layer, LayerVectors, Metric
+from layerscope.schemas.products.common_layers import CommonLayers
+from layerscope.schemas.products.layer_vectors import LayerVectors, Metric
 from layerscope.stores import product_store
 from layerscope.stores.catalogue import Standing, architecture_of, class_collection, uid, vectors_from
 from layerscope.stores.index_rows import CatalogueRow, LayerRow, Vector, collection_name
 from layerscope.stores.object_store import ObjectStore
 
 NO_VECTORS = "none"
-COMPARED = (LayerVectors, ClassVectors)
+COMPARED = (LayerVectors, CommonLayers, ClassVectors)
 
 
 def accuracy_of(evaluation: Manifest | None) -> float | None:
@@ -62,13 +66,14 @@ def stored_rows(store: ObjectStore, standing: Standing, line: CatalogueRow) -> M
     found = complete(standing)
     if standing.facts is None:
         return {}
-    layers, classes = (
+    layers, common, classes = (
         product_store.load(store, product, found[name]) if (name := product.declared.name) in found else None
         for product in COMPARED
     )
     rows: dict[str, Sequence[LayerRow]] = {}
-    if isinstance(layers, LayerVectors):
-        rows |= layer_rows(standing.facts, layers, line.test_accuracy)
+    for one in (layers, common):
+        if isinstance(one, LayerVectors):
+            rows |= layer_rows(standing.facts, one, line.test_accuracy)
     if isinstance(classes, ClassVectors):
         of_layers = layers if isinstance(layers, LayerVectors) else None
         rows |= class_rows(standing.facts, classes, line.test_accuracy, of_layers)
@@ -102,12 +107,19 @@ def class_rows(
 
 
 def layer_rows(facts: Facts, product: LayerVectors, accuracy: float | None) -> Mapping[str, Sequence[LayerRow]]:
-    """Return the rows of a model's layers, by collection; layers that cannot be compared have none."""
-    vectors: dict[Metric, Vector] = {"cka": product.cka, "deconfounded": product.deconfounded}
-    identity, address = facts.identity, address_of(LayerVectors, facts)
+    """Return the rows of a model's layers over one probe set, by collection; those that cannot be compared have none."""
+    made = type(product)
+    ok = np.array([layer.state == "ok" for layer in product.layers], np.bool_)
+    vectors: dict[Metric, Vector] = {
+        "cka": product.cka,
+        "deconfounded": product.deconfounded,
+        "neighbours": product.neighbours,
+        "classic": classic(np.where(ok[:, None], product.grams, 0), product.images).astype(np.float32),
+    }
+    identity, address = facts.identity, address_of(made, facts)
     architecture, last = architecture_of(product.layers), max(1, len(product.layers) - 1)
     return {
-        collection_name(metric, product.probe, LayerVectors.declared.recipe): [
+        collection_name(metric, product.probe, made.declared.recipe): [
             LayerRow(
                 uid(identity, address, at),
                 identity.subject,
@@ -119,7 +131,7 @@ def layer_rows(facts: Facts, product: LayerVectors, accuracy: float | None) -> M
                 architecture=architecture,
             )
             for at, layer in enumerate(product.layers)
-            if is_comparable(layer, metric)
+            if vectors[metric][at].any()
         ]
         for metric in get_args(Metric)
     }
@@ -127,12 +139,13 @@ def layer_rows(facts: Facts, product: LayerVectors, accuracy: float | None) -> M
 
 def collections_of(standing: Standing) -> frozenset[str]:
     """Return the collections in which the layers of a model have their rows, if any."""
-    compared = standing.outcomes.get("layer_vectors")
-    probe = compared.manifest.inputs.parts.get("probe") if compared and compared.manifest else None
-    recipe = LayerVectors.declared.recipe
-    return frozenset(collection_name(metric, probe, recipe) for metric in get_args(Metric)) if probe else frozenset()
-
-
-def is_comparable(layer: Layer, metric: Metric) -> bool:
-    """Tell whether a layer has a vector for this metric."""
-    return layer.state == "ok" and not (metric == "deconfounded" and layer.input_like)
+    found, dataset = complete(standing), standing.facts.dataset if standing.facts else None
+    own = found.get(LayerVectors.declared.name)
+    common = dataset.common if dataset and CommonLayers.declared.name in found else None
+    recipes = (
+        (own.inputs.parts.get("probe") if own else None, LayerVectors.declared.recipe),
+        (common.sha256 if common else None, CommonLayers.declared.recipe),
+    )
+    return frozenset(
+        collection_name(metric, probe, recipe) for probe, recipe in recipes if probe for metric in get_args(Metric)
+    )

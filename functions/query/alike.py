@@ -31,14 +31,15 @@ from layerscope.functions.query.filters import (
 )
 from layerscope.functions.query.judged_hits import Bench
 from layerscope.functions.query.model_percentile import networks_likeness, percentile
+from layerscope.functions.query.probe_sets import PROBE_SETS, ask_common, images_of
 from layerscope.functions.query.sketches import sketch
 from layerscope.schemas.alike import AlikeAnswer, AlikeModel, Family
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products.layer_vectors import LayerVectors, Metric
+from layerscope.schemas.products.layer_vectors import Debiased
 from layerscope.schemas.products.weight_sketch import WeightSketch
 from layerscope.stores import catalogue
 from layerscope.stores.catalogue import Outcome
-from layerscope.stores.index_rows import collection_name
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.vector_store import VectorStore
 
@@ -58,10 +59,11 @@ class Question:
     """Which models are most like this one, of those that the filters leave, and of one family where that is asked for."""
 
     identity: Identity
-    metric: Metric
+    metric: Debiased
     k: int
     filters: Filters = EVERY_LAYER
     family: Family | None = None
+    probe: ProbeName = "own"
 
     def asked(self) -> dict[str, object]:
         """Return what the question means, for the answers that are kept."""
@@ -70,6 +72,7 @@ class Question:
             "metric": self.metric,
             "k": self.k,
             "family": self.family,
+            "probe": self.probe,
             **dataclasses.asdict(self.filters),
         }
 
@@ -93,9 +96,9 @@ def alike(
         Unanswerable: there is no such model.
     """
     found = answers.standing(store, asked.identity)
-    outcome = found.outcomes.get("layer_vectors", Outcome(found.state))
+    outcome = found.outcomes.get(PROBE_SETS[asked.probe].product.declared.name, Outcome(found.state))
     if outcome.manifest is None or outcome.manifest.state == "refused":
-        return _nothing(asked, 0, answers.why_no_layers(outcome))
+        return _nothing(asked, 0, answers.why_no_layers(outcome, images_of(asked.identity, asked.probe)))
     own = comparison.stored(store, outcome.manifest, asked.metric)
     mine = own.vectors[own.comparable]
     if not len(mine):
@@ -111,6 +114,7 @@ def alike(
     hits, reason = _hits(store, asked, ranking)
     return AlikeAnswer(
         metric=asked.metric,
+        probe=asked.probe,
         layers=len(mine),
         models=len(ranking.models),
         untrained_networks=len(ranking.untrained),
@@ -129,9 +133,9 @@ def _ranking(
     most: int,
     judges: Bench | None,
 ) -> Ranking:
-    (asked, asker), mine = question, own.vectors[own.comparable]
+    (asked, asker), mine, probe_set = question, own.vectors[own.comparable], PROBE_SETS[question[0].probe]
     lists = vectors.search(
-        collection_name(asked.metric, own.probe, LayerVectors.declared.recipe),
+        probe_set.collection(asked.metric, own.probe),
         mine.astype(np.float32),
         k=most,
         excluding=excluded(asked.filters, asker),
@@ -141,7 +145,7 @@ def _ranking(
     found = ranked(candidates_of(lists), least)
     if not exact:
         chosen = found[: max(FEWEST_CHOSEN, CHOSEN * asked.k)]
-        found = ranked(compared_again(store, asked.metric, mine, own.probe, chosen), least)
+        found = ranked(compared_again(store, asked.metric, mine, (probe_set, own.probe), chosen), least)
     population = judges.population.untrained if judges and judges.probe == own.probe else ()
     return Ranking(found, networks_likeness(mine, asked.metric, population, least), exact, least)
 
@@ -195,12 +199,15 @@ def _hit(
 
 
 def _nothing(asked: Question, layers: int, reason: str) -> AlikeAnswer:
-    return AlikeAnswer(metric=asked.metric, layers=layers, models=0, exact=True, hits=(), reason=reason)
+    return AlikeAnswer(
+        metric=asked.metric, probe=asked.probe, layers=layers, models=0, exact=True, hits=(), reason=reason
+    )
 
 
 def _why_none(asked: Question, asker: Asker) -> str:
     if conditions := in_words(asked.filters, asker):
-        return f"There are no models {', and '.join(conditions)}, over the probe images of {asked.identity.dataset}."
+        images, hint = images_of(asked.identity, asked.probe), ask_common(asked.filters, asked.probe)
+        return f"There are no models {', and '.join(conditions)}, over {images}.{hint}"
     return "No other model has been indexed on the same probe images."
 
 

@@ -13,11 +13,19 @@ from layerscope.functions.query.alike import Question, alike
 from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.filters import Filters
 from layerscope.functions.query.page_routes import wants_page
-from layerscope.functions.query.parameters import Blank, K, Name, Subject, model_filters
+from layerscope.functions.query.parameters import (
+    Blank,
+    K,
+    Name,
+    OverProbe,
+    Subject,
+    model_filters,
+)
+from layerscope.functions.query.probe_sets import chosen
 from layerscope.functions.query.route_services import Answers
-from layerscope.schemas.alike import AlikeAnswer, CompareAnswer, ComparedBy, Family
+from layerscope.schemas.alike import AlikeAnswer, CompareAnswer, Family
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products.layer_vectors import Metric
+from layerscope.schemas.products.layer_vectors import Debiased, Metric
 
 OfFamily = Annotated[Family | None, Blank, Query(description="only models of this family, by their weights")]
 
@@ -33,18 +41,20 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         model: Name,
         version: Name,
         filters: Annotated[Filters, Depends(model_filters)],
-        metric: Metric = "deconfounded",
+        metric: Debiased = "deconfounded",
         k: K = 10,
         family: OfFamily = None,
+        probe: OverProbe = None,
     ) -> Response:
         """Return the models most like this one: layers in order, a score, the family by weights; the nearest better one."""
-        question = Question(Identity(dataset, model, version), metric, k, filters, family)
+        identity = Identity(dataset, model, version)
+        question = Question(identity, metric, k, filters, family, chosen(probe, filters, identity))
 
         async def found() -> AlikeAnswer:
-            judges, vectors = await given().bench(dataset), await given().index(question.identity, metric)
+            judges, vectors = await given().bench(dataset, question.probe), await given().index(question)
             return await asyncio.to_thread(alike, given().services.store, vectors, question, judges)
 
-        parts = await given().parts(question.identity, metric)
+        parts = await given().parts(question)
         answer = await given().answered.get(
             request.scope, question.asked(), AlikeAnswer, found, lasting=_lasting, parts=parts
         )
@@ -52,15 +62,19 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
             return Response(answer, media_type="application/json")
         shown = AlikeAnswer.model_validate_json(answer)
         path = f"/models/{question.identity.subject}/similar"
-        return page_routes.page("alike.html", answer=shown, asked=question, link=page_routes.links(request, path))
+        return page_routes.page(
+            "alike.html", answer=shown, asked=question, probe=probe, link=page_routes.links(request, path)
+        )
 
     @made.get("/compare", response_model=CompareAnswer)
-    async def compared(request: Request, a: Subject, b: Subject, metric: ComparedBy = "deconfounded") -> Any:
+    async def compared(
+        request: Request, a: Subject, b: Subject, metric: Metric = "deconfounded", probe: OverProbe = None
+    ) -> Any:
         """Compare two models layer by layer, with the path of best matches, and by their weights."""
         pair = (Identity.parse(a), Identity.parse(b))
         if wants_page(request.scope):
-            return await page_routes.compared(given().services.store, *pair, metric)
-        return await asyncio.to_thread(compare, given().services.store, *pair, metric)
+            return await page_routes.compared(given().services.store, *pair, metric, probe)
+        return await asyncio.to_thread(compare, given().services.store, *pair, metric, probe)
 
     return made
 

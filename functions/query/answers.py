@@ -14,7 +14,7 @@ from layerscope.schemas.files import DATA
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import File, Manifest
 from layerscope.schemas.products import product_named
-from layerscope.schemas.products.layer_vectors import Layer
+from layerscope.schemas.products.layer_vectors import Layer, LayerVectors
 from layerscope.schemas.queries import (
     ErrorAnswer,
     FileLink,
@@ -155,36 +155,46 @@ def content(store: ObjectStore, file: File | FileLink) -> bytes:
         raise Unavailable(f"the stored bytes of {file.name} {damaged.fault}") from damaged
 
 
-def layers(store: ObjectStore, identity: Identity) -> LayerList:
-    """Answer for a model's layers.
+def layers(store: ObjectStore, identity: Identity, product: str = LayerVectors.declared.name) -> LayerList:
+    """Answer for a model's layers, as they are over the images of a product.
 
     Raises:
         Unanswerable: they are not there (yet).
     """
     found = standing(store, identity)
-    outcome = found.outcomes.get("layer_vectors", Outcome(found.state))
+    outcome = found.outcomes.get(product, Outcome(found.state))
     if outcome.manifest is None or outcome.manifest.state == "refused":
         reason = why_no_layers(outcome)
         raise Unanswerable(409, f"layers-{outcome.state}", reason, f"GET /models/{identity.subject} says more")
-    images, rows = compared(store, outcome.manifest)
+    found_layers = compared(store, outcome.manifest)
     who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}
-    lines = tuple(LayerLine(**row.model_dump(), layer=row.id) for row in rows)
-    return LayerList(**who, images=images, layers=lines)
+    lines = tuple(LayerLine(**row.model_dump(), layer=row.id) for row in found_layers.layers)
+    return LayerList(**who, images=found_layers.images, layers=lines)
 
 
-def why_no_layers(outcome: Outcome) -> str:
-    """Say in a sentence why a model's layers cannot be shown."""
+def why_no_layers(outcome: Outcome, over: str = "") -> str:
+    """Say in a sentence why a model's layers cannot be shown; `over` which images they are compared."""
+    layers = f"Its layers over {over}" if over else "Its layers"
     if outcome.refusal is not None:
         return outcome.refusal.message
     if outcome.failure is not None:
-        return f"Its layers could not be computed: {outcome.failure.explanation}"
-    return "Its layers are still being computed." if outcome.state == "computing" else "Its upload was not admitted."
+        return f"{layers} could not be computed: {outcome.failure.explanation}"
+    return f"{layers} are still being computed." if outcome.state == "computing" else "Its upload was not admitted."
 
 
-def compared(store: ObjectStore, manifest: Manifest) -> tuple[int, tuple[Layer, ...]]:
-    """Return the number of probe images, and the layers without their vectors, of a manifest of layer vectors."""
+@dataclass(frozen=True, slots=True)
+class ComparedLayers:
+    """A model's layers without their vectors, the digest of the probe set, and its number of images."""
+
+    probe: str
+    images: int
+    layers: tuple[Layer, ...]
+
+
+def compared(store: ObjectStore, manifest: Manifest) -> ComparedLayers:
+    """Return what a manifest of layer vectors, over its dataset's probe set or the common one, says of them."""
     data = json.loads(content(store, manifest.file(DATA)))
-    return int(data["images"]), tuple(Layer.model_validate(row) for row in data["layers"])
+    return ComparedLayers(data["probe"], int(data["images"]), tuple(map(Layer.model_validate, data["layers"])))
 
 
 def unknown(what: str, message: str, hint: str) -> NoReturn:

@@ -11,6 +11,7 @@ import numpy as np
 from layerscope.functions.query import comparison
 from layerscope.functions.query.alignment import Scores, likeness, totals
 from layerscope.functions.query.answers import Unanswerable
+from layerscope.functions.query.probe_sets import ProbeSet
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.stores.index_rows import RowMatch
@@ -66,15 +67,16 @@ def ranked(candidates: Iterable[Candidate], least: float) -> list[Scored]:
 
 
 def compared_again(
-    store: ObjectStore, metric: Metric, mine: Scores, probe: str, chosen: Iterable[Scored]
+    store: ObjectStore, metric: Metric, mine: Scores, probe: tuple[ProbeSet, str], chosen: Iterable[Scored]
 ) -> Iterable[Candidate]:
     """Yield candidates with all of their layers, from the bucket; one that has changed since is left out."""
+    probe_set, digest = probe
     for one in chosen:
         try:
-            manifest = comparison.manifest_of(store, one.candidate.identity)
+            manifest = comparison.manifest_of(store, one.candidate.identity, probe_set)
         except Unanswerable:
             continue
         other = comparison.stored(store, manifest, metric)
-        if other.probe == probe:
+        if other.probe == digest:
             scores = mine @ other.vectors[other.comparable].T
             yield Candidate(one.candidate.identity, one.candidate.test_accuracy, scores)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -23,12 +22,7 @@ from layerscope.schemas.identity import Identity
 PATH: Final = "/models/{dataset}/{model}/{version}/classes/{label:path}/similar"
 """A name may hold a slash, and then comes with it as %2F."""
 
-OtherDatasets = Annotated[bool, Query(description="only models on other datasets than the asked model's")]
 OnePer = Annotated[Per, Query(description="model: of each model version the one best class")]
-
-
-def _filters(models: Annotated[Filters, Depends(model_filters)], other_datasets: OtherDatasets = False) -> Filters:
-    return dataclasses.replace(models, other_datasets=other_datasets)
 
 
 def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]) -> APIRouter:
@@ -42,7 +36,7 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         model: Name,
         version: Name,
         label: Part,
-        filters: Annotated[Filters, Depends(_filters)],
+        filters: Annotated[Filters, Depends(model_filters)],
         k: K = 10,
         per: OnePer = "model",
         cursor: Cursor = None,

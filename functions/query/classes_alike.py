@@ -160,7 +160,7 @@ def _asker(store: ObjectStore, found: Standing, line: CatalogueRow | None) -> As
     """Return what filters compare with; a model whose layers are not there has no architecture that others have."""
     layers = found.outcomes["layer_vectors"].manifest
     known = layers is not None and layers.state == "complete"
-    architecture = catalogue.architecture_of(answers.compared(store, layers)[1]) if layers and known else "unknown"
+    architecture = catalogue.architecture_of(answers.compared(store, layers).layers) if layers and known else "unknown"
     return Asker(found.upload.identity, line.test_accuracy if line else None, architecture)
 
 

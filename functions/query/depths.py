@@ -26,12 +26,21 @@ def roles(answer: SimilarAnswer, depth: float | None, depth_of: Callable[[Hit], 
     """
     if depth is None or not answer.hits:
         reason = answer.reason or "The layers of this model are not stored (any more)."
-        return RoleAnswer(layer=answer.layer, metric=answer.metric, depth=depth, models=0, roles=(), reason=reason)
+        return RoleAnswer(
+            layer=answer.layer,
+            metric=answer.metric,
+            probe=answer.probe,
+            depth=depth,
+            models=0,
+            roles=(),
+            reason=reason,
+        )
     found = tuple(_role(hit, depth, depth_of(hit)) for hit in answer.hits)
     counts = Counter(one.played for one in found)
     return RoleAnswer(
         layer=answer.layer,
         metric=answer.metric,
+        probe=answer.probe,
         depth=depth,
         models=len(found),
         roles=found,

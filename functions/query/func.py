@@ -5,71 +5,62 @@ bucket only what operators decide: that a plan is to be run, that a dead letter 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, Final
 
+import httpx
 from starlette.responses import JSONResponse, Response
 
 from layerscope.functions.query.guard import ANYBODY, SECONDS, Guard, Rejection
 from layerscope.functions.query.page_routes import error_page, wants_page
+from layerscope.functions.query.prediction_routes import client_of
 from layerscope.functions.query.route_services import Answers
 from layerscope.functions.query.routes import application, secured
-from layerscope.functions.runtime import func_server
 from layerscope.functions.runtime.asgi import Receive, Scope, Send
+from layerscope.functions.runtime.asked import AskedFunction
 from layerscope.functions.runtime.services import Services, connect
 from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import LayerscopeError
 from layerscope.schemas.queries import ErrorAnswer
 
 
-class QueryFunction:
+class QueryFunction(AskedFunction):
     """The HTTP application, as a function that `func` can start and stop."""
 
-    name = "query"
-
     def __init__(self) -> None:
+        super().__init__("query")
         self._answers: Answers | None = None
         self._app = application(self._attached)
         self._guard = ANYBODY
-        self._under_way = 0
-        self._draining = False
 
-    def start(self, cfg: Mapping[str, str]) -> None:
-        """Use the services that the environment names; they connect when they are first used.
+    def begin(self, settings: Settings) -> None:
+        """Use the services of these settings; they connect when they are first used.
 
         Raises:
-            InvalidSettings: a variable is missing or cannot be used, or strangers could reach it and no key is set.
+            InvalidSettings: strangers could reach it, and no key is set.
         """
-        settings = Settings.read(cfg)
-        func_server.configure(settings.drain_seconds)
-        self.attach(connect(settings), Guard.of(settings))
+        self.attach(connect(settings), Guard.of(settings), client_of(settings.inference_url))
 
-    def attach(self, services: Services, guard: Guard = ANYBODY) -> None:
-        """Use these services; a guard is for those who come over a network."""
-        self._answers, self._guard = Answers(services), guard
+    def attach(self, services: Services, guard: Guard = ANYBODY, inference: httpx.AsyncClient | None = None) -> None:
+        """Use these services, and `inference` for pictures; a guard is for those who come over a network."""
+        self._answers, self._guard = Answers(services, inference), guard
 
-    def stop(self) -> None:
+    def end(self) -> None:
         """Let go of the cache and the language model; the server has let what was in progress end."""
-        self._draining = True
         if self._answers is not None:
             self._closing = asyncio.get_running_loop().create_task(self._answers.stop())
 
-    def alive(self) -> tuple[bool, str]:
-        """Say that the event loop turns."""
-        return True, "alive"
-
-    def ready(self) -> tuple[bool, str]:
-        """Say whether requests may be sent."""
-        if self._draining:
-            return False, "draining"
-        return (False, "starting") if self._answers is None else (True, "ready")
+    @property
+    def attached(self) -> bool:
+        """Tell whether there are services to answer from."""
+        return self._answers is not None
 
     def _attached(self) -> Answers:
         if self._answers is None:
             raise LayerscopeError("query has no services yet: start it first")
         return self._answers
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, within a limit of time."""
         send, answering = secured(send), False
 
@@ -78,18 +69,15 @@ class QueryFunction:
             answering = True
             await send(message)
 
-        if refusal := self._guard.refusal(scope, self._under_way):
+        if refusal := self._guard.refusal(scope, self.under_way - 1):
             await _answer(refusal, scope)(scope, receive, send)
             return
-        self._under_way += 1
         try:
             async with asyncio.timeout(SECONDS):
                 await self._look(scope, receive, sending)
         except TimeoutError:
             if not answering:
                 await _answer(LATE, scope)(scope, receive, send)
-        finally:
-            self._under_way -= 1
 
     async def _look(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what may be asked; what was answered before needs no parsing."""

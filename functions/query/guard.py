@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Final, Self
 
 from layerscope.functions.runtime.asgi import Scope
 from layerscope.functions.runtime.settings import InvalidSettings, Settings
+from layerscope.schemas.inference import PICTURE_BYTES
 from layerscope.schemas.queries import ErrorAnswer
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -25,6 +27,8 @@ SECONDS: Final = 55.0
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OPERATED: Final = ("/replays", "/dead-letters")
 """Where paths begin that are the operator's."""
+WITH_BODY: Final = re.compile(r"/models/[^/]+/[^/]+/[^/]+/predict")
+"""The only path that takes a body, by POST: a picture."""
 CHALLENGE: Final = 'Basic realm="Layerscope", charset="UTF-8"'
 
 
@@ -77,8 +81,8 @@ class Guard:
             return _refused(
                 414, "uri-too-long", f"The URI is longer than {LONGEST_URI:,} bytes.", "ask for less at once"
             )
-        if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-            return _refused(413, "body-not-taken", "No request here has a body.", "leave it out", connection="close")
+        if (rejection := _unwanted_body(scope, headers)) is not None:
+            return rejection
         if (rejection := self._unknown(scope, headers)) is not None:
             return rejection
         if under_way > MOST_AT_ONCE:
@@ -106,6 +110,19 @@ class Guard:
 
 
 ANYBODY: Final = Guard()
+
+
+def _unwanted_body(scope: Scope, headers: Mapping[str, str]) -> Rejection | None:
+    """Return why a request's body is not read; one of unknown length is read as far as it may be."""
+    length = headers.get("content-length", "0")
+    if scope.get("method") == "POST" and WITH_BODY.fullmatch(scope["path"]):
+        if not (length.isdigit() and int(length) > PICTURE_BYTES):
+            return None
+        message = f"The body has {int(length):,} bytes; a picture may have {PICTURE_BYTES:,}."
+        return _refused(413, "body-too-large", message, "make the picture smaller", connection="close")
+    if length == "0" and "transfer-encoding" not in headers:
+        return None
+    return _refused(413, "body-not-taken", "No request here has a body.", "leave it out", connection="close")
 
 
 def _reachable(settings: Settings, named: Set[str]) -> str | None:

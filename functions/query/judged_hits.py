@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from layerscope.functions.query.judgement import Found, judge, label_baseline, percentile_untrained
+from layerscope.functions.query.probe_sets import PROBE_SETS, ProbeImages, images_in
 from layerscope.functions.query.reference_population import Population, References
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import Judgement, SimilarAnswer
@@ -17,12 +19,17 @@ from layerscope.stores.object_store import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What the similarities of one dataset are judged by, as the index had it when it was opened; blocking."""
+    """What similarities over one probe set are judged by, as the index had it when it was opened; blocking."""
 
     references: References
     lines: Mapping[str, CatalogueRow]
-    probe: str
+    images: ProbeImages
     population: Population
+
+    @property
+    def probe(self) -> str:
+        """Return the digest of the images."""
+        return self.images.digest
 
     def judge(self, asked: tuple[Identity, str], hit: tuple[Identity, str], metric: Metric) -> Judgement | None:
         """Return what a similarity is worth; None where one of the two layers is not stored (any more)."""
@@ -46,18 +53,21 @@ class Bench:
 
     def _found(self, identity: Identity, layer: str) -> Found | None:
         line = self.lines.get(identity.subject)
-        among = self.references.stored(line, self.probe) if line else None
+        among = self.references.stored(line, self.images) if line else None
         at = next((at for at, one in enumerate(among.layers) if one.id == layer), None) if among else None
         return Found(among, at) if among is not None and at is not None else None
 
 
-def bench(store: ObjectStore, references: References, dataset: str, lines: Sequence[CatalogueRow]) -> Bench | None:
-    """Return what similarities of a dataset are judged by; None where it has no probe set (any more)."""
-    description = datasets.describe(store, dataset)
-    probe = description.part_digest("probe") if description else None
-    if probe is None:
+def bench(
+    store: ObjectStore, references: References, dataset: str, lines: Sequence[CatalogueRow], name: ProbeName = "own"
+) -> Bench | None:
+    """Return what similarities over a probe set of a dataset are judged by; None where it has none (any more)."""
+    digest = PROBE_SETS[name].digest(datasets.describe(store, dataset))
+    if digest is None:
         return None
-    return Bench(references, {one.subject: one for one in lines}, probe, references.population(lines, dataset, probe))
+    images = images_in(store, lines, name, digest)
+    population = references.population(lines, images)
+    return Bench(references, {one.subject: one for one in lines}, images, population)
 
 
 def judged(answer: SimilarAnswer, asked: Identity, given: Bench | None) -> SimilarAnswer:

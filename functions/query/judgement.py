@@ -25,7 +25,12 @@ WITHIN: Final = 0.7
 FEWEST: Final = 20
 NEAR: Final = 1 / 8
 LEVERAGE: Final = 0.2
-OTHER: Final[dict[Metric, Metric]] = {"cka": "deconfounded", "deconfounded": "cka"}
+OTHER: Final[dict[Metric, Metric]] = {
+    "cka": "deconfounded",
+    "deconfounded": "cka",
+    "neighbours": "deconfounded",
+    "classic": "deconfounded",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,8 @@ def _apart(one: float, other: float) -> bool:
 
 
 def _interval(asked: Found, hit: Found, metric: Metric, population: Population) -> tuple[float, float] | None:
+    if metric not in ("cka", "deconfounded"):
+        return None  # neither is worked out from parts of a stored vector
     images = asked.among.images
     inputs = population.untrained[0].inputs if population.untrained else None
     if images < half_samples.FEWEST_IMAGES or (metric == "deconfounded" and inputs is None):

@@ -17,20 +17,24 @@ from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.page.compare_page import compare_page
 from layerscope.functions.query.page.model_data import ModelData
 from layerscope.functions.query.page.model_page import model_page
+from layerscope.functions.query.page.picture_field import picture_field
 from layerscope.functions.query.page.rendering import assets, render
 from layerscope.functions.query.page.sections import page_sections
 from layerscope.functions.runtime.asgi import Scope
-from layerscope.schemas.alike import ComparedBy
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
+from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import ErrorAnswer
+from layerscope.stores import datasets
 from layerscope.stores.object_store import ObjectStore
 
 
-def headers(pictures: Iterable[str] = ()) -> dict[str, str]:
-    """Return the headers of a page; pictures may come from here, and from where these URLs lead."""
+def headers(pictures: Iterable[str] = (), *, inline: bool = False) -> dict[str, str]:
+    """Return the headers of a page; pictures may come from here, from where these URLs lead, and `inline` with the page."""
+    data = " data:" if inline else ""
     places = sorted({f" {url.scheme}://{url.netloc}" for url in map(urlsplit, pictures) if url.netloc})
     policy = (
-        f"default-src 'none'; img-src 'self'{''.join(places)}; style-src 'self'; script-src 'self'; "
+        f"default-src 'none'; img-src 'self'{data}{''.join(places)}; style-src 'self'; script-src 'self'; "
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
     return {"content-security-policy": policy, "vary": "accept", "cache-control": "no-cache"}
@@ -44,9 +48,9 @@ def wants_page(scope: Scope) -> bool:
     return b"text/html" in accepted
 
 
-def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
+def page(template: str, status: int = 200, *, inline_pictures: bool = False, **values: Any) -> HTMLResponse:
     """Return an answer made from a template."""
-    return HTMLResponse(render(template, **values), status, headers=headers())
+    return HTMLResponse(render(template, **values), status, headers=headers(inline=inline_pictures))
 
 
 def error_page(status: int, answer: ErrorAnswer) -> HTMLResponse:
@@ -72,19 +76,22 @@ async def model(store: ObjectStore, identity: Identity) -> HTMLResponse:
         view = answers.everything(store, identity)
         links = [file.url for product in view.products.values() for file in product.files]
         data = ModelData(view, lambda file: file.url, partial(answers.content, store))
-        content = model_page(data, page_sections())
-        return HTMLResponse(content, headers=headers(links))
+        described = datasets.describe(store, identity.dataset)
+        content = model_page(data, page_sections(), picture_field(described) if described else None)
+        return HTMLResponse(content, headers=headers(links, inline=True))
 
     return await asyncio.to_thread(made)
 
 
-async def compared(store: ObjectStore, a: Identity, b: Identity, metric: ComparedBy) -> HTMLResponse:
+async def compared(
+    store: ObjectStore, a: Identity, b: Identity, metric: Metric, probe: ProbeName | None
+) -> HTMLResponse:
     """Return the page of two models; what else there is to tell of them needs no layers."""
 
     def made() -> HTMLResponse:
         both = answers.everything(store, a), answers.everything(store, b)
         try:
-            answer, why_not = compare(store, a, b, metric), None
+            answer, why_not = compare(store, a, b, metric, probe), None
         except Unanswerable as error:
             answer, why_not = None, error.answer.message
         return HTMLResponse(compare_page(*both, answer, why_not), headers=headers())

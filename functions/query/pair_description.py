@@ -14,8 +14,10 @@ from layerscope.functions.query import answers
 from layerscope.functions.query.answers import Unanswerable, unknown
 from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.judged_hits import Bench
+from layerscope.functions.query.probe_sets import PROBE_SETS
 from layerscope.functions.query.words import Words
 from layerscope.schemas.alike import CompareAnswer
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.confusion_matrix import Confusion
 from layerscope.schemas.products.description import Language
@@ -36,6 +38,12 @@ class Pair:
     layer_b: str
     metric: Metric
     language: Language
+    probe: ProbeName = "own"
+
+    @property
+    def identity(self) -> Identity:
+        """Return the model whose layer was asked about."""
+        return self.a
 
     def asked(self) -> Mapping[str, str]:
         """Return what the question means, for the answers that are kept."""
@@ -45,6 +53,7 @@ class Pair:
             "other": self.b.subject,
             "other_layer": self.layer_b,
             "metric": self.metric,
+            "probe": self.probe,
             "language": self.language,
         }
 
@@ -77,6 +86,7 @@ def answer(found: Gathered, words: Words) -> DescriptionAnswer:
         b=pair.b.subject,
         layer_b=pair.layer_b,
         metric=pair.metric,
+        probe=pair.probe,
         score=match.score,
         z=match.z,
         judgement=found.judgement,
@@ -90,17 +100,17 @@ def answer(found: Gathered, words: Words) -> DescriptionAnswer:
 
 
 def _match(store: ObjectStore, pair: Pair, judgement: Judgement | None, bench: Bench | None) -> LayerMatch:
-    lists = answers.layers(store, pair.a), answers.layers(store, pair.b)
+    lists = [answers.layers(store, one, PROBE_SETS[pair.probe].product.declared.name) for one in (pair.a, pair.b)]
     rows, columns = (_position(*one) for one in zip((pair.layer_a, pair.layer_b), lists, strict=True))
-    scores = compare(store, pair.a, pair.b, pair.metric)
+    scores = compare(store, pair.a, pair.b, pair.metric, pair.probe)
     score = scores.scores[rows][columns] if scores.scores else None
     if score is None:
         reason = scores.reason or "One of these layers cannot be compared, so there is no score to tell of."
         raise Unanswerable(409, "not-comparable", reason, "GET /models/…/layers has the state of each layer")
-    images = lists[0].images
+    images = scores.images
     return LayerMatch(
-        a=_model(store, pair.a, lists[0], rows),
-        b=_model(store, pair.b, lists[1], columns),
+        a=_model(store, pair, pair.a, lists[0], rows),
+        b=_model(store, pair, pair.b, lists[1], columns),
         metric=pair.metric,
         score=score,
         z=round(score / math.sqrt(2 / (images * (images - 3))), 2),
@@ -137,7 +147,7 @@ def _position(layer: str, among: LayerList) -> int:
     return names.index(layer)
 
 
-def _model(store: ObjectStore, identity: Identity, layers: LayerList, position: int) -> ComparedModel:
+def _model(store: ObjectStore, pair: Pair, identity: Identity, layers: LayerList, position: int) -> ComparedModel:
     confused = _data(store, identity, "confusion_matrix")["most_confused"]
     summary = answers.product(store, identity, "summary").data or {}
     facts = facts_of(
@@ -147,6 +157,7 @@ def _model(store: ObjectStore, identity: Identity, layers: LayerList, position: 
     )
     return ComparedModel(
         subject=identity.subject,
+        with_dataset=pair.a.dataset != pair.b.dataset,
         facts=facts,
         compared=ComparedLayer(layers.layers[position], position + 1),
         parameters=summary.get("parameters"),

@@ -8,6 +8,7 @@ from fastapi import Path, Query
 from pydantic import BeforeValidator, Field
 
 from layerscope.functions.query.filters import Built, Filters, LeftOut
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import NAME_PATTERN
 
 Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
@@ -22,6 +23,15 @@ Blank = BeforeValidator(lambda given: None if given == "" else given)  # as form
 DatasetName = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
 OnDataset = Annotated[DatasetName | None, Blank, Query(alias="dataset", description="only models on this dataset")]
 SameDataset = Annotated[bool, Query(description="only models on the asked model's dataset")]
+OtherDatasets = Annotated[bool, Query(description="only models on other datasets than the asked model's")]
+OverProbe = Annotated[
+    ProbeName | None,
+    Blank,
+    Query(
+        description="own: over the probe images of the dataset; common: over those that all datasets of one image shape "
+        "share. Left out: own, unless other datasets are asked for"
+    ),
+]
 MinAccuracy = Annotated[Share | None, Blank, Query(description="only models at least this accurate")]
 MaxAccuracy = Annotated[Share | None, Blank, Query(description="only models at most this accurate")]
 Better = Annotated[bool, Query(description="only models more accurate than the asked one")]
@@ -46,6 +56,7 @@ def model_filters(
     better: Better = False,
     architecture: Architecture = None,
     leave_out: LeaveOut = "version",
+    other_datasets: OtherDatasets = False,
 ) -> Filters:
     """Return which models count."""
     return Filters(
@@ -56,4 +67,5 @@ def model_filters(
         better=better,
         architecture=architecture,
         leave_out=leave_out,
+        other_datasets=other_datasets,
     )

@@ -1,6 +1,6 @@
 """What a similarity is judged against: the stored and the untrained layers of one probe set. Read from the bucket. Blocking.
 
-A few models of the dataset stand for all, chosen by the digests of their contents, so that the choice is the same in
+A few models stand for all, chosen by the digests of their contents, so that the choice is the same in
 every process and one more upload changes little of it. What was read of a model is kept: products do not change.
 """
 
@@ -9,21 +9,22 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Final
+from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from layerscope.functions.analysis.representation.vectors import classic
+from layerscope.functions.query.probe_sets import ProbeImages, ProbeSet
 from layerscope.schemas import keys
 from layerscope.schemas.files import DATA
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
-from layerscope.schemas.products.layer_vectors import Layer, LayerVectors, Metric
+from layerscope.schemas.products.layer_vectors import Debiased, Layer, Metric
 from layerscope.schemas.products.product import Product
-from layerscope.schemas.products.reference_layers import ReferenceLayers
 from layerscope.stores import blobs, damage
 from layerscope.stores.blobs import Damaged
 from layerscope.stores.index_rows import CatalogueRow
@@ -31,21 +32,21 @@ from layerscope.stores.object_store import ObjectStore
 
 MOST_MODELS: Final = 24
 MOST_LAYERS: Final = 400
-KEPT: Final = 64
+KEPT: Final = 4 * MOST_MODELS
+"""Of models and of untrained networks, over the probe set of a dataset and over a common one."""
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Layers with their relative depth, 0..1, and their vectors (L, d); a row of zeros: not comparable."""
+    """Layers with their relative depth, 0..1, and by metric their vectors (L, d); a row of zeros: not comparable."""
 
     subject: str
     images: int
     layers: tuple[Layer, ...]
     depths: NDArray[np.float64]
-    cka: Vectors
-    deconfounded: Vectors
+    by_metric: Mapping[Metric, Vectors]
     inputs: NDArray[np.float32] | None = None
     label_cka_of_pixels: float | None = None
     networks: NDArray[np.int64] | None = None
@@ -53,12 +54,12 @@ class Layers:
 
     def vectors(self, metric: Metric) -> Vectors:
         """Return the vectors of a metric."""
-        return self.cka if metric == "cka" else self.deconfounded
+        return self.by_metric[metric]
 
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """The layers of the models that stand for a dataset: stored ones, and untrained ones of their architectures."""
+    """The layers of the models that stand for all: stored ones, and untrained ones of their architectures."""
 
     stored: tuple[Layers, ...]
     untrained: tuple[Layers, ...]
@@ -69,50 +70,59 @@ class References:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._kept: OrderedDict[tuple[str, str, str], Layers] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, str, bool], Layers] = OrderedDict()
         self._lock = threading.Lock()
 
-    def stored(self, line: CatalogueRow, probe: str) -> Layers | None:
-        """Return the layers of a model version on this probe set; None where they are not there."""
-        return self._read(line, LayerVectors, probe)
+    def stored(self, line: CatalogueRow, over: ProbeImages) -> Layers | None:
+        """Return the layers of a model version over these images; None where they are not there."""
+        return self._read(line, over, untrained=False)
 
-    def population(self, lines: Sequence[CatalogueRow], dataset: str, probe: str) -> Population:
-        """Return the layers that stand for a dataset: of MOST_MODELS models at most, and about MOST_LAYERS of each kind."""
+    def population(self, lines: Sequence[CatalogueRow], over: ProbeImages) -> Population:
+        """Return the layers that stand for all over these images: of MOST_MODELS at most, about MOST_LAYERS of each kind."""
         stored: list[Layers] = []
         untrained: list[Layers] = []
-        for line in representatives(lines, dataset):
-            for found, product in ((stored, LayerVectors), (untrained, ReferenceLayers)):
-                layers = self._read(line, product, probe) if _count(found) < MOST_LAYERS else None
+        for line in representatives(over.models(lines)):
+            for found, drawn in ((stored, False), (untrained, True)):
+                full = _count(found) >= MOST_LAYERS
+                layers = None if full else self._read(line, over, untrained=drawn)
                 if layers is not None:
                     found.append(layers)
         return Population(tuple(stored), tuple(untrained))
 
-    def _read(self, line: CatalogueRow, product: type[Product], probe: str) -> Layers | None:
-        if line.content is None:
+    def _read(self, line: CatalogueRow, over: ProbeImages, *, untrained: bool) -> Layers | None:
+        probe_set, identity = over.probe_set, Identity.parse(line.subject)
+        given = over.given.get(identity.dataset)
+        if line.content is None or given is None:
             return None
-        key = (line.subject, f"{product.declared.name}/{line.content}", probe)
+        product = probe_set.untrained if untrained else probe_set.product
+        key = (line.subject, f"{product.declared.name}/{line.content}", given, untrained)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        identity = Identity.parse(line.subject)
         for manifest in _manifests(self._store, identity, line.content, product):
-            if manifest.inputs.parts.get("probe") == probe:
-                try:
-                    found = _layers(self._store, manifest)
-                except Damaged:
-                    continue  # repair finds it; the others are enough to judge by
-                with self._lock:
-                    self._kept[key] = found
-                    if len(self._kept) > KEPT:
-                        self._kept.popitem(last=False)
-                return found
+            if manifest.inputs.parts.get(probe_set.part) != given:
+                continue
+            try:
+                data = json.loads(blobs.get(self._store, manifest.file(DATA).sha256))
+                found = (
+                    _untrained(self._store, manifest, data, probe_set)
+                    if untrained
+                    else _stored(self._store, manifest, data)
+                )
+            except Damaged:
+                continue  # repair finds it; the others are enough to judge by
+            with self._lock:
+                self._kept[key] = found
+                if len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+            return found
         return None
 
 
-def representatives(lines: Sequence[CatalogueRow], dataset: str) -> list[CatalogueRow]:
-    """Return the models that stand for a dataset: of different contents, those whose digests come first."""
-    return one_a_content(line for line in lines if line.subject.startswith(f"{dataset}/"))[:MOST_MODELS]
+def representatives(lines: Iterable[CatalogueRow]) -> list[CatalogueRow]:
+    """Return the models that stand for these: of different contents, those whose digests come first."""
+    return one_a_content(lines)[:MOST_MODELS]
 
 
 def one_a_content(lines: Iterable[CatalogueRow]) -> list[CatalogueRow]:
@@ -136,25 +146,44 @@ def _manifests(store: ObjectStore, identity: Identity, content: str, product: ty
             yield manifest
 
 
-def _layers(store: ObjectStore, manifest: Manifest) -> Layers:
-    data = json.loads(blobs.get(store, manifest.file(DATA).sha256))
-
-    def array(name: str) -> Vectors:
-        content = blobs.get(store, manifest.file(f"{name}.npy").sha256)
-        return np.asarray(np.load(BytesIO(content), allow_pickle=False), np.float32)
-
-    untrained = manifest.product == ReferenceLayers.declared.name
-    rows = [row["layer"] for row in data["layers"]] if untrained else data["layers"]
+def _stored(store: ObjectStore, manifest: Manifest, data: Mapping[str, Any]) -> Layers:
+    rows = data["layers"]
     last = max(len(rows) - 1, 1)
-    depths = [row["depth"] for row in data["layers"]] if untrained else [at / last for at in range(len(rows))]
     return Layers(
         subject=manifest.identity.subject,
         images=int(data["images"]),
         layers=tuple(Layer.model_validate(row) for row in rows),
-        depths=np.asarray(depths, np.float64),
-        cka=array("cka"),
-        deconfounded=array("deconfounded"),
-        inputs=array("inputs")[0] if untrained else None,
-        networks=np.asarray([row["network"] for row in data["layers"]], np.int64) if untrained else None,
-        label_cka_of_pixels=data["label_cka_of_pixels"] if untrained else None,
+        depths=np.arange(len(rows)) / last,
+        by_metric=_vectors(store, manifest, rows, int(data["images"]), ""),
     )
+
+
+def _untrained(store: ObjectStore, manifest: Manifest, data: Mapping[str, Any], probe_set: ProbeSet) -> Layers:
+    lines, images = data[probe_set.lines], int(data["images"])
+    rows = [one["layer"] for one in lines]
+    return Layers(
+        subject=manifest.identity.subject,
+        images=images,
+        layers=tuple(Layer.model_validate(row) for row in rows),
+        depths=np.asarray([one["depth"] for one in lines], np.float64),
+        by_metric=_vectors(store, manifest, rows, images, probe_set.prefix),
+        inputs=_array(store, manifest, "inputs")[0],
+        networks=np.asarray([one["network"] for one in lines], np.int64),
+        label_cka_of_pixels=data.get("label_cka_of_pixels"),
+    )
+
+
+def _vectors(
+    store: ObjectStore, manifest: Manifest, rows: Sequence[Mapping[str, Any]], images: int, prefix: str
+) -> Mapping[Metric, Vectors]:
+    ok = np.array([row["state"] == "ok" for row in rows], np.bool_)
+    grams = np.where(ok[:, None], _array(store, manifest, f"{prefix}grams"), 0)
+    return {
+        **{metric: _array(store, manifest, f"{prefix}{metric}") for metric in get_args(Debiased)},
+        "classic": classic(grams, images).astype(np.float32),
+    }
+
+
+def _array(store: ObjectStore, manifest: Manifest, name: str) -> Vectors:
+    content = blobs.get(store, manifest.file(f"{name}.npy").sha256)
+    return np.asarray(np.load(BytesIO(content), allow_pickle=False), np.float32)

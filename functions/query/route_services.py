@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from typing import Protocol
 
+import httpx
 from fastapi import Request, Response
 
 from layerscope.functions.analysis.wording import language_model
@@ -13,31 +16,51 @@ from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.depths import roles
 from layerscope.functions.query.judged_hits import Bench, bench, judged
 from layerscope.functions.query.pair_description import Gathered, Pair
+from layerscope.functions.query.probe_sets import PROBE_SETS, images_in
 from layerscope.functions.query.reference_population import References
 from layerscope.functions.query.search import Question
 from layerscope.functions.query.stored_classes import StoredClasses
 from layerscope.functions.query.words import Words, Writing, is_final
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.depths import RoleAnswer
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import DescriptionAnswer, Hit, OlderAnswer, SimilarAnswer
-from layerscope.stores import index_rows
+from layerscope.stores import datasets, index_rows
 from layerscope.stores.index_rows import CatalogueRow
 from layerscope.stores.kept_neighbours import KeptNeighbours
 from layerscope.stores.vector_store import VectorStore
 
 
+class AboutLayers(Protocol):
+    """A question about the layers of a model, or about it by its layers."""
+
+    @property
+    def identity(self) -> Identity:
+        """Return the model."""
+
+    @property
+    def metric(self) -> Metric:
+        """Return by what its layers are compared."""
+
+    @property
+    def probe(self) -> ProbeName:
+        """Return over which images."""
+
+
 class Answers:
     """What the routes need: the services, and the answers that are kept."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, inference: httpx.AsyncClient | None = None) -> None:
         self.services = services
+        self.inference = inference
         self.answered = Answered(services.cache)
         self._writing = Writing(language_model.from_environment(), services.cache)
         self._kept = KeptNeighbours(services.vectors, services.limits.neighbours_mb * 2**20)
         self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])
+        self._sharing: tuple[list[CatalogueRow], dict[tuple[ProbeName, str], frozenset[str]]] = ([], {})
         self.classes = StoredClasses(services.store)
         self._references = References(services.store)
         self._reading: SingleFlight[list[CatalogueRow]] = SingleFlight()
@@ -54,35 +77,47 @@ class Answers:
 
         return await self._reading.run(str(generation), read)
 
-    async def parts(self, identity: Identity, metric: Metric) -> frozenset[str]:
+    async def parts(self, asked: AboutLayers) -> frozenset[str]:
         """Return the parts of the index on which an answer about the layers of a model, or about it, depends."""
-        return index_rows.parts([identity.dataset], await self._collections(identity, metric))
+        digest = await self._digest(asked)
+        given = await self._given(asked.probe, digest) if digest is not None else ()
+        return index_rows.parts({asked.identity.dataset, *given}, _collections(asked, digest))
 
-    async def index(self, identity: Identity, metric: Metric) -> VectorStore:
+    async def index(self, asked: AboutLayers) -> VectorStore:
         """Return the index as new as it is now for questions about the layers of a model."""
-        rows = index_rows.parts([], await self._collections(identity, metric))
+        rows = index_rows.parts([], _collections(asked, await self._digest(asked)))
         return self._kept.at(await self.services.cache.generation(rows))
 
-    async def _collections(self, identity: Identity, metric: Metric) -> tuple[str, ...]:
-        found = await asyncio.to_thread(search.collection_of, self.services.store, identity.dataset, metric)
-        return () if found is None else (found,)
-
-    async def bench(self, dataset: str) -> Bench | None:
-        """Return what similarities of a dataset are judged by."""
+    async def _given(self, probe: ProbeName, digest: str) -> Collection[str]:
+        """Return the datasets that have these images, held in memory for a generation of the index."""
         lines = await self.lines()
-        return await asyncio.to_thread(bench, self.services.store, self._references, dataset, lines)
+        if self._sharing[0] is not lines:
+            self._sharing = (lines, {})
+        known = self._sharing[1]
+        if (probe, digest) not in known:
+            found = await asyncio.to_thread(images_in, self.services.store, lines, probe, digest)
+            known[probe, digest] = frozenset(found.given)
+        return known[probe, digest]
+
+    async def _digest(self, asked: AboutLayers) -> str | None:
+        described = await asyncio.to_thread(datasets.describe, self.services.store, asked.identity.dataset)
+        return PROBE_SETS[asked.probe].digest(described)
+
+    async def bench(self, dataset: str, probe: ProbeName = "own") -> Bench | None:
+        """Return what similarities over a probe set of a dataset are judged by."""
+        lines = await self.lines()
+        return await asyncio.to_thread(bench, self.services.store, self._references, dataset, lines, probe)
 
     async def similar(self, request: Request, question: Question) -> Response:
         """Answer a search, from the cache if it was asked before."""
 
         async def searched() -> SimilarAnswer:
-            vectors = await self.index(question.identity, question.metric)
+            vectors = await self.index(question)
             found = await asyncio.to_thread(search.similar, self.services.store, vectors, question)
-            return await asyncio.to_thread(
-                judged, found, question.identity, await self.bench(question.identity.dataset)
-            )
+            judges = await self.bench(question.identity.dataset, question.probe)
+            return await asyncio.to_thread(judged, found, question.identity, judges)
 
-        parts = await self.parts(question.identity, question.metric)
+        parts = await self.parts(question)
         answer = await self.answered.get(request.scope, question.asked(), SimilarAnswer, searched, parts=parts)
         return Response(answer, media_type="application/json")
 
@@ -90,11 +125,11 @@ class Answers:
         """Tell where in other models a layer's role is played, from the cache if it was asked before."""
 
         async def found() -> RoleAnswer:
-            judges = await self.bench(question.identity.dataset)
-            vectors = await self.index(question.identity, question.metric)
+            judges = await self.bench(question.identity.dataset, question.probe)
+            vectors = await self.index(question)
             return await asyncio.to_thread(self._roles, vectors, question, judges)
 
-        asked, parts = {"depths": True, **question.asked()}, await self.parts(question.identity, question.metric)
+        asked, parts = {"depths": True, **question.asked()}, await self.parts(question)
         answer = await self.answered.get(request.scope, asked, RoleAnswer, found, parts=parts)
         return Response(answer, media_type="application/json")
 
@@ -113,8 +148,8 @@ class Answers:
 
         async def searched() -> OlderAnswer:
             nonlocal written_well
-            judges = await self.bench(question.identity.dataset)
-            vectors = await self.index(question.identity, question.metric)
+            judges = await self.bench(question.identity.dataset, question.probe)
+            vectors = await self.index(question)
             hit = await asyncio.to_thread(older.best_hit, self.services.store, vectors, question)
             pair, text = older.pair_of(question, hit), ""
             try:
@@ -132,7 +167,7 @@ class Answers:
             lasting=lambda _: written_well,
             seconds=older.SECONDS,
             soon=0,
-            parts=await self.parts(question.identity, question.metric),
+            parts=await self.parts(question),
         )
         return Response(answer, media_type="application/json")
 
@@ -140,23 +175,29 @@ class Answers:
         """Tell of a hit in words, from the cache if it was asked before."""
 
         async def described() -> DescriptionAnswer:
-            words, found = await self._worded(pair, await self.bench(pair.a.dataset))
+            words, found = await self._worded(pair, await self.bench(pair.a.dataset, pair.probe))
             return pair_description.answer(found, words)
 
         def lasting(answer: DescriptionAnswer) -> bool:
             return is_final(answer.template_reason)
 
-        parts = index_rows.parts([pair.a.dataset, pair.b.dataset], [])
+        parts = await self.parts(pair) | index_rows.parts([pair.b.dataset], [])
         answer = await self.answered.get(
             request.scope, pair.asked(), DescriptionAnswer, described, lasting=lasting, soon=0, parts=parts
         )
         return Response(answer, media_type="application/json")
 
     async def stop(self) -> None:
-        """Let go of texts that are being written, and of the cache."""
+        """Let go of texts that are being written, of the cache, and of inference."""
         await self._writing.stop()
+        if self.inference is not None:
+            await self.inference.aclose()
         await self.services.cache.close()
 
     async def _worded(self, pair: Pair, judges: Bench | None) -> tuple[Words, Gathered]:
         found = await asyncio.to_thread(pair_description.gather, self.services.store, pair, judges)
         return await self._writing.words(found.match, pair.language), found
+
+
+def _collections(asked: AboutLayers, digest: str | None) -> tuple[str, ...]:
+    return () if digest is None else (PROBE_SETS[asked.probe].collection(asked.metric, digest),)

@@ -17,9 +17,11 @@ from layerscope.functions.query import (
     class_routes,
     operator_routes,
     page_routes,
+    prediction_routes,
     replay_routes,
     search,
     similar_routes,
+    split_routes,
 )
 from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.known_parameters import only_known
@@ -64,7 +66,9 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     app.include_router(class_routes.routes(given, ERRORS))
     app.include_router(_searches(given))
     app.include_router(similar_routes.routes(given, ERRORS))
+    app.include_router(split_routes.routes(lambda: given().services, ERRORS))
     app.include_router(operator_routes.routes(lambda: given().services, ERRORS))
+    app.include_router(prediction_routes.routes(given, ERRORS))
     app.include_router(replay_routes.routes(lambda: given().services))
     app.include_router(page_routes.routes(_no_such_path))
     app.add_exception_handler(Unanswerable, _in_vain)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from layerscope.functions.query.answers import Unanswerable, compared, standing, unknown, why_no_layers
 from layerscope.functions.query.filters import (
@@ -18,10 +19,12 @@ from layerscope.functions.query.filters import (
     row_filter,
 )
 from layerscope.functions.query.nearest_rows import Per, Wanted, nearest, place_of
+from layerscope.functions.query.probe_sets import PROBE_SETS, ask_common, images_of
 from layerscope.schemas import keys
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import RefusedKey
-from layerscope.schemas.products.layer_vectors import Layer, LayerVectors, Metric
+from layerscope.schemas.products.layer_vectors import Layer, Metric
 from layerscope.schemas.queries import (
     Hit,
     ModelLine,
@@ -31,12 +34,15 @@ from layerscope.schemas.queries import (
     RefusedUpload,
     SimilarAnswer,
 )
-from layerscope.stores import catalogue, damage, datasets
+from layerscope.stores import catalogue, damage
 from layerscope.stores.catalogue import Outcome
-from layerscope.stores.index_rows import EVERY_ROW, CatalogueRow, RowMatch, collection_name
+from layerscope.stores.index_rows import EVERY_ROW, CatalogueRow, RowMatch
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.uploads import by_identity
 from layerscope.stores.vector_store import VectorStore
+
+ONLY_SAME: Final = "only over the same images are they compared"
+ONLY_SHAPE: Final = "only datasets of one image shape share them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ class Question:
     filters: Filters = EVERY_LAYER
     per: Per = "layer"
     cursor: str | None = None
+    probe: ProbeName = "own"
 
     def asked(self) -> dict[str, object]:
         """Return what the question means, for the answers that are kept."""
@@ -60,6 +67,7 @@ class Question:
             "k": self.k,
             "per": self.per,
             "cursor": self.cursor,
+            "probe": self.probe,
             **dataclasses.asdict(self.filters),
         }
 
@@ -123,22 +131,21 @@ def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> Simila
     """Answer with the layers of other models nearest to a layer, over the same probe set.
 
     A hit's `z` is its score over the standard deviation √(2 / (n (n - 3))) that debiased CKA has under random pairing
-    of the n probe images; it holds for every pair of layers.
+    of the n probe images, and so has the overlap of neighbours; it holds for every pair of layers.
     """
-    found = standing(store, asked.identity)
-    outcome = found.outcomes.get("layer_vectors", Outcome(found.state))
+    found, probe_set = standing(store, asked.identity), PROBE_SETS[asked.probe]
+    outcome = found.outcomes.get(probe_set.product.declared.name, Outcome(found.state))
     if outcome.manifest is None or outcome.manifest.state == "refused":
-        return _nothing(asked, why_no_layers(outcome))
-    images, layers = compared(store, outcome.manifest)
-    position = _position(layers, asked)
-    if reason := _why_not(layers[position], asked.metric):
+        return _nothing(asked, why_no_layers(outcome, images_of(asked.identity, asked.probe)))
+    among = compared(store, outcome.manifest)
+    position = _position(among.layers, asked)
+    if reason := _why_not(among.layers[position], asked.metric):
         return _nothing(asked, reason)
-    probe = outcome.manifest.inputs.parts["probe"] or ""
-    collection = collection_name(asked.metric, probe, LayerVectors.declared.recipe)
+    collection = probe_set.collection(asked.metric, among.probe)
     vector = vectors.vector(collection, catalogue.uid(asked.identity, outcome.manifest.address, position))
     if vector is None:
         return _nothing(asked, "This layer is not in the index yet.")
-    asker = Asker(asked.identity, _accuracy(vectors, asked.identity), catalogue.architecture_of(layers))
+    asker = Asker(asked.identity, _accuracy(vectors, asked.identity), catalogue.architecture_of(among.layers))
     if reason := contradiction(asked.filters, asker):
         return _nothing(asked, reason)
     after = None if asked.cursor is None else place_of(asked.cursor)
@@ -154,16 +161,9 @@ def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> Simila
     matches, following = nearest(vectors, wanted)
     if not matches:
         return _nothing(asked, _why_none(vectors, wanted, asked, asker))
-    deviation = math.sqrt(2 / (images * (images - 3)))
+    deviation = None if asked.metric == "classic" else math.sqrt(2 / (among.images * (among.images - 3)))
     hits = tuple(_hit(one, deviation) for one in matches)
-    return SimilarAnswer(layer=asked.layer, metric=asked.metric, hits=hits, next=following)
-
-
-def collection_of(store: ObjectStore, dataset: str, metric: Metric) -> str | None:
-    """Return the collection of a metric over the present probe set of a dataset; None where it has none."""
-    description = datasets.describe(store, dataset)
-    probe = description.part_digest("probe") if description else None
-    return collection_name(metric, probe, LayerVectors.declared.recipe) if probe else None
+    return SimilarAnswer(layer=asked.layer, metric=asked.metric, probe=asked.probe, hits=hits, next=following)
 
 
 def _accuracy(vectors: VectorStore, identity: Identity) -> float | None:
@@ -177,13 +177,14 @@ def _why_none(vectors: VectorStore, wanted: Wanted, asked: Question, asker: Aske
         return "The page before was the last."
     whole = dataclasses.replace(wanted, where=EVERY_ROW, excluding=asker.identity.subject, k=1)
     matches, _ = nearest(vectors, whole)
-    dataset = asker.identity.dataset
+    images = images_of(asker.identity, asked.probe)
     if not matches:
-        return f"No other model has layers over the probe images of {dataset} yet; only over the same images are they compared."
+        why = ONLY_SAME if asked.probe == "own" else ONLY_SHAPE
+        return f"No other model has layers over {images} yet; {why}."
     there, conditions = matches[0], in_words(asked.filters, asker)
     return (
-        f"There are no layers of models {', and '.join(conditions)} over the probe images of {dataset}. "
-        f"Without that, the nearest is {there.layer} of {there.subject}."
+        f"There are no layers of models {', and '.join(conditions)} over {images}. "
+        f"Without that, the nearest is {there.layer} of {there.subject}.{ask_common(asked.filters, asked.probe)}"
     )
 
 
@@ -202,16 +203,16 @@ def _why_not(layer: Layer, metric: Metric) -> str | None:
         return "This layer's responses are not all finite, so they cannot be compared."
     if layer.state != "ok":
         return f"This layer cannot be compared: it is {layer.state}."
-    if metric == "deconfounded" and layer.input_like:
+    if metric in ("deconfounded", "neighbours") and layer.input_like:
         return "This layer passes the images on, and nothing is left without them; ask with metric=cka."
     return None
 
 
 def _nothing(asked: Question, reason: str) -> SimilarAnswer:
-    return SimilarAnswer(layer=asked.layer, metric=asked.metric, hits=(), reason=reason)
+    return SimilarAnswer(layer=asked.layer, metric=asked.metric, probe=asked.probe, hits=(), reason=reason)
 
 
-def _hit(match: RowMatch, deviation: float) -> Hit:
+def _hit(match: RowMatch, deviation: float | None) -> Hit:
     identity = Identity.parse(match.subject)
     return Hit(
         dataset=identity.dataset,
@@ -219,7 +220,7 @@ def _hit(match: RowMatch, deviation: float) -> Hit:
         version=identity.version,
         layer=match.layer,
         score=match.score,
-        z=round(match.score / deviation, 2),
+        z=None if deviation is None else round(match.score / deviation, 2),
         test_accuracy=match.test_accuracy,
     )
 

@@ -20,11 +20,13 @@ from layerscope.functions.query.parameters import (
     MinAccuracy,
     MinDepth,
     Name,
+    OverProbe,
     Part,
     SameDataset,
     Subject,
     model_filters,
 )
+from layerscope.functions.query.probe_sets import chosen
 from layerscope.functions.query.route_services import Answers
 from layerscope.functions.query.search import Question
 from layerscope.schemas.depths import RoleAnswer
@@ -37,7 +39,7 @@ OnePer = Annotated[Per, Query(description="model: of each model version the one 
 Cursor = Annotated[str | None, Query(max_length=5_000, description="the `next` of the page before")]
 
 
-def _filters(
+def _layers(
     models: Annotated[Filters, Depends(model_filters)], min_depth: MinDepth = None, max_depth: MaxDepth = None
 ) -> Filters:
     return dataclasses.replace(models, min_depth=min_depth, max_depth=max_depth)
@@ -54,20 +56,25 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         model: Name,
         version: Name,
         layer: Part,
-        filters: Annotated[Filters, Depends(_filters)],
+        filters: Annotated[Filters, Depends(_layers)],
         metric: Metric = "deconfounded",
         k: K = 10,
         per: OnePer = "layer",
         cursor: Cursor = None,
+        probe: OverProbe = None,
     ) -> Response:
         """Return the layers of other models that are most like this one, on the same probe set."""
-        question = Question(Identity(dataset, model, version), layer, metric, k, filters, per, cursor)
+        identity = Identity(dataset, model, version)
+        over = chosen(probe, filters, identity)
+        question = Question(identity, layer, metric, k, filters, per, cursor, over)
         answer = await given().similar(request, question)
         if not wants_page(request.scope):
             return answer
         found = SimilarAnswer.model_validate_json(bytes(answer.body))
         path = f"/models/{question.identity.subject}/layers/{quote(layer, safe='')}/similar"
-        return page_routes.page("similar.html", answer=found, asked=question, link=page_routes.links(request, path))
+        return page_routes.page(
+            "similar.html", answer=found, asked=question, probe=probe, link=page_routes.links(request, path)
+        )
 
     @routes.get("/models/{dataset}/{model}/{version}/layers/{layer}/depths", response_model=RoleAnswer)
     async def depths(
@@ -80,9 +87,12 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         metric: Metric = "deconfounded",
         k: K = 100,
         cursor: Cursor = None,
+        probe: OverProbe = None,
     ) -> Response:
         """Tell where in other models the role of this layer is played: earlier, about as deep, or later."""
-        question = Question(Identity(dataset, model, version), layer, metric, k, models, "model", cursor)
+        identity = Identity(dataset, model, version)
+        over = chosen(probe, models, identity)
+        question = Question(identity, layer, metric, k, models, "model", cursor, over)
         answer = await given().roles(request, question)
         if not wants_page(request.scope):
             return answer
@@ -103,13 +113,16 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         other_layer: Annotated[str, Query(max_length=512)],
         language: Language = "en",
         metric: Metric = "deconfounded",
+        probe: OverProbe = None,
     ) -> Response:
         """Tell of a hit in a few sentences: how the models differ, why the layers match, what to try with the weaker one."""
         a, b = Identity(dataset, model, version), Identity.parse(other)
-        answer = await given().described(request, pair_description.Pair(a, layer, b, other_layer, metric, language))
+        over = probe or ("own" if a.dataset == b.dataset else "common")
+        pair = pair_description.Pair(a, layer, b, other_layer, metric, language, over)
+        answer = await given().described(request, pair)
         if not wants_page(request.scope):
             return answer
-        words = urlencode({"metric": metric, "other": other, "other_layer": other_layer})
+        words = urlencode({"metric": metric, "probe": over, "other": other, "other_layer": other_layer})
         path = f"/models/{a.subject}/layers/{quote(layer, safe='')}/similar/description?{words}"
         return page_routes.page("hit.html", answer=DescriptionAnswer.model_validate_json(bytes(answer.body)), path=path)
 

@@ -23,6 +23,7 @@ from layerscope.stores.object_store import ObjectStore
 
 STATES: Final = ("complete", "computing", "refused", "failed")
 """The states of models, the good one first."""
+INDEX: Final = "index"
 SOURCES: Final = ("announce", "replay")
 """Functions that are fed by a KafkaSource, each from a topic of its own."""
 
@@ -46,11 +47,14 @@ def status(services: Services) -> StatusAnswer:
     except LogUnavailable as error:
         notes.append(f"The event log does not answer ({error}), so nobody knows what waits.")
     counted = Counter(row.state for row in rows)
+    lines = tuple(_lines(states, services.tenant))
+    if behind := next((line.live for line in lines if line.function == INDEX and line.live), None):
+        notes.append(f"Models are counted by the index, which has {behind:,} event{'s'[: behind != 1]} yet to read.")
     return StatusAnswer(
         models={state: counted[state] for state in STATES if counted[state]},
         oldest_unserved=oldest_unserved(rows, health, datetime.now(UTC)),
         repair=_repair(health),
-        functions=tuple(_lines(states, services.tenant)),
+        functions=lines,
         dead_letters=_dead_letters(services.store),
         replays=_replays(services.store),
         notes=tuple(notes),
@@ -76,7 +80,7 @@ def _topics(tenant: Tenant) -> dict[str, str]:
 
 
 def _functions() -> tuple[str, ...]:
-    return ("admit", *(one.declared.name for one in declared_products()), "index")
+    return ("admit", *(one.declared.name for one in declared_products()), INDEX)
 
 
 def _lines(states: Mapping[str, GroupState | None], tenant: Tenant) -> Iterable[FunctionLine]:

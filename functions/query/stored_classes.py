@@ -15,12 +15,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from layerscope.functions.query.probe_sets import images_in
 from layerscope.functions.query.reference_population import MOST_MODELS, one_a_content
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.class_vectors import ClassVectors
 from layerscope.schemas.products.evaluation import Evaluation
 from layerscope.schemas.products.product import Product
-from layerscope.stores import datasets, product_store, uploads
+from layerscope.stores import product_store, uploads
 from layerscope.stores.blobs import Damaged
 from layerscope.stores.index_rows import CatalogueRow
 from layerscope.stores.object_store import ObjectStore
@@ -71,18 +72,9 @@ class StoredClasses:
 
     def representatives(self, lines: Sequence[CatalogueRow], probe: str) -> list[Classes]:
         """Return the classes of `MOST_MODELS` models at most, of different contents, on any dataset of this probe set."""
-        on_probe = {name for name in {_dataset(line) for line in lines} if self._has(name, probe)}
-        chosen = one_a_content(line for line in lines if _dataset(line) in on_probe)
+        chosen = one_a_content(images_in(self._store, lines, "common", probe).models(lines))
         found = (one for line in chosen if (one := self.of(line, probe)) is not None)
         return list(islice(found, MOST_MODELS))
-
-    def _has(self, dataset: str, probe: str) -> bool:
-        described = datasets.describe(self._store, dataset)
-        return described is not None and described.common is not None and described.common.sha256 == probe
-
-
-def _dataset(line: CatalogueRow) -> str:
-    return line.subject.partition("/")[0]
 
 
 def _read(store: ObjectStore, identity: Identity, probe: str) -> Classes | None:

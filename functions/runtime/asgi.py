@@ -7,7 +7,6 @@ under ours, and in one process with the others.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -21,6 +20,7 @@ from layerscope.functions.runtime import func_server
 from layerscope.functions.runtime.circuit import Circuit
 from layerscope.functions.runtime.circumstances import shortage
 from layerscope.functions.runtime.outcomes import count_error
+from layerscope.functions.runtime.request_body import read_body
 from layerscope.functions.runtime.services import Services, connect
 from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import (
@@ -31,7 +31,6 @@ from layerscope.schemas.errors import (
     Ignored,
     LayerscopeError,
     MethodNotAllowed,
-    SenderGone,
 )
 
 Scope = MutableMapping[str, Any]
@@ -39,7 +38,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_LIMIT: Final = 1024 * 1024
-BODY_SECONDS: Final = 15.0
 QUEUE_LIMIT: Final = 256
 
 _log = logging.getLogger(__name__)
@@ -136,7 +134,7 @@ class EventFunction(ABC):
             accepting, state = self.accepts()
             if not accepting or self._in_progress > QUEUE_LIMIT:
                 raise Busy(f"this replica is {state}, with {self._in_progress} events in progress")
-            event = self.read(scope["headers"], await _body(scope, receive))
+            event = self.read(scope["headers"], await read_body(scope["headers"], receive, BODY_LIMIT, "an event"))
             _log.info("received %s of %s, id %s", event.type, event.subject, event.id)
             with self.services.tracing.handling(self.name, event) as traced:
                 answer = await self.respond(traced)
@@ -161,34 +159,6 @@ class EventFunction(ABC):
         if answer is None:
             return 204, {}, b""
         return 200, *http.to_binary(answer)
-
-
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    """Read the body, refusing early what is announced as too large."""
-    announced = dict(scope["headers"]).get(b"content-length", b"0")
-    if announced.isdigit() and int(announced) > BODY_LIMIT:
-        raise _too_large()
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise SenderGone("the sender closed the connection before the body was complete")
-                size += len(message.get("body", b""))
-                if size > BODY_LIMIT:
-                    raise _too_large()
-                chunks.append(message.get("body", b""))
-                if not message.get("more_body"):
-                    return b"".join(chunks)
-    except TimeoutError as error:
-        raise BodyLate(f"the body did not arrive within {BODY_SECONDS:g} s") from error
-
-
-def _too_large() -> BodyTooLarge:
-    # Made where it is raised: one kept in a variable there would hold on to that call, and to what it has read.
-    return BodyTooLarge(f"an event has at most {BODY_LIMIT} bytes")
 
 
 def _problem(status: int, kind: str, message: str) -> tuple[int, dict[str, str], bytes]:

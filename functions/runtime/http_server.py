@@ -42,7 +42,7 @@ class Function(Protocol):
 
 
 def application(*functions: Function, metrics: bool = True) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Return the ASGI application of a host: each function at `/<name>`, and one that is alone at every path.
+    """Return the ASGI application of a host: each function at `/<name>` and below, and one that is alone at every path.
 
     `metrics`: whether `/metrics` is there as well.
     """
@@ -61,7 +61,7 @@ def application(*functions: Function, metrics: bool = True) -> Callable[[Scope, 
             await _report(send, {one.name: one.ready() for one in functions}, _failing(functions))
         elif scope["path"] == "/metrics" and metrics:
             await _send(send, 200, CONTENT_TYPE_LATEST, generate_latest())
-        elif (host := alone or hosts.get(scope["path"].strip("/"))) is not None:
+        elif (host := alone or hosts.get(scope["path"].strip("/").partition("/")[0])) is not None:
             await host(scope, receive, send)
         else:
             names = ", ".join(f"/{name}" for name in hosts)

@@ -36,6 +36,7 @@ class Limits:
     memory_mb: int = 8_192
     device: str = "auto"
     neighbours_mb: int = 512
+    inference_mb: int = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ def connect(settings: Settings) -> Services:
             settings.layerscope_limit_memory_mb,
             settings.layerscope_device,
             settings.layerscope_neighbours_mb,
+            settings.layerscope_inference_mb,
         ),
         tenant=tenant(settings),
         tracing=tracing(settings.otel_exporter_otlp_endpoint),

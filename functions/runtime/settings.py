@@ -16,6 +16,9 @@ from layerscope.schemas.keys import DATASETS, MODELS, PRODUCTS
 METRICS_PORT: Final = 9095
 """On Knative: the user port is on the public route, and queue-proxy takes 8012, 8013, 8022, 9090 and 9091."""
 
+INFERENCE_URL: Final = "http://inference.{namespace}.svc.cluster.local"
+STAGE_URL: Final = "http://stage.{namespace}.svc.cluster.local"
+
 EXTERNAL: Final = "external"
 """What somebody else makes and owns, and `init` leaves alone."""
 
@@ -168,6 +171,30 @@ class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
     layerscope_neighbours_mb: int = Field(
         default=512, ge=0, description="memory of query for the layers of the index; beyond it, Milvus is searched"
     )
+    layerscope_inference_mb: int = Field(
+        default=2_048,
+        ge=0,
+        description="memory of inference for models, and of stage for stages, by the least recent use",
+    )
+    layerscope_stage_urls: str = Field(
+        default="",
+        pattern=r"^(https?://[^@\s,|]+([,|]https?://[^@\s,|]+)*)?$",
+        description="where stages are: `|` between replicas of one stage, `,` between stages; the last is all others'",
+    )
+    layerscope_stage_model: str = Field(
+        default="",
+        description="DATASET/MODEL/VERSION that `/configure` and `/predict` of stage are about, where none is named",
+    )
+    layerscope_stage_allowed: str = Field(
+        default="",
+        pattern=r"^([^@\s,/]+(,[^@\s,/]+)*)?$",
+        description="HOST:PORT, comma-separated: the only addresses that `/configure` of stage may name",
+    )
+    layerscope_inference_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^@\s]+$",
+        description="where query reaches inference; {namespace} is LAYERSCOPE_NAMESPACE",
+    )
     layerscope_namespace: str = Field(
         default="layerscope",
         pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
@@ -211,6 +238,24 @@ class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
             host, _, port = self.listen_address.rpartition(":")
             return host.strip("[]"), int(port)
         return "" if self.k_service else "127.0.0.1", self.port
+
+    @property
+    def inference_url(self) -> str | None:
+        """Return where `query` reaches `inference`: on Knative by the name that the cluster has for it; None: nowhere."""
+        url = self.layerscope_inference_url or (INFERENCE_URL if self.k_service else None)
+        return url.replace("{namespace}", self.layerscope_namespace) if url else None
+
+    @property
+    def stage_urls(self) -> tuple[tuple[str, ...], ...]:
+        """Return the addresses of the stages' replicas, stage by stage; on Knative one Service is all of them."""
+        urls = self.layerscope_stage_urls or (STAGE_URL if self.k_service else "")
+        named = urls.replace("{namespace}", self.layerscope_namespace)
+        return tuple(tuple(one.rstrip("/") for one in group.split("|")) for group in named.split(",") if group)
+
+    @property
+    def stage_allowed(self) -> frozenset[str]:
+        """Return the addresses that a request may name."""
+        return frozenset(filter(None, self.layerscope_stage_allowed.split(",")))
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:

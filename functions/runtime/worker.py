@@ -34,6 +34,7 @@ from prometheus_client import Gauge
 
 from layerscope.functions.runtime.circumstances import shortage
 from layerscope.functions.runtime.processor_time import ProcessorTime
+from layerscope.functions.runtime.shared_buffers import Channel, SharedBuffers, handed_over
 from layerscope.models.sandbox.confinement import Level
 from layerscope.schemas.errors import LayerscopeError, WorkerDied, WorkerNotStarted, WorkFailed, WorkStalled
 
@@ -65,7 +66,7 @@ class Worker:
         self._memory = memory_mb * 1024 * 1024
         self._turn = asyncio.Lock()
         self._child: multiprocessing.process.BaseProcess | None = None
-        self._pipe: Connection | None = None
+        self._channel: Channel | None = None
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `function` in the child and return what it returns.
@@ -104,11 +105,11 @@ class Worker:
             child.join(timeout=5)
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-        child, pipe = self._started()
+        child, channel = self._started()
         try:
-            pipe.send((function, args, kwargs))
-            self._wait(child, pipe)
-            kind, answer = pipe.recv()
+            channel.send((function, args, kwargs))
+            self._wait(child, channel)
+            kind, answer = channel.receive()
         except (EOFError, OSError) as error:
             ending = self._ended(child)
             died = WorkerDied if ending.removeprefix("signal ") in _FROM_OUTSIDE else WorkFailed
@@ -120,23 +121,23 @@ class Worker:
         _log.error("a computation failed:\n%s", answer)
         raise WorkFailed(f"the computation raised {kind}")
 
-    def _started(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+    def _started(self) -> tuple[multiprocessing.process.BaseProcess, Channel]:
         """Return the child once it takes a call."""
         try:
-            child, pipe = self._spawned()
+            child, channel = self._spawned()
         except OSError as error:
             raise WorkerNotStarted(f"the computing process could not start: {error.strerror}") from error
         try:
             spent = ProcessorTime(child.pid or 0)
-            while not pipe.poll(_POLL_SECONDS):
+            while not channel.poll(_POLL_SECONDS):
                 spent.look()
                 if spent.still > _START_SECONDS:
                     self.stop()
                     raise WorkerNotStarted(f"the computing process got no processor for {_START_SECONDS:g} s")
-            self._tell(pipe.recv())
+            self._tell(channel.receive())
         except (EOFError, OSError) as error:
             raise WorkerNotStarted(f"the computing process ended with {self._ended(child)} as it started") from error
-        return child, pipe
+        return child, channel
 
     def _ended(self, child: multiprocessing.process.BaseProcess) -> str:
         child.join(timeout=5)
@@ -150,23 +151,25 @@ class Worker:
                 _confined.labels(part).set(closed)
             _log.log(logging.WARNING if level and level.missing else logging.INFO, "the computing process is %s", level)
 
-    def _spawned(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
-        child, pipe = self._child, self._pipe
-        if child is None or pipe is None or not child.is_alive():
+    def _spawned(self) -> tuple[multiprocessing.process.BaseProcess, Channel]:
+        child, channel = self._child, self._channel
+        if child is None or channel is None or not child.is_alive():
             spawn = multiprocessing.get_context("spawn")
             pipe, theirs = spawn.Pipe()
-            child = spawn.Process(target=_serve, args=(theirs, os.getpid(), self._confine), daemon=True)
-            self._child, self._pipe = child, pipe
-            with _program_left_out():
-                child.start()
+            with handed_over() as shared:
+                channel = Channel(pipe, shared)
+                child = spawn.Process(target=_serve, args=(theirs, shared, os.getpid(), self._confine), daemon=True)
+                self._child, self._channel = child, channel
+                with _program_left_out():
+                    child.start()
             theirs.close()
             if self._child is not child:  # stopped while it started, when there was nothing to end yet
                 child.kill()
-        return child, pipe
+        return child, channel
 
-    def _wait(self, child: multiprocessing.process.BaseProcess, pipe: Connection) -> None:
+    def _wait(self, child: multiprocessing.process.BaseProcess, channel: Channel) -> None:
         spent, seconds = ProcessorTime(child.pid or 0), self._seconds
-        while not pipe.poll(_POLL_SECONDS):
+        while not channel.poll(_POLL_SECONDS):
             spent.look()
             over: LayerscopeError | None = None
             if spent.computed > seconds:
@@ -209,17 +212,18 @@ def _ending(exitcode: int | None) -> str:
     return f"status {exitcode}" if exitcode >= 0 else f"signal {signal.Signals(-exitcode).name}"
 
 
-def _serve(pipe: Connection, parent: int, confine: Callable[[], Level] | None) -> None:
+def _serve(pipe: Connection, shared: SharedBuffers | None, parent: int, confine: Callable[[], Level] | None) -> None:
     _end_with(parent)
+    channel = Channel(pipe, shared)
     level = confine() if confine else None
     # The function answers these two; it lets a call end before it goes.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, OSError):  # the function is gone
         while True:
-            pipe.send(level)  # ready: the time of a call does not count what its process took to start
-            function, args, kwargs = pipe.recv()
-            pipe.send(_outcome(function, args, kwargs))
+            channel.send(level)  # ready: the time of a call does not count what its process took to start
+            function, args, kwargs = channel.receive()
+            channel.send(_outcome(function, args, kwargs))
 
 
 def _outcome(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any]:

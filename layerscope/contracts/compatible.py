@@ -6,11 +6,13 @@ out, and on what is taken. What is added on the first side, or allowed on the se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 Schema = Mapping[str, Any]
 LOWER: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems")
+_CLASS: Final = re.compile(r"\[([^\]]*)\]")
 UPPER: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems")
 
 
@@ -80,13 +82,29 @@ def _narrowed(old: Schema, new: Schema) -> str | None:
             return f"no {', '.join(sorted(gone))}"
         if "enum" in now and "enum" not in schema:
             return "only some values"
-        if now.get("pattern", schema.get("pattern")) != schema.get("pattern"):
+        if "pattern" in now and not _takes_all(now["pattern"], schema.get("pattern")):
             return f"only {now['pattern']}"
         for bounds, sign in ((LOWER, 1), (UPPER, -1)):
             for bound in bounds:
                 if bound in now and (bound not in schema or sign * now[bound] > sign * schema[bound]):
                     return f"{bound} {now[bound]}"
     return None
+
+
+def _takes_all(new: str, old: str | None) -> bool:
+    """Tell whether a pattern takes what another took: the same one, but for further characters in its classes."""
+    if new == old:
+        return True
+    if old is None or "(?" in new or "\\" in new:
+        return False
+    before, after = (_CLASS.split(one) for one in (old, new))
+    return before[::2] == after[::2] and all(
+        _characters(taken) <= _characters(now) for taken, now in zip(before[1::2], after[1::2], strict=True)
+    )
+
+
+def _characters(within: str) -> set[str]:
+    return {one for one in map(chr, range(32, 127)) if re.fullmatch(f"[{within}]", one)}
 
 
 def _alternatives(schema: Schema) -> dict[str, Schema]:

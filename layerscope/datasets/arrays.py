@@ -48,7 +48,7 @@ def add(
     if not is_name(name):
         raise Refused(
             "bad-name",
-            f"{name!r} is not a name: 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit.",
+            f"{name!r} is not a name: 1 to 64 letters, digits, '.', '_', '=' or '-', the first a letter or digit.",
         )
     if "test" not in files:
         raise Refused("no-test-part", "A dataset needs a test part.", "--test test.npz")

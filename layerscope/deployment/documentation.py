@@ -20,6 +20,8 @@ WORDS: Final = {
     "milvus": "Milvus",
     "redis": "Redis",
     "language-model": "language model",
+    "inference": "inference",
+    "stage": "other stages",
 }
 
 

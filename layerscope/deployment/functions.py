@@ -18,7 +18,7 @@ from layerscope.schemas.products.product import Product
 Image = Literal["layerscope-base", "layerscope-compute-cpu", "layerscope-compute"]
 """Without torch; with torch; with torch for the device that an overlay chooses."""
 
-Dependency = Literal["s3", "kafka", "milvus", "redis", "language-model"]
+Dependency = Literal["s3", "kafka", "milvus", "redis", "language-model", "inference", "stage"]
 Lane = Literal["live", "replay", "all"]
 
 
@@ -117,7 +117,33 @@ OTHERS: Final = (
         most=10,
         lanes=(),
         public=True,
-        uses=("s3", "kafka", "milvus", "redis", "language-model"),
+        uses=("s3", "kafka", "milvus", "redis", "language-model", "inference"),
+    ),
+    # Asked by query alone. Pictures take turns, and wait here where there are several; a model takes seconds to load.
+    Function(
+        "inference",
+        image="layerscope-compute",
+        size=TORCH,
+        limit_seconds=30,
+        reads_model=True,
+        on_gpu=True,
+        has_worker=True,
+        concurrency=8,
+        most=2,
+        lanes=(),
+    ),
+    # Each stage of a model that is split is the same Service: a replica takes whichever it is asked for.
+    Function(
+        "stage",
+        image="layerscope-compute-cpu",
+        size=TORCH,
+        limit_seconds=30,
+        reads_model=True,
+        has_worker=True,
+        concurrency=16,
+        most=10,
+        lanes=(),
+        uses=("s3", "stage"),
     ),
     Function(
         "replay",

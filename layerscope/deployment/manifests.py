@@ -22,6 +22,7 @@ from layerscope.deployment.services import (
     scratch,
     service,
 )
+from layerscope.deployment.stage_pools import COUNTS, component, stage_pools
 from layerscope.deployment.triggers import trigger
 from layerscope.events.topics import EVENTS, TOPICS
 
@@ -56,8 +57,14 @@ def files() -> dict[str, str]:
         "kustomization.yaml": text([_kustomization([*base])], "What the overlays stand on; alone, it lacks images."),
         "name-references.yaml": text([_name_references()], "A changed ConfigMap has a new name, so pods start anew."),
     }
+    pools = {
+        f"components/{name}/{file}": text(documents, f"A model's {count} stages, a Service each.")
+        for name, count in COUNTS.items()
+        for file, documents in (("services.yaml", stage_pools(count)), ("kustomization.yaml", [component(count)]))
+    }
     return {
         **{f"base/{path}": content for path, content in base.items()},
+        **pools,
         "components/one-gpu/service.yaml": text(
             [one_gpu()], "Every function that can use a GPU, each at its own path."
         ),

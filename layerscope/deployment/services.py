@@ -115,7 +115,9 @@ def resources(size: Size) -> dict[str, Any]:
 
 
 def _of_sources(function: Function) -> int:
-    return max(partitions(one.topic) for one in SOURCES if one.service == function.service)
+    return max(
+        (partitions(one.topic) for one in SOURCES if one.service == function.service), default=function.concurrency
+    )
 
 
 def _host(function: Function, seconds: int) -> Host:
@@ -173,6 +175,8 @@ def environment_sources() -> list[dict[str, Any]]:
 def _environment(host: Host) -> dict[str, str]:
     first = host.functions[0]
     variables = {"HOME": "/tmp"}  # libraries that keep files at home can write there
+    if first.image != "layerscope-base" and not first.on_gpu:
+        variables["LAYERSCOPE_DEVICE"] = "cpu"  # where others of the cluster have a GPU, too
     if first.limit_seconds is not None:
         variables["LAYERSCOPE_LIMIT_SECONDS"] = f"{first.limit_seconds:g}"
     if workers := sum(one.has_worker for one in host.functions):  # each function has its own

@@ -58,16 +58,17 @@ def stack_servers(stack: Stack) -> tuple[Process, ...]:
 def stack_functions(stack: Stack) -> dict[str, tuple[Process, str]]:
     """Return a process for each function, and its URL, by the name of its Service."""
     declared = manifests.load(MANIFESTS).services
-    ports = servers.free_ports(len(names()))
+    ports = dict(zip(names(), servers.free_ports(len(names())), strict=True)) | {"query": stack.ports["query"]}
     made = {}
-    for name, free in zip(names(), ports, strict=True):
-        port = stack.ports["query"] if name == "query" else free
+    for name, port in ports.items():
         service = name.replace("_", "-")
         environment = {
             **inherited(),
             **stack.function_environment(),
             **_limits(declared[service]),
             "LISTEN_ADDRESS": f"127.0.0.1:{port}",
+            "LAYERSCOPE_INFERENCE_URL": f"http://127.0.0.1:{ports['inference']}",
+            "LAYERSCOPE_STAGE_URLS": f"http://127.0.0.1:{ports['stage']}",
             "LAYERSCOPE_SCRATCH": str(stack.directory / "scratch"),
             # One thread each: several workers with a thread a core are slower together (they share two cores here).
             "OMP_NUM_THREADS": "1",

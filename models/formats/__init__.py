@@ -4,8 +4,10 @@
     state_dicts, figures          the model, and the figures of its training, in what was saved
     whole_models                  whole pickled models, rebuilt layer by layer
     architectures                 torchvision's, known by the keys and shapes of a state dict
+    lent_layers                   those of a stored model with the same names and shapes
     blocks, block_schema          lists of layers in JSON, for a state dict of anything else
     torchscript, onnx_graph       files to a graph
+    reparametrized                weights that training kept as several tensors
     filling, layer_defaults       tensors into modules
     rebuilt                       what comes of all of them
 
@@ -14,30 +16,43 @@ Importing this imports no torch: the structural reader does without it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layerscope.schemas.errors import Refused
 
 if TYPE_CHECKING:
+    from layerscope.models.formats.lent_layers import Lent
     from layerscope.models.formats.rebuilt_model import Rebuilt
     from layerscope.models.formats.state_dicts import State
 
 __all__ = ["rebuild"]
 
 
-def rebuild(path: Path, *, architecture: str | None = None, blocks: bytes | None = None) -> Rebuilt:
+def rebuild(
+    path: Path,
+    *,
+    architecture: str | None = None,
+    blocks: bytes | None = None,
+    lenders: Sequence[Lent] = (),
+    like: str | None = None,
+) -> Rebuilt:
     """Return the model of a file that is not in the safe form.
 
     Args:
         path: the file; its first bytes say what it is, its name nothing.
         architecture: the name that the user gives to what a state dict belongs to, such as `resnet18`.
         blocks: the JSON block list that the user gives for it instead; outranks `architecture`.
+        lenders: stored models, of which the first that has its names and shapes lends a state dict its layers.
+        like: what that one is called which the user has named; no other layers will do.
 
     Raises:
         Refused: it is nothing that is read, or is broken, hostile or beyond a limit; what it is, and what to do.
+            `unlike-lender`: it has other tensors than the model that the user named; `several-lenders`: they differ.
     """
     from layerscope.models import file_kinds
+    from layerscope.models.formats import reparametrized
     from layerscope.models.formats.pickled import read_pickled
     from layerscope.models.formats.pickled.archive import Archive
     from layerscope.models.formats.plain_safetensors import read_plain
@@ -54,14 +69,18 @@ def rebuild(path: Path, *, architecture: str | None = None, blocks: bytes | None
         if is_exported(path) or Archive.open(path).is_torchscript:
             return read_traced(path)
     if kind == "safetensors-plain":
-        tensors, notes = plain_keys(read_plain(path))
-        return _from_state(State(tensors, notes=tuple(notes), ordered=False), architecture, blocks)
+        merged, computed = reparametrized.merged(read_plain(path))
+        tensors, notes = plain_keys(merged)
+        state = State(tensors, notes=(*notes, *computed), ordered=False)
+        return _from_state(state, architecture, blocks, lenders, like)
     if kind in ("torch-zip", "torch-legacy"):
-        return _from_state(unwrap(read_pickled(path).root), architecture, blocks)
+        return _from_state(unwrap(read_pickled(path).root), architecture, blocks, lenders, like)
     raise file_kinds.refusal(kind)
 
 
-def _from_state(state: State, architecture: str | None, blocks: bytes | None) -> Rebuilt:
+def _from_state(
+    state: State, architecture: str | None, blocks: bytes | None, lenders: Sequence[Lent], like: str | None
+) -> Rebuilt:
     import dataclasses
 
     from layerscope.models.formats.architectures import filled, recognise
@@ -72,17 +91,43 @@ def _from_state(state: State, architecture: str | None, blocks: bytes | None) ->
     from layerscope.models.safe_form.tracing import trace
 
     if state.model is not None:
-        if not (blocks or architecture):
+        if not (blocks or architecture or like):
             try:
                 whole = sequential.from_record(state.model)
                 return Rebuilt(*trace(whole.module), whole.architecture, state.notes + whole.notes, state.training)
             except Refused:
+                if lenders:
+                    bare = dataclasses.replace(state, tensors=sequential.state_of(state.model), model=None)
+                    if (found := _lent(lenders, bare)) is not None:
+                        return found
                 if not sequential.is_torchvision(state.model):
                     raise
         state = dataclasses.replace(state, tensors=sequential.state_of(state.model), model=None)
     if blocks is not None:
         module, notes = match(from_json(blocks), state)
         return Rebuilt(*trace(module), "the blocks given with it", state.notes + notes, state.training)
+    if architecture is None and (found := _lent(lenders, state)) is not None:
+        return found
+    if like is not None:
+        raise Refused(
+            "unlike-lender",
+            f"Nothing in this file, or more than one thing in it, has the names, shapes and ties of the tensors of {like}.",
+            f"From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION'); or leave {like} out",
+        )
     known = recognise({name: tensor.shape for name, tensor in state.tensors.items()}, architecture)
     module = filled(known, to_torch(state.tensors))
     return Rebuilt(*trace(module), f"torchvision {known.name}", state.notes + known.notes, state.training)
+
+
+def _lent(lenders: Sequence[Lent], state: State) -> Rebuilt | None:
+    """Return the model of the first that fits; raises Refused: `several-lenders`, others fit that compute otherwise."""
+    from layerscope.models.formats.lent_layers import lent
+
+    fitting = [(name, found) for name, path in lenders if (found := lent((name, path), state)) is not None]
+    if len({found.graph.to_json() for _, found in fitting}) > 1:
+        raise Refused(
+            "several-lenders",
+            f"{' and '.join(name for name, _ in fitting)} all have the names and shapes of this file, and not the same layers.",
+            f"Say whose layers it has: layerscope upload FILE DATASET/MODEL/VERSION --like {fitting[0][0]}",
+        )
+    return fitting[0][1] if fitting else None

@@ -9,12 +9,12 @@ dict behind the whole model that it belongs to; beyond that the user has to say 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from layerscope.models.file_kinds import PACK_COMMAND
-from layerscope.models.formats import training_figures
+from layerscope.models.formats import reparametrized, training_figures
 from layerscope.models.formats.pickle_values import BuiltObject, Global, StoredTensor, Value, quoted
 from layerscope.models.formats.rebuilt_model import Figure
 from layerscope.models.safe_form.safetensors_file import shown
@@ -31,6 +31,9 @@ _OTHERS: Final = re.compile(
 _OF_LOSSES: Final = ("criterion.", "loss.", "loss_fn.", "loss_func.")
 _COUNTERS: Final = frozenset({"n_averaged"})
 _MODULE_TABLES: Final = frozenset({"_modules", "_parameters", "_buffers"})
+_COMPILED: Final = "torch._dynamo.eval_frame.OptimizedModule"
+_REBUILT: Final = "torch._utils._rebuild_"
+_MAX_IN_A_ROW: Final = 16
 _MAX_DEPTH: Final = 4
 _MAX_ENTRIES: Final = 100_000
 _MAX_NAMED: Final = 8
@@ -66,20 +69,56 @@ def unwrap(root: Value, *, ordered: bool = True) -> State:
     Raises:
         Refused: `several-models` (they are named, with a line that saves one of them), `no-model`, `bad-structure`.
     """
+    root, compiled = _uncompiled(root)
     if isinstance(root, BuiltObject):
         if not _is_module(root):
             raise _no_model(f"The file holds {_described(root)}, not a model.")
-        return State({}, root, ordered=ordered)
+        return State({}, root, notes=compiled, ordered=ordered)
+    if isinstance(root, list | tuple):
+        root = _table(root)
     if not isinstance(root, dict):
         raise _no_model(f"The file holds {_described(root)}, not a model.")
     chosen, notes = _choose(list(_Search().candidates(root)), root)
     facts = _facts(root, chosen.path)
     if isinstance(chosen.value, BuiltObject):
         return State({}, chosen.value, facts, tuple(notes), ordered)
-    tensors, more = plain_keys(_tensors(chosen.value))
+    if (strange := next(_unread(chosen.value), None)) is not None:
+        raise strange
+    merged, computed = reparametrized.merged(_tensors(chosen.value))
+    tensors, more = plain_keys(merged)
+    more += computed
     if chosen.path:
         notes.append(f"The weights are those under {chosen.shown} of the checkpoint.")
     return State(tensors, None, facts, tuple(notes + more), ordered)
+
+
+def _uncompiled(root: Value) -> tuple[Value, tuple[str, ...]]:
+    """Return the model that `torch.compile` was given, and a note; anything else as it is."""
+    match root:
+        case BuiltObject(type=Global() as kind, args=(BuiltObject() as model, *_)) if kind.dotted == _COMPILED:
+            return model, ("It was compiled by torch.compile; the model is the one that was given to it.",)
+    return root, ()
+
+
+def _table(values: Sequence[Value]) -> Value:
+    """Return what was saved in a row as a dict: of names and tensors in pairs, else by position."""
+    if values and all(isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str) for one in values):
+        return dict(values)
+    if not any(isinstance(one, dict | BuiltObject) for one in values[:_MAX_IN_A_ROW]):
+        return values
+    return {str(place): one for place, one in enumerate(values[:_MAX_IN_A_ROW])}
+
+
+def _unread(table: Mapping[Value, Value]) -> Iterator[Refused]:
+    """Yield refusals of tensors that are none of those that are read: sparse ones, and those of 8 bits."""
+    for key, value in table.items():
+        if isinstance(value, BuiltObject) and isinstance(value.type, Global) and value.type.dotted.startswith(_REBUILT):
+            sparse = "sparse" in value.type.name
+            yield Refused(
+                "unread-tensor",
+                f"Tensor {quoted(key)} is {'sparse' if sparse else 'of a type that is not read, such as float8'}.",
+                _SAVE_DENSE if sparse else _SAVE_FLOATS,
+            )
 
 
 def _facts(root: Mapping[Value, Value], path: tuple[str, ...]) -> dict[str, Figure]:
@@ -114,7 +153,7 @@ class _Search:
                 inner += self.candidates(value, (*path, key))
         if inner:
             yield from inner
-        elif _tensors(table):
+        elif _tensors(table) or next(_unread(table), None) is not None:
             yield _Candidate(path, table)
 
 
@@ -225,6 +264,12 @@ def plain_keys(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTen
 
 # Refusing ------------------------------------------------------------------------------------------------------------
 
+_SAVE_DENSE: Final = (
+    "Save dense ones: torch.save({name: tensor.to_dense() for name, tensor in model.state_dict().items()}, 'model.pt')"
+)
+_SAVE_FLOATS: Final = (
+    "Save float32: torch.save({name: tensor.float() for name, tensor in model.state_dict().items()}, 'model.pt')"
+)
 _SAVE_STATE: Final = "Save the weights alone: torch.save(model.state_dict(), 'model.pt')"
 
 

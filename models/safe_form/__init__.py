@@ -6,6 +6,7 @@ the file names. The SHA-256 of the canonical bytes is the model's `content`.
     safetensors_file   the container         graph_spec, graph_nodes   the architecture, checked
     vocabulary         what is allowed       operators, graph_module   from names to a torch module
     live_module, tracing                     from a torch module to the architecture
+    trial                                    that what was made runs, and computes what its original does
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from layerscope.models import file_kinds
 from layerscope.models.file_kinds import KEY, opened
+from layerscope.models.safe_form import live_module, trial
 from layerscope.models.safe_form.graph_module import SafeModel, assemble
 from layerscope.models.safe_form.graph_nodes import refuse
 from layerscope.models.safe_form.graph_spec import FORMAT, Graph, from_json
@@ -28,7 +30,19 @@ from layerscope.models.safe_form.safetensors_file import Header, TensorEntry, re
 from layerscope.models.safe_form.tracing import trace
 from layerscope.schemas.errors import Refused
 
-__all__ = ["FORMAT", "ModelFile", "SafeModel", "build", "canonical", "choose_device", "load", "pack", "read", "written"]
+__all__ = [
+    "FORMAT",
+    "ModelFile",
+    "SafeModel",
+    "build",
+    "canonical",
+    "choose_device",
+    "load",
+    "pack",
+    "read",
+    "tensor",
+    "written",
+]
 
 _DTYPES: Final[Mapping[str, torch.dtype]] = {
     "F64": torch.float64,
@@ -60,12 +74,16 @@ class ModelFile:
 def pack(module: nn.Module) -> bytes:
     """Return `module` in the safe form; it is traced in eval mode and stays as it was.
 
-    Equal models give equal bytes.
+    Equal models give equal bytes. Where images are found that it takes, both were run on them.
 
     Raises:
-        Refused: what stands in the way, as of `tracing.trace` and `read`.
+        Refused: what stands in the way, as of `tracing.trace`, `read` and `trial.compare`.
     """
-    return written(*trace(module))
+    content = written(*trace(module))
+    file, original = read(content), live_module.unwrap(module)
+    if not isinstance(original, SafeModel):
+        trial.compare(original, build(file), trial.taken(build(file, "meta")))
+    return content
 
 
 def written(graph: Graph, tensors: Mapping[str, Tensor]) -> bytes:
@@ -169,12 +187,17 @@ def build(file: ModelFile, device: str = "cpu") -> SafeModel:
     Raises:
         Refused: `bad-value`, a tensor of booleans that holds anything else.
     """
+    return assemble(file.graph, lambda name: tensor(file, name).to(device))
+
+
+def tensor(file: ModelFile, name: str) -> Tensor:
+    """Return one tensor of `file`, as the layers are built with it: on the CPU, float32 where it is of floats.
+
+    Raises:
+        Refused: `bad-value`, as of `build`.
+    """
     with opened(file.source) as stream:
-
-        def tensor_of(name: str) -> Tensor:
-            return _to_tensor(file.header.tensors[name], _content(stream, file.header, name)).to(device)
-
-        return assemble(file.graph, tensor_of)
+        return _to_tensor(file.header.tensors[name], _content(stream, file.header, name))
 
 
 def load(path: Path, device: str = "cpu") -> SafeModel:

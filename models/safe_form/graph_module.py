@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 import torch
@@ -47,8 +48,11 @@ class SafeModel(Container):
         """Make the model without its layers; `assemble` adds them."""
         super().__init__(graph.modules[0].kind)
         self._safe_graph = graph  # a prefix that no layer of a real model is likely to take
-        self._safe_releases = _releases(graph)
         self.safe_taps: Mapping[int, Callable[[Any], None]] = {}  # see activations.tapped
+
+    @cached_property
+    def _safe_releases(self) -> tuple[tuple[int, ...], ...]:
+        return _releases(self._safe_graph)
 
     @property
     def safe_graph(self) -> Graph:
@@ -63,7 +67,7 @@ class SafeModel(Container):
         """
         values: dict[int, Any] = {}
         for index, node in enumerate(self._safe_graph.nodes):
-            values[index] = x if node.operation == "input" else self._value(node, values)
+            values[index] = x if node.operation == "input" else self.step(node, values)
             if index in self.safe_taps:
                 self.safe_taps[index](values[index])
             for used in self._safe_releases[index]:
@@ -73,7 +77,8 @@ class SafeModel(Container):
             raise TypeError(f"the model returns a {type(output).__name__}, not a tensor")
         return output
 
-    def _value(self, node: Node, values: Mapping[int, Any]) -> Any:
+    def step(self, node: Node, values: Mapping[int, Any]) -> Any:
+        """Return the value of one node, given those of the nodes before it that it uses."""
         args = [_resolve(value, values) for value in node.args]
         if node.operation == "output":
             return args[0]
@@ -113,12 +118,18 @@ def refs(value: Any) -> Iterator[int]:
                 yield from refs(item)
 
 
-def _releases(graph: Graph) -> tuple[tuple[int, ...], ...]:
-    """Return for each node the values that nobody needs after it; the last node's own is kept."""
+def last_uses(graph: Graph) -> list[int]:
+    """Return for each node the last that uses its value; where none does, itself."""
     last = list(range(len(graph.nodes)))
     for index, node in enumerate(graph.nodes):
         for used in refs((*node.args, *node.kwargs.values())):
             last[used] = index
+    return last
+
+
+def _releases(graph: Graph) -> tuple[tuple[int, ...], ...]:
+    """Return for each node the values that nobody needs after it; the last node's own is kept."""
+    last = last_uses(graph)
     releases: list[list[int]] = [[] for _ in graph.nodes]
     for value, index in enumerate(last[:-1]):
         releases[index].append(value)

@@ -24,6 +24,7 @@ _MODULES: Final[Mapping[str, ModuleType]] = {
     "math": math,
     "torch": torch,
     "functional": functional,
+    "linalg": torch.linalg,
 }
 _SWIN: Final = "torchvision.models.swin_transformer"
 _MAX_POWER: Final = 64

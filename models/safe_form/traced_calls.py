@@ -130,6 +130,12 @@ def _live(calls: torch.fx.Graph) -> list[torch.fx.Node]:
             "The model's forward does not take exactly one tensor.",
             "Give every parameter of forward after the first a default of None, a number or a string",
         )
+    if str(inputs[0].target).startswith("*"):
+        raise Refused(
+            "several-inputs",
+            f"The model's forward takes {inputs[0].target}, of which the images are only the first.",
+            "Let forward name the images: def forward(self, images, …)",
+        )
     kept[inputs[0]] = None
     return [call for call in calls.nodes if call in kept]
 

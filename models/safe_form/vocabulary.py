@@ -216,12 +216,15 @@ def _names(prefix: str, words: str) -> tuple[str, ...]:
 
 FUNCTIONS: Final = frozenset(
     (
-        *_names("math.", "sqrt"),
-        *_names("operator.", "abs add eq floordiv ge getitem gt le lt matmul mod mul ne neg pos pow sub truediv"),
+        *_names("math.", "ceil floor sqrt"),
+        *_names("linalg.", "norm vector_norm"),
+        *_names(
+            "operator.", "abs add eq floordiv ge getitem gt invert le lt matmul mod mul ne neg pos pow sub truediv"
+        ),
         *_names(
             "torch.",
             """
-            abs add addmm amax amin argmax bmm cat chunk clamp clamp_max clamp_min clone concat cos
+            abs add addcmul addmm amax amin argmax bmm cat chunk clamp clamp_max clamp_min clone concat cos
             cumsum div einsum exp flatten flip float_power log log_softmax logsumexp matmul max
             maximum mean min minimum mm movedim mul narrow neg norm ones_like permute pow relu
             reshape roll rsqrt select selu sigmoid sin softmax split sqrt square squeeze stack std
@@ -234,7 +237,7 @@ FUNCTIONS: Final = frozenset(
             """
             adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
             adaptive_max_pool2d avg_pool1d avg_pool2d avg_pool3d batch_norm celu conv1d conv2d
-            conv3d conv_transpose1d conv_transpose2d elu gelu glu group_norm hardsigmoid hardswish
+            conv3d conv_transpose1d conv_transpose2d elu fold gelu glu group_norm hardsigmoid hardswish
             hardtanh instance_norm interpolate layer_norm leaky_relu linear local_response_norm
             log_softmax logsigmoid lp_pool2d max_pool1d max_pool2d max_pool3d mish normalize pad
             pixel_shuffle pixel_unshuffle prelu relu relu6 rms_norm scaled_dot_product_attention
@@ -244,7 +247,7 @@ FUNCTIONS: Final = frozenset(
         *_names("torchvision.", "_get_relative_position_bias _patch_merging_pad shifted_window_attention"),
     )
 )
-"""By the module they come from: `functional` is `torch.nn.functional`, `torchvision` the parts of Swin."""
+"""By module: `functional` is `torch.nn.functional`, `linalg` is `torch.linalg`, `torchvision` the parts of Swin."""
 
 METHODS: Final = frozenset(
     _names(

@@ -11,7 +11,9 @@ from layerscope.schemas.manifests import Headline
 from layerscope.schemas.products.product import Declaration, Product, ProductPart
 
 LayerState = Literal["ok", "constant", "non_finite", "unbatched"]
-Metric = Literal["cka", "deconfounded"]
+Metric = Literal["cka", "deconfounded", "neighbours", "classic"]
+Debiased = Literal["cka", "deconfounded", "neighbours"]
+"""Those metrics that are 0 by chance; `classic`, the older system's, is not."""
 
 
 class Layer(ProductPart):
@@ -50,16 +52,18 @@ class LayerVectors(Product):
     """What makes layers of different models comparable: Gram matrices over the probe set, packed as vectors.
 
     The inner product of two layers' `cka` vectors is their debiased linear CKA; of their `deconfounded` vectors, the
-    same with what both share with the input images taken out. A layer of which less than `input_like_below` would be
-    left, `1 - input_cka ** 2`, has no deconfounded vector.
+    same with what both share with the input images taken out; of their `neighbours` vectors, the overlap of the nearest images
+    of each image, with that of the input images taken out. By the older system's recipe they are compared from their
+    `grams`. A layer of which less than `input_like_below` would be
+    left, `1 - input_cka ** 2`, has no deconfounded vector, and no neighbours.
     """
 
     declared: ClassVar = Declaration(
         "layer_vectors",
-        recipe=1,
+        recipe=2,
         reads_model=True,
         parts=("probe",),
-        parameters={"metrics": ["cka", "deconfounded"], "input_like_below": 0.02},
+        parameters={"metrics": ["cka", "deconfounded", "neighbours"], "input_like_below": 0.02, "nearest": 10},
         on_gpu=True,
     )
 
@@ -69,6 +73,7 @@ class LayerVectors(Product):
     grams: Array = Field(description="float32 (L, n(n+1)/2): upper triangles, diagonal included, of the centred Grams")
     cka: Array = Field(description="float32 (L, n(n-1)/2): unit vectors; zeros for a layer that is not indexed")
     deconfounded: Array = Field(description="float32 (L, n(n-1)/2): unit vectors; zeros likewise, and where input_like")
+    neighbours: Array = Field(description="float32 (L, n(n-1)/2): unit vectors; zeros likewise")
 
     def headline(self) -> Headline:
         """Return how many layers there are, and how many of them can be compared."""

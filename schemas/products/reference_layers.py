@@ -30,7 +30,7 @@ class ReferenceLayers(Product):
 
     declared: ClassVar = Declaration(
         "reference_layers",
-        recipe=1,
+        recipe=2,
         reads_model=True,
         parts=("probe",),
         parameters={
@@ -50,6 +50,7 @@ class ReferenceLayers(Product):
     grams: Array = Field(description="float32 (L, n(n+1)/2): upper triangles, diagonal included, of the centred Grams")
     cka: Array = Field(description="float32 (L, n(n-1)/2): unit vectors; zeros for a layer that cannot be compared")
     deconfounded: Array = Field(description="float32 (L, n(n-1)/2): unit vectors; zeros likewise, and where input_like")
+    neighbours: Array = Field(description="float32 (L, n(n-1)/2): unit vectors; zeros likewise")
     inputs: Array = Field(description="float32 (1, n(n-1)/2): the same unit vector of the probe images themselves")
 
     def headline(self) -> Headline:

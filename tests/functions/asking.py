@@ -83,9 +83,9 @@ def with_cache(made: Services, cache: Cache) -> Services:
     return Services(made.store, made.vectors, cache, made.log, made.scratch)
 
 
-def started(made: Services) -> QueryFunction:
+def started(made: Services, inference: httpx.AsyncClient | None = None) -> QueryFunction:
     function = new()
-    function.attach(made)
+    function.attach(made, inference=inference)
     return function
 
 

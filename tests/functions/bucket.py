@@ -147,6 +147,13 @@ def ok_layers(count: int) -> list[Layer]:
     return [Layer(name=name, call=call, type="Conv2d", shape=(8, 4, 4)) for name, call in names[:count]]
 
 
+def grams(count: int, seed: int) -> npt.NDArray[np.float32]:
+    """Return the upper triangles of centred Grams of random responses."""
+    responses = np.random.default_rng(seed + 3_000).standard_normal((count, IMAGES, 8))
+    centred = responses - responses.mean(axis=1, keepdims=True)
+    return (centred @ centred.transpose(0, 2, 1))[:, *np.triu_indices(IMAGES)].astype(np.float32)
+
+
 def unit_rows(count: int, seed: int) -> npt.NDArray[np.float32]:
     drawn = np.random.default_rng(seed).standard_normal((count, PAIRS))
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
@@ -161,9 +168,10 @@ def layer_vectors(facts: Facts, seed: int, layers: Sequence[Layer]) -> LayerVect
         probe=facts.dataset.part_digest("probe") or "",
         images=IMAGES,
         layers=tuple(layers),
-        grams=np.zeros((len(layers), PAIRS + IMAGES), np.float32),
+        grams=grams(len(layers), seed) * ok[:, None],
         cka=unit_rows(len(layers), seed) * ok[:, None],
         deconfounded=unit_rows(len(layers), seed + 1_000) * (ok & apart)[:, None],
+        neighbours=unit_rows(len(layers), seed + 2_000) * (ok & apart)[:, None],
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,15 +100,21 @@ class System:
         return self.record(subject)
 
 
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+@contextmanager
+def running(directory: Path) -> Iterator[System]:
+    """Yield a system with a worker that reads uploads, until it is left."""
     torch.set_num_threads(1)
-    directory = tmp_path_factory.mktemp("system")
     with asyncio.Runner() as runner:
         made = System(directory, runner, start_worker(Limits(60, 8_192, "cpu"), directory / ".scratch"))
         yield made
         for function in (made.admitting, made.history):
             function.stop()
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with running(tmp_path_factory.mktemp("system")) as made:
+        yield made
 
 
 def test_a_state_dict_is_admitted_with_the_blocks_beside_it(system: System, tmp_path: Path) -> None:

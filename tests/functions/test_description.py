@@ -117,6 +117,7 @@ def reference_layers(pixels: float | None, *untrained: float | None) -> Referenc
         grams=np.zeros((len(found), pairs + IMAGES), np.float32),
         cka=np.zeros((len(found), pairs), np.float32),
         deconfounded=np.zeros((len(found), pairs), np.float32),
+        neighbours=np.zeros((len(found), pairs), np.float32),
         inputs=np.zeros((1, pairs), np.float32),
     )
 

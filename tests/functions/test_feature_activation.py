@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from layerscope.functions.analysis.feature_maps.sites import sites
 from layerscope.functions.analysis.inference import fit, normalised
 from layerscope.functions.feature_activation import func
 from layerscope.functions.feature_activation.ranking import Ranking
-from layerscope.functions.feature_activation.sites import sites
 from layerscope.functions.feature_activation.stream import Ranked, rank
 from layerscope.models import safe_form
 from layerscope.schemas.datasets import DatasetDescription

@@ -87,7 +87,8 @@ def line(given: Services, identity: Identity = WHO) -> CatalogueRow:
 def stored(given: Services, product: LayerVectors, metric: str = "cka") -> set[tuple[str, str, float | None]]:
     """Every row of the product's probe set: subject, layer, accuracy."""
     collection = collection_name(metric, product.probe, LayerVectors.declared.recipe)
-    asked = np.eye(1, product.cka.shape[1], dtype=np.float32)
+    dimension = product.grams.shape[1] if metric == "classic" else product.cka.shape[1]
+    asked = np.eye(1, dimension, dtype=np.float32)
     (found,) = given.vectors.search(collection, asked, k=500, excluding="")
     return {(one.subject, one.layer, one.test_accuracy) for one in found}
 
@@ -99,7 +100,7 @@ def test_a_complete_model_has_a_row_for_each_layer_and_metric_and_a_catalogue_ro
 
     expected = {(WHO.subject, layer.id, 0.75) for layer in product.layers}
     assert stored(given, product) == stored(given, product, "deconfounded") == expected
-    assert news.rows == 2 * len(product.layers)
+    assert news.rows == 4 * len(product.layers)
     assert line(given).state == "complete"
     assert line(given).test_accuracy == 0.75
     assert line(given).content == Bucket(given.store, WHO).record.content
@@ -132,7 +133,7 @@ def test_classes_have_rows_of_their_own_with_what_is_known_of_the_model(given: S
     layers = ok_layers(2)
     bucket.write(layer_vectors(bucket.facts, 1, layers))
     bucket.write(evaluation(0.75))
-    assert told(given).rows == 1 + 2 * len(layers)
+    assert told(given).rows == 1 + 4 * len(layers)
     assert rows(architecture=architecture_of(layers)) == [(WHO.subject, "no", 0, 0.75)]
     bucket.remove()
     told(given)
@@ -143,9 +144,11 @@ def test_layers_that_cannot_be_compared_have_no_rows(given: Services) -> None:
     first, second, third = ok_layers(3)
     layers = [first, second.model_copy(update={"state": "constant"}), third.model_copy(update={"input_like": True})]
     product = Bucket(given.store, WHO).settle(seed=1, layers=layers)
-    assert told(given).rows == 3
+    assert told(given).rows == 6
     assert {layer for _, layer, _ in stored(given, product)} == {first.id, third.id}
+    assert {layer for _, layer, _ in stored(given, product, "classic")} == {first.id, third.id}
     assert {layer for _, layer, _ in stored(given, product, "deconfounded")} == {first.id}
+    assert {layer for _, layer, _ in stored(given, product, "neighbours")} == {first.id}
 
 
 def test_rows_come_before_the_evaluation_and_take_its_accuracy_when_it_is_there(given: Services) -> None:

@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,14 +18,14 @@ from layerscope.functions.index.rebuild import rebuild
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.layer_vectors import LayerVectors, Metric
 from layerscope.stores.directory_store import DirectoryStore
 from layerscope.stores.index_rows import CATALOGUE, Vector, collection_name
 from layerscope.stores.milvus_collections import builds, present_build
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.vector_store import MilvusStore
 from tests.functions.asking import index
-from tests.functions.bucket import PAIRS, Bucket, add_dataset, layer_vectors, ok_layers, services
+from tests.functions.bucket import IMAGES, PAIRS, Bucket, add_dataset, layer_vectors, ok_layers, services
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("milvus_lite")
@@ -55,12 +56,11 @@ def collections(store: ObjectStore) -> list[str]:
     facts = Bucket(store, WHO[0]).facts
     assert facts.dataset is not None
     probe = facts.dataset.part_digest("probe") or ""
-    return [collection_name(metric, probe, LayerVectors.declared.recipe) for metric in ("cka", "deconfounded")]
+    return [collection_name(metric, probe, LayerVectors.declared.recipe) for metric in get_args(Metric)]
 
 
 def content(store: ObjectStore, vectors: MilvusStore) -> object:
     """All that an index says: the bytes of its rows, its catalogue, and the order of its answers."""
-    asked = unit(7)
     return [
         sorted(vectors.catalogue(), key=lambda line: line.subject),
         *(
@@ -73,12 +73,15 @@ def content(store: ObjectStore, vectors: MilvusStore) -> object:
             }
             for name in collections(store)
         ),
-        *(vectors.search(name, asked, k=50, excluding="") for name in collections(store)),
+        *(
+            vectors.search(name, unit(7, PAIRS + IMAGES * name.startswith("classic")), k=50, excluding="")
+            for name in collections(store)
+        ),
     ]
 
 
-def unit(seed: int) -> Vector:
-    drawn = np.random.default_rng(seed).standard_normal((3, PAIRS))
+def unit(seed: int, dimension: int) -> Vector:
+    drawn = np.random.default_rng(seed).standard_normal((3, dimension))
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
 
 
@@ -94,7 +97,7 @@ def test_what_is_made_again_equals_what_was_there_and_readers_go_on_to_it(given:
     assert content(given.store, reader) == before
     for _ in range(2):
         made = rebuild(given.store, vectors, lambda *done: told.append(done))
-        assert (made.models, made.rows, made.damaged) == (3, 3 * 2 * 4, ())
+        assert (made.models, made.rows, made.damaged) == (3, 3 * 4 * 4, ())
         assert told[-1] == (3, 3)
         assert content(given.store, vectors) == content(given.store, reader) == before
         client = vectors._connected()

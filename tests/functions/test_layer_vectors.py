@@ -9,11 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from layerscope.functions.analysis.representation.grams import gram
 from layerscope.functions.analysis.representation.responses import responses
-from layerscope.functions.analysis.representation.vectors import Gram, label_gram, packed, without
+from layerscope.functions.analysis.representation.vectors import Gram, label_gram, neighbours, packed, without
 from layerscope.functions.layer_vectors import func
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Refused
@@ -135,6 +136,43 @@ def test_taking_the_input_out_gives_the_partial_correlation() -> None:
 
 
 @pytest.mark.slow
+def graph_of(x: np.ndarray) -> np.ndarray:
+    """Return the symmetric graph of ten nearest neighbours by scikit-learn, with each image its own."""
+    directed = NearestNeighbors(n_neighbors=10).fit(x).kneighbors_graph().toarray()
+    return (directed + directed.T) / 2 + np.eye(len(x))
+
+
+def test_the_inner_product_of_two_graphs_is_what_scikit_learn_s_neighbours_give_in_song_s_hsic_1() -> None:
+    x, y = features(40, 30, 1), features(40, 30, 1) + 2 * features(40, 30, 2)
+    first, second = (neighbours(centred_gram(one)) for one in (x, y))
+    assert first is not None and second is not None
+    k, m = graph_of(x), graph_of(y)
+    assert first @ second == pytest.approx(hsic_1(k, m) / np.sqrt(hsic_1(k, k) * hsic_1(m, m)), abs=1e-10)
+    # Neither an outlier's size, nor rotation, scale and offset matter
+    far = x.copy()
+    far[0] *= 50
+    moved = neighbours(centred_gram(far))
+    assert moved is not None and moved @ first > 0.9
+    turned = np.linalg.qr(features(30, 30, 3))[0]
+    assert neighbours(centred_gram(3 * x @ turned + 7)) @ first == pytest.approx(1)
+
+
+def test_neighbours_of_images_that_are_all_alike_or_unrelated_mean_nothing() -> None:
+    pair = (neighbours(centred_gram(features(100, 50, seed))) for seed in (1, 2))
+    assert abs(float(np.dot(*pair))) < 4 * np.sqrt(2 / (100 * 97))
+    product = compute(small_cnn())
+    inputs = probe().part("probe").images.reshape(40, -1) / 255
+    confounder = neighbours(centred_gram(inputs))
+    assert confounder is not None
+    assert np.abs(product.neighbours[1:] @ confounder).max() < 1e-5
+    np.testing.assert_allclose(np.linalg.norm(product.neighbours[1:], axis=1), 1, atol=1e-6)
+
+
+def centred_gram(x: np.ndarray) -> np.ndarray:
+    centred = x - x.mean(axis=0)
+    return centred @ centred.T
+
+
 @pytest.mark.parametrize("offset", [0.0, 10.0, 1_000.0])
 def test_a_common_offset_costs_no_digits(offset: float) -> None:
     seen = torch.tensor(features(100, 70_000) + offset, dtype=torch.float32)
@@ -225,7 +263,7 @@ def test_vectors_can_be_made_again_from_the_stored_grams() -> None:
 
 def test_the_same_model_gives_the_same_bytes() -> None:
     first, second = compute(small_cnn()), compute(small_cnn())
-    for name in ("grams", "cka", "deconfounded"):
+    for name in ("grams", "cka", "deconfounded", "neighbours"):
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
     assert first.model_dump_json() == second.model_dump_json()
 
@@ -290,6 +328,7 @@ def assert_not_indexed(product: LayerVectors, k: int) -> None:
     assert (layer.input_cka, layer.label_cka, layer.input_like) == (None, None, False)
     assert not product.cka[k].any()
     assert not product.deconfounded[k].any()
+    assert not product.neighbours[k].any()
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.1, 12345.678])

@@ -95,7 +95,7 @@ def test_assets_are_named_by_content_and_kept_for_good(given_services: Services)
     asked = started(given_services)
     html = page(asked, "/models")
     for asset in assets().values():
-        assert asset.url in html
+        assert (asset.url in html) is (asset.name != "predict.js")  # of a model's page alone
         answer = run(asked, lambda client, url=asset.url: client.get(url))
         assert answer.text == asset.text and "immutable" in answer.headers["cache-control"]
         wrong = run(asked, lambda client, name=asset.name: client.get(f"/assets/0000/{name}"))

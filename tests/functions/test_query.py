@@ -109,7 +109,7 @@ def test_a_product_has_its_data_and_files_that_can_be_kept_for_good(given_servic
     told = get(given_services, f"/models/{WHO.subject}/products/layer_vectors")
     assert told["data"]["images"] == IMAGES
     files = {one["name"]: one for one in told["files"]}
-    assert set(files) == {"data.json", "grams.npy", "cka.npy", "deconfounded.npy"}
+    assert set(files) == {"data.json", "grams.npy", "cka.npy", "deconfounded.npy", "neighbours.npy"}
 
     async def fetch(client: httpx.AsyncClient) -> None:
         one = files["cka.npy"]

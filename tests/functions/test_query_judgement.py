@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from layerscope.functions.query import half_samples
 from layerscope.functions.query.judgement import Found, judge, label_baseline
 from layerscope.functions.query.reference_population import Layers, Population, representatives
-from layerscope.schemas.products.layer_vectors import Layer
+from layerscope.schemas.products.layer_vectors import Layer, Metric
 from layerscope.schemas.queries import Judgement
 from layerscope.stores.index_rows import CatalogueRow
 from tests.functions.test_layer_vectors import debiased_cka, features, vector_of
@@ -24,7 +26,7 @@ def some(
         Layer(name=str(at), call=0, type="Conv2d", shape=(1,)).model_copy(update=said) for at in range(len(rows))
     )
     pixels = None if inputs is None else 0.3
-    return Layers(subject, N, lines, np.array(depths), unit, unit, inputs, pixels)
+    return Layers(subject, N, lines, np.array(depths), dict.fromkeys(get_args(Metric), unit), inputs, pixels)
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
@@ -123,7 +125,7 @@ def test_metrics_disagree_where_one_is_beyond_untrained_layers_and_the_other_is_
     median = ordinary[np.argsort(ordinary @ mine[0])[15]][None]
     population = Population((), (some("d/y/1", untrained, [0.5] * 30, INPUTS),))
     asked, alike, plain = (some(f"d/{name}/1", rows, [0.5]) for name, rows in (("a", mine), ("b", mine), ("c", median)))
-    mixed = Layers("d/b/1", N, alike.layers, alike.depths, alike.cka, plain.cka)
+    mixed = Layers("d/b/1", N, alike.layers, alike.depths, {**alike.by_metric, "deconfounded": plain.vectors("cka")})
     found = judge(Found(asked, 0), Found(mixed, 0), "cka", population)
     assert found.metrics_disagree
     assert any("disagree" in note for note in found.notes)
@@ -144,8 +146,8 @@ def test_who_stands_for_a_dataset_is_decided_by_contents_and_of_equal_ones_one()
     def line(subject: str, content: str | None) -> CatalogueRow:
         return CatalogueRow(subject, "complete", "", content, None, None, "", 0, "")
 
-    lines = [line("d/a/1", "ff"), line("d/b/1", "aa"), line("d/c/1", "aa"), line("e/a/1", "bb"), line("d/e/1", None)]
-    assert [one.subject for one in representatives(lines, "d")] == ["d/b/1", "d/a/1"]
-    assert representatives(lines[::-1], "d") == representatives(lines, "d")
+    lines = [line("d/a/1", "ff"), line("d/b/1", "aa"), line("d/c/1", "aa"), line("d/e/1", None)]
+    assert [one.subject for one in representatives(lines)] == ["d/b/1", "d/a/1"]
+    assert representatives(lines[::-1]) == representatives(lines)
     many = [line(f"d/m/{at}", f"{at:03x}") for at in range(300)]
-    assert representatives(many, "d") == representatives(many[::-1], "d") == many[: len(representatives(many, "d"))]
+    assert representatives(many) == representatives(many[::-1]) == many[: len(representatives(many))]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from layerscope.functions.analysis.representation.untrained_layers import kept
 from layerscope.functions.analysis.untrained import untrained
 from layerscope.functions.reference_layers import func
 from layerscope.schemas.errors import Refused
@@ -98,8 +99,8 @@ def test_the_more_layers_an_architecture_has_the_fewer_networks_are_drawn(
 
 
 def test_of_a_deep_architecture_layers_evenly_over_depth_stand_for_all() -> None:
-    assert func.kept(3, 12) == [0, 1, 2]
-    assert func.kept(100, 12) == [0, 9, 18, 27, 36, 45, 54, 63, 72, 81, 90, 99]
+    assert kept(3, 12) == [0, 1, 2]
+    assert kept(100, 12) == [0, 9, 18, 27, 36, 45, 54, 63, 72, 81, 90, 99]
 
 
 def test_a_probe_set_of_three_images_is_refused() -> None:

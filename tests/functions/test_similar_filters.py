@@ -166,7 +166,8 @@ def test_one_hit_per_model_is_its_best_layer_however_many_layers_another_has(tmp
     ("who", "filters", "words"),
     [
         (ME, {"min_accuracy": 0.99}, "with a test accuracy of at least 0.99"),
-        (ME, {"dataset": "elsewhere"}, "on the dataset elsewhere"),
+        (ME, {"dataset": "elsewhere"}, "cannot have common_layers"),
+        (ME, {"dataset": "elsewhere", "probe": "own"}, "Models on other datasets are compared with probe=common."),
         (ME, {"architecture": "other", "max_accuracy": 0.2}, "of another architecture"),
         (ME, {"min_accuracy": 0.6, "max_accuracy": 0.5}, "min_accuracy 0.6 is above max_accuracy 0.5."),
         (ME, {"dataset": "other", "same_dataset": "true"}, "leave one of them out"),

@@ -87,6 +87,15 @@ def test_what_waits_is_counted_by_function_with_who_reads(made: Services) -> Non
     assert line(made, "summary") == FunctionLine(function="summary", live=None, replay=None, has_readers=False)
 
 
+def test_models_that_the_index_has_yet_to_read_of_are_not_passed_over_in_silence(made: Services) -> None:
+    tenant = made.tenant
+    consumer = made.log.consumer(tenant.events, tenant.trigger_group("index"), start="earliest")
+    data = ModelUploaded(bucket="models", key="tiny/net/1.pth", etag="e")
+    made.log.publish(tenant.events, to_record(compose(data, source="/tests", subject="tiny/net/1")))
+    assert status(made).notes == ("Models are counted by the index, which has 1 event yet to read.",)
+    consumer.close()
+
+
 def test_repair_dead_letters_and_replays_are_read_from_the_bucket(made: Services) -> None:
     good = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     said = RepairHealth(

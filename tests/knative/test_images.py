@@ -25,7 +25,9 @@ from tests.stack import ROOT, eventually
 
 CONTAINERFILE = ROOT / "knative" / "images" / "Containerfile"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-READ_MODELS = {"admit"} | {one.declared.name for one in declared_products() if one.declared.reads_model}
+READ_MODELS = {"admit", "inference", "stage"} | {
+    one.declared.name for one in declared_products() if one.declared.reads_model
+}
 
 # Python imports this by itself at its start, in every process that has its folder on its path.
 BLOCKED = """

@@ -23,7 +23,7 @@ from tests.stack import ROOT, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-REFUSALS = {400, 421, 422}  # no event, a host that query is not known by, no notification
+REFUSALS = {400, 404, 421, 422}  # no event, no path of inference, a host that query is not known by, no notification
 POD = "127.0.0.2"  # an address of this machine that a server on 127.0.0.1 does not answer at
 SECRETS: dict[str, str] = next(
     one["stringData"]

@@ -34,10 +34,10 @@ def test_the_index_of_a_directory_is_made_again_even_when_it_was_lost(directory:
     (directory / "index.db").rename(directory / "lost.db")
     told = CliRunner().invoke(app, ["index", "rebuild", "--at", str(directory), "--json"])
     assert told.exit_code == 0, told.output
-    assert json.loads(told.stdout) == {"models": 2, "rows": 16, "damaged": []}
+    assert json.loads(told.stdout) == {"models": 2, "rows": 32, "damaged": []}
     again = CliRunner().invoke(app, ["index", "rebuild", "--at", str(directory)])
     assert again.exit_code == 0
-    assert "2 models with 16 layer rows are in the index" in again.stderr
+    assert "2 models with 32 layer rows are in the index" in again.stderr
     vectors = MilvusStore(str(directory / "index.db"))
     assert sorted(line.subject for line in vectors.catalogue()) == ["tiny/net/1", "tiny/net/2"]
     vectors.close()

@@ -45,6 +45,8 @@ MISFIT = (
     "layer_vectors",
     "reference_layers",
     "class_vectors",
+    "common_layers",
+    "split",
     "feature_activation",
     "activation_maximization",
 )

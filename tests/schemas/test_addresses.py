@@ -37,7 +37,7 @@ FACTS = Facts(Identity("digits", "plain", "1"), "c" * 64, DESCRIPTION)
         (Predictions, "r1-0713c7be6439fb852101a777b883a23b"),
         (Evaluation, "r1-22128fcfdd75c5ff4f8f8d4c3ea70735"),
         (ConfusionMatrix, "r1-61965b037af211ba6378305c1d8e1b51"),
-        (LayerVectors, "r1-01e3dd765fb10886556646a4a10b2f62"),
+        (LayerVectors, "r2-efdfee7b30008b5b2627b78d9f29307c"),
     ],
 )
 def test_addresses_are_golden(product: type[Product], address: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity, KeyRefused, identify, is_name
 
-NAMES = st.text(string.ascii_letters + string.digits + "._-", min_size=1, max_size=64).filter(is_name)
+NAMES = st.text(string.ascii_letters + string.digits + "._=-", min_size=1, max_size=64).filter(is_name)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,9 @@ NAMES = st.text(string.ascii_letters + string.digits + "._-", min_size=1, max_si
         ("mnist/lenet/3.pt", "mnist/lenet/3"),
         ("mnist/lenet/1.0.2.safetensors", "mnist/lenet/1.0.2"),
         ("mnist/lenet/3.onnx", "mnist/lenet/3"),
+        ("mnist/lenet/epoch=9-step=100.ckpt", "mnist/lenet/epoch=9-step=100"),
+        ("mnist/lenet/pytorch_model.bin", "mnist/lenet/pytorch_model"),
+        ("mnist/lenet/3.pt2", "mnist/lenet/3"),
         ("mnist/model_lenet_v3.pth", "mnist/lenet/3"),
         ("mnist/model_a_v1_v2.pth", "mnist/a_v1/2"),
     ],

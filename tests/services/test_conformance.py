@@ -1,6 +1,6 @@
 """The local data plane is Knative's: each row of what was observed there, on a real Kafka.
 
-All scenes run at the same time, once; a row looks at what one of them came to. A row whose name begins with "differs"
+All scenes run at the same time, once; a row looks at what one of them came to. A row whose name begins with "other-results"
 says what this data plane does instead of what Knative's does, or in addition.
 """
 
@@ -655,7 +655,7 @@ def test_what_was_observed_is_what_is_done(
 
 def test_every_row_was_looked_at(passed: Counter[str]) -> None:
     rows = Counter(one.table for one in ROWS)
-    differing = sum(one.name.startswith("differs") for one in ROWS)
+    differing = sum(one.name.startswith("other-results") for one in ROWS)
     print(f"\nconformance: {rows.total()} rows, {passed.total()} passed, {differing} of them differ by design")
     for table, count in rows.items():
         print(f"  {table}: {count} rows, {passed[table]} passed")

@@ -12,16 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import torch
 
 from layerscope.events import http
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.functions.__main__ import names
 from layerscope.functions.replay.func import PING
+from layerscope.functions.stage.messages import StageRequest, Tensors, write_request
+from layerscope.models.stages.wire import sent
 from layerscope.schemas.events import ModelAdmitted, ModelUploaded, ProductRequested
 from layerscope.schemas.identity import Identity
 from layerscope.stack.servers import free_ports
 from layerscope.stores import uploads
+from tests.functions.pictures import encoded
 from tests.small_networks import ANALYSED, packed
 from tests.stack import ROOT, RealStack, eventually
 
@@ -92,6 +97,17 @@ def event_for(name: str, stack: RealStack) -> CloudEvent:
     return compose(data, source="/tests", subject=WHO.subject)
 
 
+def stage_request(stack: RealStack) -> tuple[str, dict[str, str], bytes]:
+    """Return a request for the whole model as one stage."""
+    upload = uploads.current(stack.store, WHO)
+    assert upload is not None
+    record = uploads.record(stack.store, upload)
+    assert record is not None and record.content is not None
+    one = sent("v0", torch.zeros(2, 1, 28, 28))
+    given = Tensors((one.entry,), (one.content,))
+    return write_request(StageRequest(record.content, (), "", 0, "", given), 0, given)
+
+
 EXPECTED = dict.fromkeys(names(), 200) | {"announce": 204, "replay": 204, "training_history": 200}
 
 
@@ -99,7 +115,15 @@ def answered(name: str, stack: RealStack, folder: Path) -> tuple[int, str, int]:
     """Serve one function, send it an event, and end it; returns the status, the answer's type, and how the process ended."""
     environment = {**stack.stack.function_environment(), "LAYERSCOPE_SCRATCH": str(folder / "scratch")}
     with under_func(f"layerscope.functions.{name}.func", environment, folder / f"{name}.log") as (process, address):
-        if name == "query":
+        if name == "inference":
+            path, content = f"{address}/models/{WHO.subject}/predict", encoded(np.zeros((28, 28), np.uint8))
+            answer = httpx.post(path, content=content, trust_env=False, timeout=120)
+            kind = answer.json()["model"]
+        elif name == "stage":
+            path, own, content = stage_request(stack)
+            answer = httpx.post(address + path, headers=own, content=content, trust_env=False, timeout=120)
+            kind = answer.headers.get("content-type", "")
+        elif name == "query":
             answer = httpx.get(f"{address}/models/{WHO.subject}", trust_env=False, timeout=120)
             kind = answer.json()["state"]
         else:
@@ -118,7 +142,9 @@ def test_every_function_answers_an_event_under_funcs_own_server(analysed: RealSt
         "replay": "",
         "admit": "io.layerscope.model.admitted.v1",
         "index": "io.layerscope.index.updated.v1",
+        "inference": WHO.model,
         "query": "complete",
+        "stage": "application/octet-stream",
         "training_history": "io.layerscope.product.refused.v1",
     }
     assert found == {name: (EXPECTED[name], types.get(name, "io.layerscope.product.written.v1"), 0) for name in names()}

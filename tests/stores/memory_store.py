@@ -29,7 +29,7 @@ class MemoryStore:
         self.answers = math.inf
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def get(self, bucket: str, key: str, *, etag: str | None = None) -> bytes:
+    def get(self, bucket: str, key: str, *, etag: str | None = None, span: tuple[int, int] | None = None) -> bytes:
         self._asked("get")
         if key in self.unreadable:
             raise Unavailable("the object store answers SlowDownRead")
@@ -38,7 +38,7 @@ class MemoryStore:
             raise NotFound(key)
         if etag and found[0].etag != etag:
             raise Changed(key)
-        return found[1]
+        return found[1] if span is None else found[1][span[0] : span[1]]
 
     def download(
         self, bucket: str, key: str, path: Path, *, etag: str | None = None, limit: int | None = None

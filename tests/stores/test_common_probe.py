@@ -71,7 +71,7 @@ def test_what_is_there_is_left_as_it_is_and_the_same_datasets_lead_to_the_same_s
     assert common(other, "a") == common(store, "a")
 
 
-def test_no_address_moves_when_a_dataset_is_added_to_models_and_only_class_vectors_when_it_is_renewed(
+def test_no_address_moves_when_a_dataset_is_added_to_models_and_only_what_is_made_over_it_when_it_is_renewed(
     store: MemoryStore,
 ) -> None:
     def addresses() -> dict[str, str]:
@@ -82,7 +82,7 @@ def test_no_address_moves_when_a_dataset_is_added_to_models_and_only_class_vecto
     without = addresses()
     common_probe.ensure(store)
     before = addresses()
-    assert {name for name in before if before[name] != without[name]} == {"class_vectors"}
+    assert {name for name in before if before[name] != without[name]} == {"class_vectors", "common_layers"}
     store.put(keys.MODELS, "a/net/1.safetensors", b"weights")
 
     add(store, "b", 2)
@@ -95,7 +95,7 @@ def test_no_address_moves_when_a_dataset_is_added_to_models_and_only_class_vecto
     assert common(store, "b") == common(store, "a")
     assert common(store, "b").sources == ("a", "b")
     after = addresses()
-    assert {name for name in after if after[name] != before[name]} == {"class_vectors"}
+    assert {name for name in after if after[name] != before[name]} == {"class_vectors", "common_layers"}
 
 
 def test_while_no_model_stands_on_it_a_set_is_made_of_what_was_added_too(store: MemoryStore) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
+NEAREST: Final = 10
 FEWEST_IMAGES: Final = 4  # n - 3 is what a comparison divides by
 _PATTERNLESS: Final = 1e-6
 _CONSTANT: Final = 1e-12
@@ -65,6 +66,23 @@ def packed(gram: Matrix) -> Vector | None:
     length = float(np.linalg.norm(vector))
     # Rounding of float32 products leaves about 1e-8 of the trace; responses to real images are above 1e-3.
     return vector / length if length > _PATTERNLESS * np.trace(gram) else None
+
+
+def neighbours(gram: Matrix) -> Vector | None:
+    """Return the unit vector (n(n-1)/2,) of the graph of each image's nearest images, from a Gram (n, n).
+
+    Each of two images that has the other among its NEAREST counts one half; nearness is Euclidean, and of equals the
+    first counts. The graph is centred as `packed` does, so the inner product of two vectors is the overlap of mutual
+    nearest neighbours (Huh et al. 2024, arXiv 2405.07987) less what chance gives, over what it can be at most. It depends
+    on the order of distances only, whatever an outlier's size is. None where there is no pattern.
+    """
+    n, squares = len(gram), np.diag(gram)
+    distances = squares[:, None] + squares - 2 * gram
+    np.fill_diagonal(distances, np.inf)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, : min(NEAREST, (n - 1) // 2)]
+    graph = np.eye(n)
+    np.put_along_axis(graph, nearest, 1.0, axis=1)
+    return packed((graph + graph.T) / 2)
 
 
 def without(vector: Vector, confounder: Vector) -> Vector:

@@ -35,7 +35,8 @@ TASK: Final = (
     "knows machine learning. Answer in {language} with one JSON object of four texts of two to four sentences each. "
     "`performance`: both accuracies with their intervals and most frequent confusions (`true_name` is taken for "
     "`predicted_name`), and what may explain the difference; where `weaker` is null neither is shown to be better, and you "
-    "say so. `structure`: how the two are built, from `network`: types, shapes, parameters. `similarity`: the two "
+    "say so; where `same_test_images` is false the accuracies are on different images, and you compare them in no way. "
+    "`structure`: how the two are built, from `network`: types, shapes, parameters. `similarity`: the two "
     "layers in `layer` and `best_matches`; call layers alike only where `alike` is true; `percentile_untrained` is the "
     "share of untrained layers that are less like it; say that layers separate the classes only where `label_cka` exceeds "
     "`label_baseline`. `advice`: what to try with the weaker model, concretely; only here may you name numbers and layers of "
@@ -66,11 +67,12 @@ class Told:
 def facts(match: LayerMatch) -> dict[str, Any]:
     """Return as JSON data all that a text about a match may claim."""
     a, b = match.a, match.b
+    apart = abs(a.facts.accuracy - b.facts.accuracy)
     return {
         "a": _model(a, match.label_baselines[0]),
         "b": _model(b, match.label_baselines[1]),
         "differences": {
-            "accuracy": round(abs(a.facts.accuracy - b.facts.accuracy), 6),
+            "accuracy": round(apart, 6) if match.same_test_images else None,
             "parameters_ratio": _ratio(a.parameters, b.parameters),
             "multiply_adds_ratio": _ratio(a.multiply_adds, b.multiply_adds),
         },
@@ -84,6 +86,7 @@ def facts(match: LayerMatch) -> dict[str, Any]:
             {**asdict(one), "a": harmless(one.a), "b": harmless(one.b)} for one in match.best_matches[:MOST_MATCHES]
         ],
         "weaker": match.weaker,
+        "same_test_images": match.same_test_images,
     }
 
 
@@ -154,7 +157,7 @@ def _model(model: ComparedModel, label_baseline: float | None) -> dict[str, Any]
     rows = [row for row in model.network if row.type not in NO_LAYERS]
     return {
         "name": model.name,
-        "dataset": harmless(model.subject.partition("/")[0]),
+        "dataset": model.dataset,
         **known,
         "wrong": model.facts.images - model.facts.correct,
         "error": 1 - model.facts.accuracy,

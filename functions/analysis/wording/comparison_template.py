@@ -14,7 +14,7 @@ from layerscope.schemas.products.description import Language
 
 Advice = Literal["unwell", "layer", "capacity", "confusion", "calibrate", "look"]
 
-Verdict = Literal["unknown", "untrained", "loose", "input", "labels", "other"]
+Verdict = Literal["unknown", "untrained", "loose", "input", "labels", "other", "unexplained"]
 Section = Literal["structure", "performance", "similarity", "advice"]
 
 BEHIND: Final = 0.1
@@ -47,12 +47,14 @@ TEMPLATES: Final[Mapping[Language, Callable[[LayerMatch], Mapping[Section, str]]
 
 
 def advice(weaker: ComparedModel, other: ComparedModel) -> list[Advice]:
-    """Return what the weaker one's owner could try, the most telling first."""
+    """Return what the weaker one's owner could try, the most telling first; on other data the other tells nothing."""
     mine, theirs = weaker.compared.layer.label_cka, other.compared.layer.label_cka
+    one_task = weaker.dataset == other.dataset
+    smaller = bool(weaker.parameters and other.parameters and 2 * weaker.parameters <= other.parameters)
     reasons: dict[Advice, bool] = {
         "unwell": weaker.facts.unwell_layer is not None,
-        "layer": mine is not None and theirs is not None and theirs - mine >= BEHIND,
-        "capacity": bool(weaker.parameters and other.parameters and 2 * weaker.parameters <= other.parameters),
+        "layer": one_task and mine is not None and theirs is not None and theirs - mine >= BEHIND,
+        "capacity": one_task and smaller,
         "calibrate": weaker.facts.confidence in ("overconfident", "underconfident"),
         "confusion": weaker.facts.confusion is not None,
         "look": True,
@@ -67,14 +69,15 @@ def most_common(model: ComparedModel) -> list[tuple[str, int]]:
 
 def _weaker_first(match: LayerMatch) -> tuple[ComparedModel, ComparedModel]:
     a, b = match.a, match.b
-    return (b, a) if b.facts.accuracy < a.facts.accuracy else (a, b)
+    return (b, a) if match.same_test_images and b.facts.accuracy < a.facts.accuracy else (a, b)
 
 
 def _verdict(match: LayerMatch) -> Verdict:
     """Return whether two layers are alike, and what explains it best.
 
     Alike is only what lies beyond untrained layers, firmly and by much (`LayerMatch.alike`). The images are the reason of
-    it where it no longer does once they are taken out; the labels, where both layers exceed their baselines.
+    it where it no longer does once they are taken out; the labels, where both layers exceed their baselines. Over images
+    without labels nothing else is known of why.
     """
     if match.beyond_untrained is None:
         return "unknown"
@@ -86,6 +89,8 @@ def _verdict(match: LayerMatch) -> Verdict:
     passed_on = any(one.input_like for one in layers) or (other is not None and other < BEYOND)
     if match.metric == "cka" and passed_on:
         return "input"
+    if None in match.label_baselines:
+        return "unexplained"
     return "labels" if match.both_separate_classes else "other"
 
 
@@ -100,11 +105,15 @@ def _pair(first: float | None, second: float | None, joint: str) -> str:
 
 
 def _difference_en(match: LayerMatch) -> str:
+    of = "" if match.same_test_images else " of its dataset"
     sentence = " and ".join(
-        f"{quoted(one.name)} gets {percent(one.facts.accuracy, 'en')} of the test images right ({100 * one.facts.interval:g} "
-        f"% interval {percent(one.facts.accuracy_low, 'en')} to {percent(one.facts.accuracy_high, 'en')})"
+        f"{quoted(one.name)} gets {percent(one.facts.accuracy, 'en')} of the test images{of} right "
+        f"({100 * one.facts.interval:g} % interval {percent(one.facts.accuracy_low, 'en')} to "
+        f"{percent(one.facts.accuracy_high, 'en')})"
         for one in (match.a, match.b)
     )
+    if not match.same_test_images:
+        return f"{sentence}; these are different images, so that says nothing of which is better."
     if match.weaker is None:
         return f"{sentence}; the intervals overlap, so neither is shown to be better."
     return f"{sentence}, and the difference is beyond chance."
@@ -151,8 +160,9 @@ def _match_en(match: LayerMatch) -> str:
         "labels": f"and both separate the classes (likeness to the labels {_pair(a.label_cka, b.label_cka, ' and ')}), "
         "which neither the pixels nor untrained layers do as well",
         "other": "by features that the classes do not explain alone",
+        "unexplained": "",
     }[verdict]
-    return f"{both} arrange the probe images alike ({figures}, {share}), {why}."
+    return f"{both} arrange the probe images alike ({figures}, {share}){why and f', {why}'}."
 
 
 def _advice_en(match: LayerMatch) -> str:
@@ -179,6 +189,8 @@ def _difference_ko(match: LayerMatch) -> str:
         for one in (match.a, match.b)
     ]
     sentence = f"테스트 정확도는 {shares[0]}, {shares[1]}"
+    if not match.same_test_images:
+        return f"{sentence}이며, 서로 다른 데이터셋의 이미지이므로 어느 쪽이 낫다고 할 수 없습니다."
     if match.weaker is None:
         return f"{sentence}이며, 신뢰구간이 겹쳐 어느 쪽이 낫다고 할 수 없습니다."
     return f"{sentence}이며, 그 차이는 우연으로 설명되지 않습니다."
@@ -227,7 +239,10 @@ def _match_ko(match: LayerMatch) -> str:
         "labels": f"둘 다 픽셀이나 학습되지 않은 층보다 클래스를 잘 나눕니다(레이블과의 유사도 "
         f"{_pair(a.label_cka, b.label_cka, ', ')})",
         "other": "클래스만으로는 설명되지 않는 특징을 공유합니다",
+        "unexplained": "",
     }[verdict]
+    if not why:
+        return f"{both}은 프로브 이미지를 비슷하게 배열합니다({figures}, {share})."
     return f"{both}은 프로브 이미지를 비슷하게 배열하며({figures}, {share}), {why}."
 
 

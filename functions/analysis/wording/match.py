@@ -34,11 +34,18 @@ class ComparedModel:
     parameters: int | None = None
     multiply_adds: int | None = None
     network: tuple[SummaryLayer, ...] = ()
+    with_dataset: bool = False
+    """Whether its name says of which dataset it is: two models of two datasets often have one name."""
+
+    @property
+    def dataset(self) -> str:
+        """Return what its dataset is called in a text."""
+        return harmless(self.subject.partition("/")[0])
 
     @property
     def name(self) -> str:
         """Return what the model is called in a text."""
-        return harmless(self.subject.partition("/")[2])
+        return harmless(self.subject if self.with_dataset else self.subject.partition("/")[2])
 
     @property
     def layer_name(self) -> str:
@@ -100,6 +107,11 @@ class LayerMatch:
         return firm and self.score >= LARGE
 
     @property
+    def same_test_images(self) -> bool:
+        """Tell whether the two are of one dataset: only then do their accuracies say which is better."""
+        return self.a.subject.partition("/")[0] == self.b.subject.partition("/")[0]
+
+    @property
     def both_separate_classes(self) -> bool:
         """Tell whether both layers are more like the labels than their baselines."""
         likeness = (self.a.compared.layer.label_cka, self.b.compared.layer.label_cka)
@@ -110,8 +122,10 @@ class LayerMatch:
 
     @property
     def weaker(self) -> Literal["a", "b"] | None:
-        """Return the model of lower accuracy; None where the intervals overlap."""
+        """Return the model of lower accuracy; None where the intervals overlap, or are of different test images."""
         a, b = self.a.facts, self.b.facts
+        if not self.same_test_images:
+            return None
         if max(a.accuracy_low, b.accuracy_low) <= min(a.accuracy_high, b.accuracy_high):
             return None
         return "a" if a.accuracy < b.accuracy else "b"

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from layerscope.functions.query.answers import ModelView
 from layerscope.functions.query.page.layer_view import layers
 from layerscope.functions.query.page.model_data import ModelData
+from layerscope.functions.query.page.picture_field import PictureField
 from layerscope.functions.query.page.rendering import render
 from layerscope.functions.query.page.sections import Section
 from layerscope.schemas.queries import ProductLine
 
 
-def model_page(model: ModelData, sections: Sequence[Section]) -> str:
-    """Return the page of a model version, with those of the sections that there are data for."""
+def model_page(model: ModelData, sections: Sequence[Section], field: PictureField | None = None) -> str:
+    """Return the page of a model version, with those of the sections that there are data for, and a field for pictures."""
     lines = model.answer.products
     return render(
         "model.html",
         model=model,
         inline=model.inline,
+        field=field,
         waiting=[name for name, line in lines.items() if line.state == "computing"],
         absent=_absent(lines, model.data, sections[0]),
         sections=[one for one in sections if any(name in model.data for name in one.products)],

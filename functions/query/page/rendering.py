@@ -14,7 +14,9 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound
 
-from layerscope.schemas.alike import ComparedBy, Family
+from layerscope.schemas.alike import Family
+from layerscope.schemas.datasets import ProbeName
+from layerscope.schemas.products.layer_vectors import Metric
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _MEDIA_TYPES: Final = {
@@ -22,9 +24,10 @@ _MEDIA_TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_METRICS: Final[Mapping[ComparedBy, str]] = {
+_METRICS: Final[Mapping[Metric, str]] = {
     "cka": "debiased CKA",
     "deconfounded": "debiased CKA without what both share with the images",
+    "neighbours": "shared nearest neighbours among the images, without those that the images have anyway",
     "classic": "biased CKA, as the older system had it",
 }
 _FAMILIES: Final[Mapping[Family | None, str]] = {
@@ -131,7 +134,12 @@ def by(rows: Iterable[Mapping[str, Any]] | None, *fields: str) -> dict[Any, Mapp
     return {keys(row): row for row in rows or ()}
 
 
-def metric(name: ComparedBy) -> str:
+def probe_images(name: ProbeName) -> str:
+    """Return what the images are called, over which layers are compared."""
+    return "the probe images" if name == "own" else "images that all datasets of this image shape share"
+
+
+def metric(name: Metric) -> str:
     """Return what a metric is called in a sentence."""
     return _METRICS[name]
 
@@ -176,6 +184,7 @@ def _environment() -> Environment:
         "by": by,
         "value": value,
         "metric": metric,
+        "probe_images": probe_images,
         "family": family,
         "enlarged": enlarged,
         "moment": moment,

@@ -12,6 +12,7 @@ from torch import Tensor
 from layerscope.models.formats.onnx_graph import layers, windows
 from layerscope.models.formats.onnx_graph.activations import ACTIVATIONS
 from layerscope.models.formats.onnx_graph.constants import FOLDINGS, Folder
+from layerscope.models.formats.onnx_graph.image_layout import NOTE, channels_first, is_channels_last
 from layerscope.models.formats.onnx_graph.names import modules, names
 from layerscope.models.formats.onnx_graph.parts import PARTS
 from layerscope.models.formats.onnx_graph.patterns import joined
@@ -53,7 +54,9 @@ def read_onnx(path: Path) -> Rebuilt:
         Refused: as of `read_program`; `unknown-operator`, by name; `computed-weight`, `depends-on-batch`, `bad-shape`,
             `shape-mismatch`, `bad-argument`, `too-many-nodes`, `too-large`, `bad-structure`: what cannot be rebuilt.
     """
-    program = joined(read_program(path))
+    program = read_program(path)
+    turned = is_channels_last(program.shape)
+    program = joined(channels_first(program) if turned else program)
     known = OPERATORS.keys() | FOLDINGS.keys()
     if unknown := {step.operator for step in program.steps} - known:
         raise unknown_operators(unknown)
@@ -63,7 +66,9 @@ def read_onnx(path: Path) -> Rebuilt:
         _take(flow, folder, step)
     graph, tensors = _finished(flow, _output(flow, program))
     by = f", exported by {shown(program.producer[:40])[1:-1]}" if program.producer else ""
-    return Rebuilt(graph, tensors, f"ONNX model of {len(flow.layers)} layers{by}", tuple(flow.notes))
+    return Rebuilt(
+        graph, tensors, f"ONNX model of {len(flow.layers)} layers{by}", (*flow.notes, *([NOTE] if turned else []))
+    )
 
 
 def _take(flow: Translation, folder: Folder, step: OnnxStep) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from layerscope.models.formats.pickle_values import BuiltObject, Global, StoredTensor, Value, quoted, unreadable
-from layerscope.models.formats.pickled.opcodes import MAX_NAME, Opcodes, ReadBudget
+from layerscope.models.formats.pickled.opcodes import MAX_NAME, PLAIN_NUMBER, Opcodes, ReadBudget
 
 Calls: TypeAlias = Mapping[str, Callable[[tuple[Value, ...], ReadBudget], Value]]
 """What calls of these dotted names mean; NotImplemented where the arguments are not the usual ones."""
@@ -170,6 +170,10 @@ def _check_key(key: Value, budget: ReadBudget) -> None:
     parts = key if isinstance(key, tuple) else (key,)
     if len(parts) > MAX_KEY_TUPLE or not all(isinstance(part, _KEYS) for part in parts):
         raise unreadable("bad-pickle", f"The pickle has {quoted(key)} as a key.")
+    if isinstance(key, tuple):
+        budget.dear_keys(max(1, len(key)))
+    elif isinstance(key, float) or (isinstance(key, int) and not -PLAIN_NUMBER <= key <= PLAIN_NUMBER):
+        budget.dear_keys(1)
 
 
 def _check_extent(root: Value, budget: ReadBudget) -> None:

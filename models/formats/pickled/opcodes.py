@@ -6,41 +6,43 @@ What each opcode means is in `machine`; the format: https://docs.python.org/3/li
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from layerscope.models.formats.pickle_values import unreadable
 
 MAX_STEPS: Final = 1_000_000
-MAX_SECONDS: Final = 1.5
-"""Of this thread's CPU time, for one file."""
+MAX_DEAR_KEYS: Final = 4096
+"""Numbers above PLAIN_NUMBER, fractions and parts of tuples as keys: Python hashes these without a secret, so that a file
+could hold many that all collide, each then compared with all before it."""
+PLAIN_NUMBER: Final = 2**24
+"""Too few whole numbers lie below it for many of them to collide."""
 MAX_MEMORY: Final = 128 * 2**20
 """For all that is made of one file, but for its tensors, which stay where they are."""
 MAX_TEXT: Final = 4 * 2**20
 MAX_BYTES: Final = 16 * 2**20
 MAX_LONG: Final = 255
 MAX_NAME: Final = 200
-_CHECK_EVERY: Final = 256
 
 
 class ReadBudget:
-    """What the reading of one file may still cost."""
+    """What the reading of one file may still cost, in steps and bytes: never in time, for a machine may be slow for a while."""
 
     def __init__(self) -> None:
-        self._steps, self._memory, self._check = MAX_STEPS, MAX_MEMORY, _CHECK_EVERY
-        self._until = time.thread_time() + MAX_SECONDS
+        self._steps, self._memory, self._dear_keys = MAX_STEPS, MAX_MEMORY, MAX_DEAR_KEYS
 
     def count(self) -> None:
-        """Count one opcode or one item; raises Refused: `too-many-nodes`, `too-slow`."""
-        self._check -= 1
-        if self._check <= 0:
-            self._check = _CHECK_EVERY
-            self._steps -= _CHECK_EVERY
-            if self._steps <= 0:
-                raise unreadable("too-many-nodes", f"The pickle has more than {MAX_STEPS} steps and values.")
-            if time.thread_time() > self._until:
-                raise unreadable("too-slow", f"The pickle takes longer than {MAX_SECONDS} s to read.")
+        """Count one opcode or one item; raises Refused: `too-many-nodes`."""
+        self._steps -= 1
+        if self._steps < 0:
+            raise unreadable("too-many-nodes", f"The pickle has more than {MAX_STEPS} steps and values.")
+
+    def dear_keys(self, count: int) -> None:
+        """Count keys, or parts of one, that may collide; raises Refused: `too-many-nodes`."""
+        self._dear_keys -= count
+        if self._dear_keys < 0:
+            message = f"The pickle has more than {MAX_DEAR_KEYS} large numbers, fractions or parts of tuples as keys."
+            raise unreadable("too-many-nodes", message)
 
     def spend(self, size: int) -> None:
         """Take `size` bytes of memory; raises Refused: `too-large`."""

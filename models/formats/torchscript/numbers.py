@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from layerscope.models.formats.torchscript.calls import Constant, TracedCall, Value, unknown
 from layerscope.models.formats.torchscript.operators import NUMBERS
 
+_MAY_BREAK = frozenset({"operator.pow", "operator.truediv", "math.sqrt"})
+_AS_ITS_OPERANDS = frozenset({f"operator.{name}" for name in ("add", "sub", "mul", "mod", "neg", "floordiv")})
 _SAME = frozenset({"to", "detach", "clone", "contiguous"})
 
 
@@ -46,6 +48,10 @@ def _arithmetic(
         target = "operator.pow"
     elif name == "div" and kwargs.get("rounding_mode") is not None:
         target = "operator.floordiv"  # sizes are positive: floor and trunc are the same
+    elif name == "sqrt":
+        target = "math.sqrt"
+    elif name == "ceil":
+        target = "math.ceil"
     if target is None:
         raise unknown(name, " on sizes")
     return add(TracedCall(target, {str(index): value for index, value in enumerate(plain[:2])}, number=True))
@@ -54,7 +60,18 @@ def _arithmetic(
 def _whole(value: Value, add: Callable[[TracedCall], TracedCall]) -> Value:
     if isinstance(value, TracedCall) and value.operator == "operator.truediv":
         return add(TracedCall("operator.floordiv", value.arguments, number=True))
+    if _is_size(value) and not _is_whole(value):
+        return add(TracedCall("math.floor", {"0": value}, number=True))
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _is_whole(value: Value) -> bool:
+    """Tell whether a number on sizes is whole: what is divided, or a root, need not be."""
+    if not isinstance(value, TracedCall):
+        return isinstance(value, int)
+    if value.operator in _MAY_BREAK:
+        return False
+    return value.operator not in _AS_ITS_OPERANDS or all(map(_is_whole, value.arguments.values()))
 
 
 def _is_size(value: Value) -> bool:

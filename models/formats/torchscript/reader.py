@@ -34,7 +34,7 @@ def read_traced(path: Path) -> Rebuilt:
     """Return the model of a TorchScript trace; layers have the names that they had in the model that was traced.
 
     Raises:
-        Refused: `scripted-model`, `exported-program`, `unknown-operator`, `several-inputs`, `several-outputs`,
+        Refused: `scripted-model`, `exported-program`, `frozen-trace`, `unknown-operator`, `several-inputs`, `several-outputs`,
             `too-deep`, `too-many-nodes`, `too-much-code`, `bad-code`; and as of `Archive` and `graph_spec.from_json`.
     """
     if is_exported(path):
@@ -63,6 +63,12 @@ def read_traced(path: Path) -> Rebuilt:
     weights = [*tree.weights, *(Weight(name, "constant") for name in writer.constants)]
     graph = Graph(tuple(tree.modules(layers)), tuple(weights), nodes)
     from_json(graph.to_json())
+    if graph.weights and not layers and all(weight.kind == "constant" for weight in graph.weights):
+        raise Refused(
+            "frozen-trace",
+            "The trace has no layers: its weights are constants of its code, as torch.jit.freeze makes them.",
+            'Save it before torch.jit.freeze: torch.jit.trace(model.eval(), images).save("model.pt")',
+        )
     stored = {name: own.stored for name, own in tree.tensors.items()} | writer.constants
     tensors = to_torch({weight.name: stored[weight.name] for weight in weights if weight.same_as is None})
     return Rebuilt(graph, tensors, f"TorchScript trace of {graph.modules[0].kind}", _notes(flow, writer))

@@ -46,8 +46,17 @@ def text(told: LayerMatch, language: Language) -> str:
 def test_beyond_untrained_layers_two_layers_are_alike() -> None:
     told = match(percentile_untrained=0.975)
     assert "arrange the probe images alike (score 0.80, more than 97.5 % of the untrained layers" in text(told, "en")
-    assert "비슷하게 배열하며(점수 0.80" in text(told, "ko")
+    assert "비슷하게 배열합니다(점수 0.80" in text(told, "ko")
     assert facts(told)["alike"] is True
+
+
+def test_why_is_said_only_where_the_labels_have_a_baseline() -> None:
+    told = match(percentile_untrained=0.975, label_baselines=(0.95, 0.95))
+    assert "untrained layers of that depth), by features that the classes do not explain alone." in text(told, "en")
+    assert "비슷하게 배열하며(점수 0.80" in text(told, "ko") and "클래스만으로는" in text(told, "ko")
+    unknown = match(percentile_untrained=0.975)
+    assert "untrained layers of that depth). " in text(unknown, "en")
+    assert "features" not in text(unknown, "en") and "클래스만으로는" not in text(unknown, "ko")
 
 
 @pytest.mark.parametrize("score", [0.15, 0.22, 0.499])

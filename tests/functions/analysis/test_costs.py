@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from collections.abc import Callable
 from math import prod
@@ -22,6 +21,7 @@ from layerscope.models.safe_form.graph_module import assemble
 from layerscope.models.safe_form.tracing import trace
 from layerscope.schemas.errors import Refused
 from tests.functions.networks import NETWORKS, SharedLayer, Tied, images
+from tests.soon import soon
 
 pytestmark = pytest.mark.slow
 
@@ -321,12 +321,11 @@ HUGE: Final[dict[str, Callable[[], nn.Module]]] = {
 def test_what_is_too_large_is_refused_without_allocating_it(name: str) -> None:
     model = safe(HUGE[name]())
     tracemalloc.start()
-    start = time.perf_counter()
 
-    refused = refusal(lambda: check(measure(model, (1, 224, 224), 64), LARGE))
+    with soon():
+        refused = refusal(lambda: check(measure(model, (1, 224, 224), 64), LARGE))
 
     assert refused.code == "too-much-memory"
-    assert time.perf_counter() - start < 5
     assert tracemalloc.get_traced_memory()[1] < 2**26
     tracemalloc.stop()
 

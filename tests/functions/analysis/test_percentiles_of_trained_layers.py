@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from layerscope.functions.query.judgement import Found, judge, label_baseline
 from layerscope.functions.query.reference_population import Layers, Population
 from layerscope.functions.reference_layers import func as reference_layers
 from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.stores.datasets import Dataset
 from tests.functions.analysis.test_trained_from_untrained import lenet, network, plain
 
@@ -63,8 +65,7 @@ class Trained:
                 one.images,
                 tuple(line.layer for line in one.layers),
                 np.array([line.depth for line in one.layers]),
-                one.cka,
-                one.deconfounded,
+                {"cka": one.cka, "deconfounded": one.deconfounded, "neighbours": one.neighbours},
                 one.inputs[0],
                 one.label_cka_of_pixels,
             )
@@ -75,7 +76,12 @@ class Trained:
     def _stored(self, name: str, model: nn.Module) -> Layers:
         made = layer_vectors.compute(model=model, dataset=self._dataset, device="cpu")
         depths = np.arange(len(made.layers)) / (len(made.layers) - 1)
-        return Layers(f"digits/{name}", made.images, made.layers, depths, made.cka, made.deconfounded)
+        vectors: dict[Metric, NDArray[np.float32]] = {
+            "cka": made.cka,
+            "deconfounded": made.deconfounded,
+            "neighbours": made.neighbours,
+        }
+        return Layers(f"digits/{name}", made.images, made.layers, depths, vectors)
 
 
 def _child(parent: nn.Module, batch: Tensor, labels: Tensor) -> nn.Module:
@@ -97,7 +103,7 @@ def given() -> Trained:
 def pairs(first: Layers, second: Layers) -> Iterator[tuple[Found, Found]]:
     """Yield the layers of one depth, where both have a deconfounded vector."""
     for at in range(len(first.layers)):
-        if first.deconfounded[at].any() and second.deconfounded[at].any():
+        if first.vectors("deconfounded")[at].any() and second.vectors("deconfounded")[at].any():
             yield Found(first, at), Found(second, at)
 
 

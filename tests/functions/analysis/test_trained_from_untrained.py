@@ -165,13 +165,14 @@ def test_the_metrics_beside_the_older_recipe_on_planted_truth() -> None:
         model = distilled(networks[f"{teacher}/trained"][4], make, 60 + at, batch)
         networks[f"{teacher}/distilled"] = (make.__name__, 60 + at, True, None, model)
     layers: list[Planted] = []
-    rows: dict[str, list[NDArray[np.floating]]] = {"cka": [], "deconfounded": [], "classic": []}
+    rows: dict[str, list[NDArray[np.floating]]] = {"cka": [], "deconfounded": [], "neighbours": [], "classic": []}
     for name, (kind_name, seed, trained, parent_name, model) in networks.items():
         made = compute(model=model, dataset=dataset, device="cpu")
         for depth in range(len(made.layers)):
             layers.append(Planted(kind_name, seed, name, depth, trained, parent_name))
         rows["cka"].append(made.cka)
         rows["deconfounded"].append(made.deconfounded)
+        rows["neighbours"].append(made.neighbours)
         rows["classic"].append(classic(made.grams, made.images))
     figures = {metric: measured(layers, np.concatenate(found)) for metric, found in rows.items()}
     print(f"\n{len(networks)} networks, {len(layers)} layers")
@@ -182,6 +183,7 @@ def test_the_metrics_beside_the_older_recipe_on_planted_truth() -> None:
     # What both share with the images tells a child from its parent's strangers, too: here 0.87 against 0.95 by `cka`.
     assert figures["deconfounded"]["child's nearest is its parent"] >= 0.8
     assert figures["cka"]["child's nearest is its parent"] >= 0.9
+    assert figures["neighbours"]["auc"] > figures["classic"]["auc"]
 
 
 def measured(layers: list[Planted], vectors: NDArray[np.floating]) -> dict[str, float]:

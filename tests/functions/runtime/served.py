@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, Error, Playwright, sync_playwright
@@ -25,10 +26,10 @@ SYSTEM = ("chromium", "chromium-browser", "google-chrome")
 
 
 @contextmanager
-def served(services: Services) -> Iterator[str]:
+def served(services: Services, inference: httpx.AsyncClient | None = None) -> Iterator[str]:
     """Serve what `query` answers from these services; yields its address."""
     function = new()
-    function.attach(services)
+    function.attach(services, inference=inference)
     config = uvicorn.Config(application(function), host="127.0.0.1", port=0, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -55,8 +55,9 @@ from layerscope.events.topics import EVENTS
 from layerscope.functions.admit.func import Admit
 from layerscope.functions.announce.func import new as new_announce
 from layerscope.functions.replay.func import new as new_replay
-from layerscope.functions.runtime.asgi import BODY_SECONDS, EventFunction
+from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.http_server import application
+from layerscope.functions.runtime.request_body import BODY_SECONDS
 from layerscope.functions.runtime.request_head import HEAD_BYTES, HEAD_SECONDS
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys

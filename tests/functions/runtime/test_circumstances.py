@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import multiprocessing
 import os
 import resource
 import signal
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -171,7 +173,7 @@ def test_a_process_that_cannot_start_is_the_nodes_matter() -> None:
     in_worker(Worker(60, 2_048, partial(os._exit, 3)), scenario)
 
 
-def test_a_host_without_open_files_to_spare_cannot_start_one_and_can_later() -> None:
+def without_open_files_to_spare() -> None:
     async def scenario(worker: Worker) -> None:
         await asyncio.to_thread(pid)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -190,6 +192,12 @@ def test_a_host_without_open_files_to_spare_cannot_start_one_and_can_later() -> 
         assert await worker.run(sleep, 0.0) == "slept"
 
     in_worker(Worker(60, 2_048), scenario)
+
+
+def test_a_host_without_open_files_to_spare_cannot_start_one_and_can_later() -> None:
+    # In a process of its own: what other tests left in this one may close files, and give some to spare.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as host:
+        host.submit(without_open_files_to_spare).result()
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ OLD: dict[str, Any] = {
                             "required": False,
                             "schema": {"type": "integer", "minimum": 1, "maximum": 100},
                         },
+                        {"name": "name", "schema": {"type": "string", "pattern": "^[a-c]{1,4}$"}},
                         {
                             "name": "state",
                             "required": False,
@@ -116,6 +117,8 @@ BREAKING: dict[str, tuple[Change, str]] = {
     "a parameter's value goes": (lambda new: parameter(new, "state")["anyOf"][0]["enum"].remove("b"), "no b"),
     "a parameter has another type": (lambda new: parameter(new, "limit").update(type="string"), "no integer"),
     "a parameter has a pattern": (lambda new: parameter(new, "limit").update(pattern="^1"), "only ^1"),
+    "a pattern takes fewer letters": (lambda new: parameter(new, "name").update(pattern="^[ab]{1,4}$"), "only ^[ab]"),
+    "a pattern takes shorter ones": (lambda new: parameter(new, "name").update(pattern="^[a-d]{1,3}$"), "only ^[a-d]"),
 }
 HARMLESS: dict[str, Change] = {
     "nothing": lambda new: None,
@@ -126,6 +129,7 @@ HARMLESS: dict[str, Change] = {
     "a path more": lambda new: new["openapi.json"]["paths"].update({"/more": {"get": {}}}),
     "a parameter more": lambda new: operation(new)["parameters"].append({"name": "x", "schema": {}}),
     "a parameter takes more": lambda new: parameter(new, "limit").update(maximum=1000),
+    "a pattern takes more letters": lambda new: parameter(new, "name").update(pattern="^[a-d=]{1,4}$"),
     "a parameter's value more": lambda new: parameter(new, "state")["anyOf"][0]["enum"].append("c"),
     "other words": lambda new: payload(new).update(description="in other words"),
 }

@@ -194,7 +194,7 @@ def test_a_computation_passes_its_own_memory_limit_before_the_container_does() -
         if own is not None:
             bounded.append(document["metadata"]["name"])
             assert int(own) <= int(container["resources"]["limits"]["memory"].removesuffix("Mi")) - 512
-    computing = ["admit"]
+    computing = ["admit", "inference", "stage"]
     for one in declared_products():
         service = one.declared.name.replace("_", "-")
         computing += [service, f"{service}-replay"] if one.declared.on_gpu else [service]

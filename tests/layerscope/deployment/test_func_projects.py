@@ -119,7 +119,7 @@ def test_what_a_function_is_built_from_has_torch_where_it_reads_models_or_upload
         if path.endswith(".toml") and "layerscope[compute]==" in text
     )
     assert with_torch == sorted(
-        ["admit", *(one.declared.name for one in declared_products() if one.declared.reads_model)]
+        ["admit", "inference", "stage", *(one.declared.name for one in declared_products() if one.declared.reads_model)]
     )
 
 

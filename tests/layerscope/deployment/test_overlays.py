@@ -100,7 +100,7 @@ def test_the_local_data_plane_reads_every_system(name: str, kubernetes_tools: Ku
     ]
     served = {one for service in system.services.values() for one in service.functions}
     assert sorted(served) == names()
-    assert len(system.triggers) == 2 * (len(names()) - 4) + 1
+    assert len(system.triggers) == 2 * (len(names()) - 6) + 1
     for trigger in system.triggers:
         assert trigger.path.removeprefix("/") in system.services[trigger.service].functions
 
@@ -238,7 +238,21 @@ def test_no_secret_is_in_it_and_those_it_needs_are_in_the_example(name: str, kub
     assert keys["layerscope"].keys() <= known
 
 
-@pytest.mark.parametrize("name", [one for one in SYSTEMS if one != "laptop"])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_only_who_has_a_gpu_is_told_to_compute_on_it(name: str, kubernetes_tools: KubernetesTools) -> None:
+    documents = overlay(name, kubernetes_tools)
+    (config,) = (one for one in of_kind(documents, "ConfigMap") if "KAFKA_BOOTSTRAP_SERVERS" in one["data"])
+    for one in services(documents):
+        (container,) = one["spec"]["template"]["spec"]["containers"]
+        own = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
+        device = {**config["data"], **own}.get("LAYERSCOPE_DEVICE", "auto")
+        has_one = any(resource.startswith("nvidia.com/") for resource in container["resources"]["limits"])
+        computes = "/layerscope-base" not in container["image"]
+        assert has_one == ("/layerscope-compute-cuda" in container["image"]), one["metadata"]["name"]
+        assert not computes or (device == "cuda") == has_one, one["metadata"]["name"]
+
+
+@pytest.mark.parametrize("name", [one for one in SYSTEMS if one not in ("laptop", "two-stages", "three-stages")])
 def test_applying_asks_for_no_gpu(name: str, kubernetes_tools: KubernetesTools) -> None:
     asking = []
     for one in services(overlay(name, kubernetes_tools)):
@@ -250,7 +264,7 @@ def test_applying_asks_for_no_gpu(name: str, kubernetes_tools: KubernetesTools) 
             assert scale["autoscaling.knative.dev/initial-scale"] == "0"
             assert scale["autoscaling.knative.dev/min-scale"] == "0"
     twins = [one.replace("_", "-") + lane for one in ON_GPU for lane in ("", "-replay")]
-    assert sorted(asking) == (["gpu"] if name == "one-gpu" else sorted(twins))
+    assert sorted(asking) == (["gpu"] if name == "one-gpu" else sorted([*twins, "inference"]))
 
 
 def test_one_gpu_is_enough_for_one_gpu(kubernetes_tools: KubernetesTools) -> None:
@@ -258,11 +272,13 @@ def test_one_gpu_is_enough_for_one_gpu(kubernetes_tools: KubernetesTools) -> Non
     (gpu,) = (one for one in services(documents) if one["metadata"]["name"] == "gpu")
     template = gpu["spec"]["template"]
     (container,) = template["spec"]["containers"]
-    assert sorted(container["args"]) == ON_GPU
+    assert sorted(container["args"]) == sorted([*ON_GPU, "inference"])
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert template["metadata"]["annotations"]["autoscaling.knative.dev/max-scale"] == "1"
     own = {one["name"]: one["value"] for one in container["env"]}
-    assert len(ON_GPU) * int(own["LAYERSCOPE_LIMIT_MEMORY_MB"]) < int(container["resources"]["limits"]["memory"][:-2])
+    assert len(container["args"]) * int(own["LAYERSCOPE_LIMIT_MEMORY_MB"]) < int(
+        container["resources"]["limits"]["memory"][:-2]
+    )
     served = {
         one["metadata"]["name"]: one["spec"]["subscriber"]
         for one in of_kind(documents, "Trigger")
@@ -284,7 +300,7 @@ def test_a_share_of_a_gpu_replaces_a_whole_one(
         documents = parsed(with_components(tmp_path, kubernetes_tools, device, name))
         asked = [c["resources"]["limits"] for _, c in containers(documents)]
         found = Counter(one for limits in asked for one in limits if one.startswith("nvidia.com/"))
-        assert found == {resource: 2 * len(ON_GPU) if device == "gpu" else 1}
+        assert found == {resource: 2 * len(ON_GPU) + 1 if device == "gpu" else 1}  # and inference
 
 
 def test_as_many_gpus_as_partitions_are_used(kubernetes_tools: KubernetesTools, tmp_path: Path) -> None:

@@ -188,6 +188,11 @@ def keras(folder: Path) -> Upload:
     return Upload(folder / "keras.pt")
 
 
+def tensorflow_lite(folder: Path) -> Upload:
+    (folder / "model.pt").write_bytes(b"\x1c\0\0\0TFL3" + bytes(range(256)))
+    return Upload(folder / "model.pt")
+
+
 REFUSED: Final[dict[str, Callable[[Path], Upload]]] = {
     "own-class": own_class,
     "unknown-architecture": own_state_dict,
@@ -199,7 +204,8 @@ REFUSED: Final[dict[str, Callable[[Path], Upload]]] = {
     "no-model": optimiser,
     "not-torch": pickled_by_python,
     "not-a-model": text,
-    "unknown-format": keras,
+    "keras-model": keras,
+    "unknown-format": tensorflow_lite,
 }
 """By the code of the refusal."""
 

@@ -58,7 +58,8 @@ ROWS: Final[dict[str, Callable[[Path], Upload]]] = {
     "ONNX with operators that image classifiers do without": kinds.unknown_operator,
     "ONNX with its weights in another file": kinds.external_data,
     "a pickle that torch did not write, as of scikit-learn": kinds.pickled_by_python,
-    "a file of another framework, as of Keras": kinds.keras,
+    "a model of Keras (`.keras`, `.h5`)": kinds.keras,
+    "a file of another framework, as of TensorFlow Lite": kinds.tensorflow_lite,
     "text, a picture": kinds.text,
 }
 
@@ -70,6 +71,11 @@ def _one_thread() -> None:
 
 def test_every_row_of_the_table_is_tried() -> None:
     assert list(TABLE) == list(ROWS)
+
+
+def test_the_table_has_no_row_that_says_anything_else() -> None:
+    rows = PAGE.split("| what was saved | what comes of it |\n|---|---|\n")[1].split("\n\n")[0]
+    assert len(rows.splitlines()) == len(TABLE)
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -436,3 +436,9 @@ def test_mutants_of_a_length_reach_every_field_of_the_zip64_end(tmp_path: Path) 
             continue
         with pytest.raises(Refused):
             read_pickled(path)
+
+
+def test_as_many_numbers_as_people_have_are_read_as_keys(tmp_path: Path) -> None:
+    names = {k: f"class {k}" for k in range(21_843)}  # as those of ImageNet-21k
+    states = {id(tmp_path) + 80 * k: {"step": k} for k in range(3_000)}  # as an optimiser of torch 1.5 has them
+    assert read(tmp_path, {"names": names, "state": states}).root == {"names": names, "state": states}

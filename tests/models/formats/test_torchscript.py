@@ -6,8 +6,8 @@ The reference is the model itself, or its trace as torch runs it; torch.jit only
 from __future__ import annotations
 
 import io
+import math
 import os
-import time
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -27,6 +27,7 @@ from layerscope.models.safe_form.tracing import trace
 from layerscope.schemas.errors import Refused
 from tests.functions.networks import NETWORKS, images, randomise
 from tests.models.formats.hostile_traces import HOSTILE, LONG, honest_archive, of, returning, rewritten
+from tests.soon import soon
 
 pytestmark = pytest.mark.slow
 
@@ -250,18 +251,46 @@ def test_a_batch_that_cannot_be_freed_is_refused(tmp_path: Path) -> None:
     assert "[4, 3, -1]" in caught.value.message
 
 
-def test_a_frozen_trace_computes_what_it_did_without_its_layers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "side",
+    [
+        lambda x: int(x.shape[1] ** 0.5),
+        lambda x: int((x.shape[1] * 1.0) ** 0.5),
+        lambda x: int(math.sqrt(x.shape[1])),
+        lambda x: int(x.shape[1] / 4),
+    ],
+)
+def test_whole_numbers_of_sizes_stay_whole(side: Callable[[Tensor], int], tmp_path: Path) -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(16, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.reshape(x.shape[0], 16, -1)
+            x = x.reshape(x.shape[0], side(x), -1, x.shape[2])
+            found: Tensor = self.fc(x.mean(3).flatten(1))
+            return found
+
+    model = Patches().eval()
+    traced(model, torch.rand(2, 1, 8, 8), tmp_path / "model.pt")
+    x = torch.rand(5, 1, 8, 8)
+    with torch.no_grad():
+        assert_close(rebuilt(read_traced(tmp_path / "model.pt"))(x), model(x))
+
+
+def test_a_frozen_trace_has_no_layers_and_is_refused_with_the_way_to_have_them(tmp_path: Path) -> None:
     model = randomise(NETWORKS["residual"]()).eval()
     made = traced(model, images("residual", 2), tmp_path / "model.pt")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.freeze(made).save(str(tmp_path / "model.pt"))
+        torch.jit.freeze(made).save(str(tmp_path / "frozen.pt"))
 
-    read = read_traced(tmp_path / "model.pt")
+    with pytest.raises(Refused, match="has no layers") as caught:
+        read_traced(tmp_path / "frozen.pt")
 
-    x = images("residual", 5)
-    with torch.no_grad():
-        assert_close(rebuilt(read)(x), model(x), 1e-5)
+    assert caught.value.code == "frozen-trace" and "torch.jit.trace(" in caught.value.hint
+    assert read_traced(tmp_path / "model.pt").graph.weights  # what the hint says leads to
 
 
 def test_a_model_that_counts_its_calls_is_read_and_one_that_answers_by_them_is_refused(tmp_path: Path) -> None:
@@ -375,18 +404,16 @@ def test_a_hostile_archive_is_refused_in_time(name: str, honest: bytes, tmp_path
     path.write_bytes(honest)
     read_traced(path)  # whatever Python imports when first used is imported now
     path.write_bytes(rewritten(honest, code))
-    start = time.thread_time()
 
-    if not expected:
-        read_traced(path)
-    else:
-        with pytest.raises(Refused) as caught:
+    with soon():
+        if not expected:
             read_traced(path)
-        assert caught.value.code == expected
-        assert len(caught.value.message) < 400
-        assert caught.value.hint
-
-    assert time.thread_time() - start < 3
+        else:
+            with pytest.raises(Refused) as caught:
+                read_traced(path)
+            assert caught.value.code == expected
+            assert len(caught.value.message) < 400
+            assert caught.value.hint
 
 
 class Around(nn.Module):
@@ -424,12 +451,9 @@ def test_a_layer_is_not_made_with_arguments_beyond_their_limits(tmp_path: Path) 
     edited(
         Net().eval(), torch.rand(2, 3, 4), tmp_path / "model.pt", lambda text: text.replace(" 2, 0.", " 999999999, 0.")
     )
-    start = time.thread_time()
 
-    with pytest.raises(Refused, match="num_layers=999999999"):
+    with soon(), pytest.raises(Refused, match="num_layers=999999999"):
         read_traced(tmp_path / "model.pt")
-
-    assert time.thread_time() - start < 3
 
 
 def test_layers_that_differ_are_made_a_few_times_only(tmp_path: Path) -> None:
@@ -443,13 +467,11 @@ def test_layers_that_differ_are_made_a_few_times_only(tmp_path: Path) -> None:
         return head + "".join(forwards)
 
     edited(Around(nn.LayerNorm(3, eps=0.25)).eval(), torch.rand(2, 3), tmp_path / "model.pt", many)
-    start = time.thread_time()
 
-    with pytest.raises(Refused) as caught:
+    with soon(), pytest.raises(Refused) as caught:
         read_traced(tmp_path / "model.pt")
 
     assert caught.value.code == "too-many-modules"
-    assert time.thread_time() - start < 3
 
 
 def test_modules_that_hold_each_other_are_refused(honest: bytes, tmp_path: Path) -> None:

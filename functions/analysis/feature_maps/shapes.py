@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from layerscope.functions.analysis.activations import tapped
-from layerscope.functions.feature_activation.sites import Site
+from layerscope.functions.analysis.feature_maps.sites import Site
 from layerscope.models.safe_form import SafeModel
 
 Shapes = dict[int, tuple[int, ...]]

@@ -1,0 +1,1 @@
+"""Turns the layers of each model into vectors that can be compared across datasets."""

@@ -1,0 +1,157 @@
+"""What the bucket has of the model that is asked: its file, the test part, and what the test images made it respond."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import numpy as np
+
+from layerscope.functions.inference.call import Ranked, RankedLayer
+from layerscope.functions.inference.rejected import Rejected
+from layerscope.functions.runtime.services import Services
+from layerscope.schemas import keys
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.errors import Unavailable
+from layerscope.schemas.files import DATA
+from layerscope.schemas.identity import NAME_PATTERN, Identity
+from layerscope.schemas.inference import SheetLink
+from layerscope.schemas.manifests import File, Manifest
+from layerscope.schemas.products.feature_activation import Convolution, FeatureActivation
+from layerscope.schemas.products.predictions import OutputKind, Predictions
+from layerscope.schemas.products.sprites import SheetImage
+from layerscope.stores import blobs, catalogue, datasets
+from layerscope.stores.blobs import Damaged
+from layerscope.stores.catalogue import Outcome, Standing
+
+PATH: Final = re.compile(
+    rf"(?:/inference)?/models/(?P<dataset>{NAME_PATTERN})/(?P<model>{NAME_PATTERN})/(?P<version>{NAME_PATTERN})/predict"
+)
+"""Where several functions share a process, each has its own name in front."""
+NORMS = "positive_norms.npy"
+SHEET = "sheet.png"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredModel:
+    """A model that can be run, by what is local of it, and what its products say; `no_ranked`: why `ranked` is None."""
+
+    identity: Identity
+    content: str
+    file: Path
+    description: DatasetDescription
+    test: Path
+    output_kind: OutputKind | None
+    ranked: Ranked | None
+    no_ranked: str | None
+    pictured: Mapping[int, SheetLink]
+
+
+def asked_model(path: str) -> Identity:
+    """Return the model that the path of a request names.
+
+    Raises:
+        Rejected: it names none.
+    """
+    found = PATH.fullmatch(path)
+    if found is None:
+        raise Rejected(404, "no-such-path", "Not Found.", "POST /models/DATASET/MODEL/VERSION/predict")
+    return Identity(**found.groupdict())
+
+
+def stored_model(services: Services, identity: Identity) -> StoredModel:
+    """Return the model of this name; blocking.
+
+    Raises:
+        Rejected: there is none, or it cannot be run.
+        Refused: its dataset has no test part.
+        Unavailable: the store does not answer, or what it has is damaged.
+    """
+    found = catalogue.standing(services.store, identity)
+    if found is None:
+        raise Rejected(404, "no-such-model", f"There is no model {identity.subject}.", "GET /models lists them")
+    facts = found.facts
+    if facts is None:
+        _not_admitted(found, identity)
+    if facts.dataset is None:
+        message = f"There is no dataset {identity.dataset!r}, so nobody knows which pictures the model takes."
+        hint = f"layerscope datasets add {identity.dataset} --test test.npz --classes a,b,c"
+        raise Rejected(409, "no-dataset", message, hint)
+    try:
+        file = services.scratch / "models" / facts.content
+        if not file.exists():
+            blobs.download(services.store, facts.content, file)
+        paths = datasets.fetch(services.store, facts.dataset, ("test",), services.scratch / "datasets")
+        kind = _output_kind(services, found)
+        ranked, pictured, why_not = _ranked(services, found)
+    except Damaged as damaged:
+        blobs.set_aside(services.store, damaged.sha256)
+        raise Unavailable(f"{damaged}; they are made again") from damaged
+    return StoredModel(identity, facts.content, file, facts.dataset, paths["test"], kind, ranked, why_not, pictured)
+
+
+def _not_admitted(found: Standing, identity: Identity) -> NoReturn:
+    hint = f"layerscope why {identity.subject}"
+    if found.record is not None and found.record.refusal is not None:
+        raise Rejected(409, "model-refused", f"The upload was refused: {found.record.refusal.message}", hint)
+    if found.failure is not None:
+        raise Rejected(409, "model-failed", f"The upload could not be read: {found.failure.explanation}", hint)
+    raise Rejected(409, "model-computing", "The upload has not been read yet.", "try again soon")
+
+
+def _complete(outcome: Outcome | None) -> Manifest | None:
+    manifest = outcome.manifest if outcome else None
+    return manifest if manifest is not None and manifest.state == "complete" else None
+
+
+def _output_kind(services: Services, found: Standing) -> OutputKind | None:
+    manifest = _complete(found.outcomes.get(Predictions.declared.name))
+    if manifest is None:
+        return None
+    kind: OutputKind = _json(services, manifest)["output_kind"]
+    return kind
+
+
+def _ranked(services: Services, found: Standing) -> tuple[Ranked | None, Mapping[int, SheetLink], str | None]:
+    """Return what `feature_activation` says, the images on its sheet, and why there is nothing of it."""
+    name = FeatureActivation.declared.name
+    outcome = found.outcomes.get(name)
+    manifest = _complete(outcome)
+    if manifest is None:
+        return None, {}, _why_not(outcome)
+    data = _json(services, manifest)
+    norms = np.load(BytesIO(blobs.get(services.store, manifest.file(NORMS).sha256)), allow_pickle=False)
+    layers = tuple(_layer(Convolution.model_validate(one)) for one in data["layers"] if one["state"] == "ok")
+    sheet = manifest.file(SHEET)
+    url = services.store.link(keys.PRODUCTS, keys.blob(sheet.sha256), media_type=sheet.type) or _path(found, sheet)
+    examples = [SheetImage.model_validate(one) for one in data["examples"]]
+    pictured = {one.index: SheetLink(url=url, place=one.place) for one in examples}
+    return Ranked(layers, np.ascontiguousarray(norms[:, 0], np.float32)), pictured, None
+
+
+def _layer(row: Convolution) -> RankedLayer:
+    nothing = tuple(sorted({*row.dead, *row.constant, *row.non_finite}))
+    return RankedLayer(row.name, row.call, row.first_row, row.channels, nothing)
+
+
+def _path(found: Standing, file: File) -> str:
+    subject = found.upload.identity.subject
+    return f"/models/{subject}/products/{FeatureActivation.declared.name}/{file.name}?sha256={file.sha256}"
+
+
+def _why_not(outcome: Outcome | None) -> str:
+    of = "The product feature_activation, which says what the test images made each channel respond,"
+    if outcome is not None and outcome.refusal is not None:
+        return f"{of} is refused: {outcome.refusal.message}"
+    if outcome is not None and outcome.failure is not None:
+        return f"{of} failed: {outcome.failure.explanation}"
+    return f"{of} is still being computed."
+
+
+def _json(services: Services, manifest: Manifest) -> Any:
+    return json.loads(blobs.get(services.store, manifest.file(DATA).sha256))

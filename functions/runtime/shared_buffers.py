@@ -1,0 +1,174 @@
+"""Calls and answers between a function and its worker: through a pipe, but for large buffers, which both have in memory.
+
+A pipe holds 64 KiB, so megabytes take dozens of turns of two processes. A memory that both map costs a copy on either
+side. Pickle (protocol 5, PEP 574) takes out of what is sent the buffers of arrays and of `Uncopied`; where they do not
+fit, or the system has no such memory, they go through the pipe like the rest.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import DupFd
+from typing import Any, Final, SupportsIndex, TypeVar
+
+T = TypeVar("T")
+
+LEAST: Final = 32 * 1024
+"""Bytes from which a buffer is not sent through the pipe."""
+MOST: Final = 256 * 2**20
+"""Bytes of all buffers of one message; what is not used takes no memory."""
+KEPT: Final = 16 * 2**20
+"""Bytes that the system may leave in memory between two messages."""
+_ALIGNED: Final = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Uncopied:
+    """Bytes to be sent that are not copied before; on the other side they are a bytearray, or bytes.
+
+    A `pickle.PickleBuffer` would do, but for a fault of Python 3.11: one over a memoryview that is found in a cycle of
+    garbage, as each traceback is one, ends the process. Here it lives only while it is pickled.
+    """
+
+    content: memoryview | bytearray | bytes
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Callable[[T], T], tuple[pickle.PickleBuffer]]:
+        """Be what is inside, for who receives it."""
+        return _itself, (pickle.PickleBuffer(self.content),)
+
+
+def arrived(content: Uncopied | bytearray | bytes) -> bytearray | bytes:
+    """Return bytes that have come from the other side."""
+    assert not isinstance(content, Uncopied)
+    return content
+
+
+def _itself(value: T) -> T:
+    return value
+
+
+class SharedBuffers:
+    """Memory for the buffers of one message at a time: an answer is sent only after its call was received."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        """Map the memory of a descriptor.
+
+        Raises:
+            OSError: the system has no room for it.
+        """
+        self._descriptor = descriptor
+        self._size = size
+        self._memory = mmap.mmap(descriptor, size)
+
+    @classmethod
+    def made(cls, size: int = MOST) -> SharedBuffers:
+        """Return new memory, for a child that is about to start.
+
+        Raises:
+            OSError: the system has no room for it.
+        """
+        descriptor = os.memfd_create("layerscope", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, size)
+            return cls(descriptor, size)
+        except OSError:
+            os.close(descriptor)
+            raise
+
+    def __reduce__(self) -> tuple[Callable[[int, Any], SharedBuffers], tuple[int, Any]]:
+        """Go to a child with what it is started with."""
+        return _mapped, (self._size, DupFd(self._descriptor))
+
+    def close_descriptor(self) -> None:
+        """Close what nobody needs any more once the child has started; the memory stays as long as this object."""
+        os.close(self._descriptor)
+
+    def write(self, content: memoryview, place: int) -> int:
+        """Write a buffer, and return the first place behind it."""
+        self._memory[place : place + len(content)] = content
+        return -(-(place + len(content)) // _ALIGNED) * _ALIGNED
+
+    def read(self, place: int, length: int) -> bytearray:
+        """Return a copy of a buffer."""
+        return bytearray(memoryview(self._memory)[place : place + length])
+
+    def has_room(self, place: int, length: int) -> bool:
+        """Tell whether a buffer can be written at a place."""
+        return place + length <= self._size
+
+    def empty(self, used: int) -> None:
+        """Give memory back to the system, where a message has used much."""
+        if used > KEPT:
+            with suppress(OSError):  # a sandbox may not know it
+                self._memory.madvise(mmap.MADV_REMOVE)
+
+
+def _mapped(size: int, handed_over: Any) -> SharedBuffers:
+    made = SharedBuffers(handed_over.detach(), size)
+    made.close_descriptor()
+    return made
+
+
+@contextmanager
+def handed_over() -> Iterator[SharedBuffers | None]:
+    """Give memory to a child that is started within; None, on a system without."""
+    try:
+        shared = SharedBuffers.made()
+    except (OSError, AttributeError):  # AttributeError: no Linux
+        yield None
+        return
+    try:
+        yield shared
+    finally:
+        shared.close_descriptor()
+
+
+class Channel:
+    """One side of the way between a function and its worker."""
+
+    def __init__(self, pipe: Connection, shared: SharedBuffers | None) -> None:
+        self._pipe = pipe
+        self._shared = shared
+
+    def poll(self, seconds: float) -> bool:
+        """Wait so long for something to be received; tell whether there is."""
+        return self._pipe.poll(seconds)
+
+    def send(self, value: Any) -> None:
+        """Send something that can be pickled."""
+        places: list[tuple[int, int]] = []
+        end = 0
+
+        def kept_back(buffer: pickle.PickleBuffer) -> bool:
+            """Return whether the pipe has to take it."""
+            nonlocal end
+            content = buffer.raw()
+            if self._shared is None or len(content) < LEAST or not self._shared.has_room(end, len(content)):
+                return True
+            places.append((end, len(content)))
+            end = self._shared.write(content, end)
+            return False
+
+        content = pickle.dumps(value, protocol=5, buffer_callback=kept_back)
+        self._pipe.send_bytes(pickle.dumps((places, end)))
+        self._pipe.send_bytes(content)
+
+    def receive(self) -> Any:
+        """Return what was sent; an array that could not be written to cannot be here, either.
+
+        Raises:
+            EOFError, OSError: the other side is gone.
+        """
+        places, end = pickle.loads(self._pipe.recv_bytes())  # noqa: S301  by our own child, or our own parent
+        content = self._pipe.recv_bytes()
+        buffers = [self._shared.read(*one) for one in places] if self._shared is not None else []
+        value = pickle.loads(content, buffers=buffers)  # noqa: S301  likewise
+        if self._shared is not None:
+            self._shared.empty(end)
+        return value

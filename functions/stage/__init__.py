@@ -1,0 +1,1 @@
+"""Runs one stage of a model that is split: takes what the stage before sends, and hands on what comes of it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import threading
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -92,11 +93,29 @@ def _tensor_at(root: nn.Module, name: str) -> Any:
 # Tracing -------------------------------------------------------------------------------------------------------------
 
 
+_one_at_a_time = threading.RLock()  # while it traces, torch.fx has its own in place of nn.Module's methods
+
+
 class _Tracer(torch.fx.Tracer):
-    """Traces down to known layers and functions, and stops at the first thing that is not known."""
+    """Traces down to known layers and functions, and stops at the first thing that is not known.
+
+    torch.fx replaces `nn.Module.__call__` and `__getattr__` for every thread: what another one computes meanwhile, such as
+    a training that uploads from the side, is let through.
+    """
 
     def __init__(self) -> None:
         super().__init__(param_shapes_constant=True)
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, torch.fx.Proxy]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if layer_name(m) is not None:
@@ -184,7 +203,8 @@ class _Tracer(torch.fx.Tracer):
 def _calls(root: nn.Module) -> torch.fx.Graph:
     tracer = _Tracer()
     try:
-        return tracer.trace(root, _defaults(root))
+        with _one_at_a_time:
+            return tracer.trace(root, _defaults(root))
     except _TRACE_ERRORS as error:
         place = tracer.place(traceback.extract_tb(error.__traceback__))
         raise Refused(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -317,3 +319,35 @@ def test_a_tensor_without_data_is_refused() -> None:
 @pytest.mark.parametrize("value", [{"weight": torch.ones(2)}, "model.pth", None])
 def test_what_is_no_module_is_refused(value: object) -> None:
     assert refusal_of(value).code == "not-a-module"
+
+
+# Other threads -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_what_other_threads_compute_and_pack_meanwhile_goes_on() -> None:
+    """A training uploads from the side: what traces replaces methods of every module, in every thread."""
+    torch.manual_seed(3)
+    ended = threading.Event()
+    model, images = Tutorial().eval(), torch.rand(2, 1, 28, 28)
+    as_alone, packed_alone = model(images), safe_form.pack(model)
+
+    def trains() -> int:
+        rounds = 0
+        while not ended.is_set():
+            outputs = model(images)
+            outputs.sum().backward()
+            assert torch.equal(outputs, as_alone)
+            rounds += 1
+        return rounds
+
+    def packs() -> set[bytes]:
+        return {safe_form.pack(copy.deepcopy(model)) for _ in range(5)}
+
+    with ThreadPoolExecutor(4) as threads:
+        trainings = [threads.submit(trains) for _ in range(2)]
+        packed = [threads.submit(packs) for _ in range(2)]
+        found = [one.exception() or one.result() for one in packed]
+        ended.set()
+        assert [one.result() > 0 for one in trainings] == [True, True]
+    assert found == [{packed_alone}] * 2

@@ -48,8 +48,8 @@ def failures(real: RealStack, subject: str) -> list[str]:
 
 def named(troubled: Troubled, subject: str, in_status: str, in_why: str = "") -> None:
     """Wait until `status` names the cause, and `why` does."""
-    eventually(lambda: in_status in _said(troubled, "status"), seconds=300, every=1)
-    eventually(lambda: in_why in why(troubled, subject), seconds=300, every=1)
+    eventually(lambda: in_status in _said(troubled, "status"), seconds=500, every=1)
+    eventually(lambda: in_why in why(troubled, subject), seconds=500, every=1)
 
 
 def why(troubled: Troubled, subject: str) -> str:

@@ -76,4 +76,4 @@ def test_query_does_without_a_silent_cache_and_index_waits_for_it(troubled: Trou
 def test_a_silent_event_log_is_named_and_all_is_complete_once_it_speaks(troubled: Troubled) -> None:
     with promised(troubled, "log-silent", tiny(760)) as subject, troubled.proxies["kafka"].as_if(SILENT):
         troubled.deliver()
-        eventually(lambda: "the event log does not answer" in why(troubled, subject), seconds=300, every=1)
+        eventually(lambda: "the event log does not answer" in why(troubled, subject), seconds=500, every=1)

@@ -31,12 +31,13 @@ class Facts:
 def inputs_of(product: type[Product], facts: Facts) -> Inputs:
     """Return what the product is to be made from, besides the model's content."""
     declared, dataset = product.declared, facts.dataset
-    parts: dict[str, str | None] = {part: dataset.part_digest(part) if dataset else None for part in declared.parts}
+    read = (*declared.parts, *declared.optional_parts)
+    parts: dict[str, str | None] = {part: dataset.part_digest(part) if dataset else None for part in read}
     if declared.takes_shape:
         parts["shape"] = digest(dataset.shape) if dataset else None
     return Inputs(
         parts=parts,
-        products={one.declared.name: address_of(one, facts) for one in declared.inputs},
+        products={one.declared.name: address_of(one, facts) for one in declared.stands_on},
         sidecars={kind: facts.sidecars[kind] for kind in declared.sidecars if kind in facts.sidecars},
     )
 

@@ -76,8 +76,8 @@ def _outcome(store: ObjectStore, product: type[Product], facts: Facts, earlier: 
     found = product_store.manifest(store, product, facts)
     if found is not None:
         return Outcome(found.state, manifest=found, refusal=found.refusal)
-    for one in product.declared.inputs:
-        if earlier[one.declared.name].state == "refused":
+    for one in product.declared.stands_on:
+        if earlier[one.declared.name].state == "refused" and one in product.declared.inputs:
             message = f"It is made from {one.declared.name}, which this model cannot have."
             return Outcome("refused", refusal=Refusal(code="refused-input", message=message))
         if earlier[one.declared.name].state == "failed":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -212,6 +213,44 @@ def read(description: DatasetDescription, paths: Mapping[str, Path]) -> Dataset:
 def load(store: ObjectStore, description: DatasetDescription, parts: tuple[PartName, ...], cache: Path) -> Dataset:
     """Fetch and read parts of a dataset; raises as these do."""
     return read(description, fetch(store, description, parts, cache))
+
+
+def image(store: ObjectStore, description: DatasetDescription, part: PartName, index: int) -> NDArray[np.uint8]:
+    """Return one image (H, W, C) of a part, of which no other bytes are read but the file's beginning.
+
+    What is read is held against no digest, which is of the whole part; where it lies, and its size, are.
+
+    Raises:
+        DamagedDataset: the part is missing in the bucket, or is not laid out as `encode` lays it out.
+    """
+    described, size = _described(description, part), math.prod(description.shape)
+    key = keys.dataset_part(description.name, described.sha256)
+    wrong = f"part {part} of the dataset {description.name} is not in the bucket as described; {_ADD_AGAIN}"
+    try:
+        beginning = store.get(keys.DATASETS, key, span=(0, HEADER_BYTES))
+        start = _images_at(beginning, (described.images, *description.shape)) + index * size
+        found = store.get(keys.DATASETS, key, span=(start, start + size))
+    except (NotFound, ValueError, struct.error) as error:
+        raise DamagedDataset(wrong) from error
+    if len(found) != size:
+        raise DamagedDataset(wrong)
+    return np.frombuffer(found, np.uint8).reshape(description.shape)
+
+
+def _images_at(beginning: bytes, shape: tuple[int, ...]) -> int:
+    """Return where the pixels of the first image begin in a part's file.
+
+    Raises:
+        ValueError, struct.error: it is no such file, or its images are not of this shape.
+    """
+    name, extra = struct.unpack_from("<HH", beginning, 26)  # of the first entry's local header (APPNOTE.TXT 4.3.7)
+    stream = io.BytesIO(beginning[30 + name + extra :])
+    if beginning[:4] != b"PK\x03\x04" or beginning[30 : 30 + name] != b"images.npy":
+        raise ValueError("its first entry is not images.npy")
+    np.lib.format.read_magic(stream)
+    if np.lib.format.read_array_header_1_0(stream) != (shape, False, np.dtype(np.uint8)):
+        raise ValueError("its images have another shape")
+    return int(30 + name + extra + stream.tell())
 
 
 def encode(part: PartArrays) -> bytes:

@@ -18,7 +18,7 @@ NEWCOMER = "functions/newcomer/func.py"
 PLANTED = [
     ("imports point one way", "schemas/queries.py", "layerscope.events.topics"),
     ("what is behind the front door does not know it", "stores/cache.py", "layerscope.newcomer"),
-    ("scikit-learn computes in functions", "stores/datasets.py", "sklearn"),
+    ("scikit-learn and SciPy compute in functions", "stores/datasets.py", "sklearn"),
     ("a function never imports another, and what they share knows none", NEWCOMER, "layerscope.functions.query.search"),
     (
         "a function never imports another, and what they share knows none",

@@ -92,12 +92,14 @@ def test_a_function_has_torch_where_its_product_reads_the_model() -> None:
 def arguments(declared: Declaration) -> list[str]:
     """Return what `compute` of a product takes."""
     kinds = [
-        (declared.parts, ["dataset"]),
+        (declared.parts or declared.optional_parts, ["dataset"]),
         (declared.reads_model, ["model", "device"]),
         (declared.takes_shape, ["shape"]),
         (declared.sidecars, ["sidecars"]),
     ]
-    return [one.declared.name for one in declared.inputs] + [name for given, names in kinds if given for name in names]
+    return [one.declared.name for one in declared.stands_on] + [
+        name for given, names in kinds if given for name in names
+    ]
 
 
 def test_compute_takes_what_the_schema_declares() -> None:
@@ -107,6 +109,13 @@ def test_compute_takes_what_the_schema_declares() -> None:
         assert isinstance(function, ProductFunction), name
         assert function.product is product, name
         assert sorted(inspect.signature(function.maths).parameters) == sorted(arguments(product.declared)), name
+
+
+def test_what_a_product_can_do_without_stands_on_nothing() -> None:
+    """Only an event brings what waits for it back, and what is ruled out by its own inputs has none."""
+    for product in declared_products():
+        assert [one for one in product.declared.optional if one.declared.stands_on] == [], product.declared.name
+        assert not set(product.declared.optional) & set(product.declared.inputs), product.declared.name
 
 
 def test_every_function_has_its_services(system: System) -> None:

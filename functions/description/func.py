@@ -34,7 +34,8 @@ TASK: Final = (
     "You describe one image classifier in two or three sentences in each language: its accuracy with the interval, its "
     "most frequent confusion, whether its confidence can be believed (ece against noise_floor_95, what chance alone "
     "explains), and the state of its layers; that its clearest layer separates the classes only where clearest_label_cka "
-    "exceeds label_baseline, which pixels and untrained layers have."
+    "exceeds label_baseline, which pixels and untrained layers have. Where answers is not meaningful, say that instead of "
+    "confusion and confidence."
 )
 
 

@@ -11,12 +11,12 @@ from layerscope.schemas.products.description import DescriptionFacts, Language
 
 def english(facts: DescriptionFacts) -> str:
     """Describe a model in English."""
-    return f"{_accuracy_en(facts)} {_mistakes_en(facts)}; {_confidence_en(facts)}. {_layers_en(facts)}."
+    return f"{_accuracy_en(facts)} {_answers_en(facts)} {_layers_en(facts)}."
 
 
 def korean(facts: DescriptionFacts) -> str:
     """Describe a model in Korean; names come before a noun that takes the particle, whatever they end in."""
-    return f"{_accuracy_ko(facts)} {_mistakes_ko(facts)}, {_confidence_ko(facts)}. {_layers_ko(facts)}."
+    return f"{_accuracy_ko(facts)} {_answers_ko(facts)} {_layers_ko(facts)}."
 
 
 TEMPLATES: Final[Mapping[Language, Callable[[DescriptionFacts], str]]] = {"en": english, "ko": korean}
@@ -29,6 +29,15 @@ def _accuracy_en(facts: DescriptionFacts) -> str:
     if facts.non_finite:
         return f"{text}; for {count(facts.non_finite, 'image', 'images')} its outputs are not finite, which counts as wrong."
     return f"{text}."
+
+
+def _answers_en(facts: DescriptionFacts) -> str:
+    if facts.answers == "meaningful" or facts.chance is None:
+        return f"{_mistakes_en(facts)}; {_confidence_en(facts)}."
+    chance = f"the same answers dealt out without looking at the images reach {percent(facts.chance, 'en')}"
+    if facts.constant_class is not None:
+        return f"It answers class {quoted(facts.constant_class)} whatever it is shown; {chance}."
+    return f"That is no more than chance: {chance}."
 
 
 def _mistakes_en(facts: DescriptionFacts) -> str:
@@ -88,6 +97,15 @@ def _accuracy_ko(facts: DescriptionFacts) -> str:
     if facts.non_finite:
         return f"{text} 출력이 유한하지 않은 {facts.non_finite:,}장은 틀린 것으로 셉니다."
     return text
+
+
+def _answers_ko(facts: DescriptionFacts) -> str:
+    if facts.answers == "meaningful" or facts.chance is None:
+        return f"{_mistakes_ko(facts)}, {_confidence_ko(facts)}."
+    chance = f"같은 답을 이미지에 아무렇게나 나누어 주어도 {percent(facts.chance, 'ko')}를 맞힙니다"
+    if facts.constant_class is not None:
+        return f"무엇을 보여도 {quoted(facts.constant_class)} 클래스라고 답하며, {chance}."
+    return f"우연과 다르지 않습니다. {chance}."
 
 
 def _mistakes_ko(facts: DescriptionFacts) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from layerscope.functions.analysis.images import sprite_sheet
 from layerscope.functions.example_images.choice import capacity, cells_of, filled, most_confused
 from layerscope.functions.example_images.judgements import judge
@@ -52,6 +54,10 @@ def compute(predictions: Predictions, dataset: Dataset) -> ExampleImages:
         wrong=len(wrong),
         non_finite=len(judged.non_finite),
         non_finite_first=tuple(judged.non_finite[:listed].tolist()),
+        labels=judged.labels.astype(np.int32),
+        predicted=judged.predicted.astype(np.int32),
+        confidence=judged.confidence.astype(np.float32),
+        own=judged.own.astype(np.float32),
         sheet=sheet,
     )
 

@@ -18,11 +18,12 @@ ROWS: Final = 4_096  # images at a time: float64 tables of 1,000 classes stay at
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """For each image (N,): its class, the predicted one (-1 where outputs are not finite), and that one's probability."""
+    """For each image (N,): its class, the predicted one (-1 where outputs are not finite), and both ones' probabilities."""
 
     labels: Indices
     predicted: Indices
     confidence: Floats
+    own: Floats
 
     @property
     def right(self) -> Indices:
@@ -49,13 +50,15 @@ class Judged:
 
 
 def judge(outputs: Outputs, labels: Indices, kind: OutputKind) -> Judged:
-    """Read predictions off outputs (N, C); the confidence is 0 where they are not finite."""
-    confidence = np.zeros(len(outputs))
+    """Read predictions off outputs (N, C); probabilities are 0 where they are not finite."""
+    confidence, own = np.zeros(len(outputs)), np.zeros(len(outputs))
     finite = np.flatnonzero(finite_rows(outputs))
     for start in range(0, len(finite), ROWS):
         some = finite[start : start + ROWS]
-        confidence[some] = _probabilities(outputs[some], kind).max(axis=1)
-    return Judged(labels, predicted_classes(outputs), confidence)
+        probabilities = _probabilities(outputs[some], kind)
+        confidence[some] = probabilities.max(axis=1)
+        own[some] = np.take_along_axis(probabilities, labels[some, None], axis=1)[:, 0]
+    return Judged(labels, predicted_classes(outputs), confidence, own)
 
 
 def medoid(outputs: Outputs, kind: OutputKind) -> int:

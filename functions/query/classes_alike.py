@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from layerscope.functions.query import answers
-from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.class_judgement import in_words, judge
+from layerscope.functions.query.class_names import class_number
 from layerscope.functions.query.filters import (
     EVERY_LAYER,
     Asker,
@@ -80,10 +80,12 @@ def classes_alike(
     names = found.facts.dataset.classes if found.facts and found.facts.dataset else ()
     outcome = found.outcomes.get("class_vectors", Outcome(found.state))
     if outcome.manifest is None or outcome.manifest.state == "refused":
-        return _nothing(asked, _position(names, asked) if names else 0, names, _why_no_vectors(outcome))
+        return _nothing(
+            asked, class_number(asked.label, names, asked.identity) if names else 0, names, _why_no_vectors(outcome)
+        )
     product = _loaded(store, outcome.manifest)
     names = tuple(one.name for one in product.classes)
-    position = _position(names, asked)
+    position = class_number(asked.label, names, asked.identity)
     if reason := _why_not(product.classes[position]):
         return _nothing(asked, position, names, reason)
     by_subject = {line.subject: line for line in lines}
@@ -162,16 +164,6 @@ def _asker(store: ObjectStore, found: Standing, line: CatalogueRow | None) -> As
     known = layers is not None and layers.state == "complete"
     architecture = catalogue.architecture_of(answers.compared(store, layers).layers) if layers and known else "unknown"
     return Asker(found.upload.identity, line.test_accuracy if line else None, architecture)
-
-
-def _position(names: Sequence[str], asked: Question) -> int:
-    if asked.label in names:
-        return names.index(asked.label)
-    if asked.label.isascii() and asked.label.isdigit() and len(asked.label) < 9 and int(asked.label) < len(names):
-        return int(asked.label)
-    message = f"{asked.identity.subject} has no class {asked.label[:100]!r}."
-    hint = f"its classes, by name or by number from 0, begin: {', '.join(names[:20])}"
-    raise Unanswerable(404, "no-such-class", message, hint)
 
 
 def _why_no_vectors(outcome: Outcome) -> str:

@@ -15,6 +15,7 @@ from layerscope.functions.query import (
     alike_routes,
     answers,
     class_routes,
+    image_routes,
     operator_routes,
     page_routes,
     prediction_routes,
@@ -64,6 +65,7 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     app.include_router(_models(given))
     app.include_router(alike_routes.routes(given, ERRORS))
     app.include_router(class_routes.routes(given, ERRORS))
+    app.include_router(image_routes.routes(given, ERRORS))
     app.include_router(_searches(given))
     app.include_router(similar_routes.routes(given, ERRORS))
     app.include_router(split_routes.routes(lambda: given().services, ERRORS))
@@ -107,6 +109,12 @@ def _models(given: Callable[[], Answers]) -> APIRouter:
         """Return a product: its data, and links to its files."""
         identity = Identity(dataset, model, version)
         return await asyncio.to_thread(answers.product, given().services.store, identity, product)
+
+    @routes.get("/models/{dataset}/{model}/{version}/findings", response_model=ProductAnswer)
+    async def findings(dataset: Name, model: Name, version: Name) -> Any:
+        """Return what is wrong with a model, most costly first: the product `findings`."""
+        identity = Identity(dataset, model, version)
+        return await asyncio.to_thread(answers.product, given().services.store, identity, "findings")
 
     @routes.get("/models/{dataset}/{model}/{version}/products/{product}/{file}", response_class=Response)
     async def file(

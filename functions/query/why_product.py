@@ -79,9 +79,9 @@ def _settled(name: str, manifest: Manifest) -> WhyFinding:
 def _through_input(facts: WhyFacts, product: type[Product], outcome: Outcome) -> WhyFinding | None:
     """Say through which input a product was refused or failed, or for which it waits; None: all of them are there."""
     name = product.declared.name
-    for one in product.declared.inputs:
+    for one in product.declared.stands_on:
         because = product_finding(facts, one.declared.name)
-        if because.state == "complete":
+        if because.state == "complete" or (because.state == "refused" and one in product.declared.optional):
             continue
         source = because.of
         if because.state == "refused":

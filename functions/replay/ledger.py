@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from layerscope.functions.replay.results import Result
+from layerscope.schemas.products import declared_products
 from layerscope.schemas.replays import LISTED, Change, PlanEntry, Progress, Run, Unmade
 
 PLANNED, ASKED, COMPUTED, REFUSED, THERE, FAILED, NONE = ".qcrtfn"
@@ -93,7 +94,7 @@ class Ledger:
             if self._states[at] != PLANNED or not entry.follows:
                 continue
             inputs = {one: self._states[self._places[entry.subject, one]] for one in self._inputs(entry)}
-            if refused := [one for one, state in inputs.items() if state == REFUSED]:
+            if refused := [one for one, state in inputs.items() if state == REFUSED and one in _required(entry)]:
                 self._states[at] = REFUSED
                 self._unmade_is(entry, f"{refused[0]}, which it stands on, is refused")
             elif lost := [one for one, state in inputs.items() if state in (FAILED, NONE)]:
@@ -139,3 +140,14 @@ class Ledger:
 
     def _mark(self) -> tuple[str, str]:
         return "".join(self._states), self.waits_for
+
+
+def _required(entry: PlanEntry) -> frozenset[str]:
+    """Return what an entry's product cannot do without."""
+    optional = {
+        one.declared.name
+        for product in declared_products()
+        if product.declared.name == entry.function
+        for one in product.declared.optional
+    }
+    return frozenset(entry.stands_on) - optional

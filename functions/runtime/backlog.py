@@ -12,7 +12,14 @@ from layerscope.events.kafka import Record, from_record
 from layerscope.events.log import EventLog
 from layerscope.events.notification import InvalidNotification, read_notification
 from layerscope.events.topics import Tenant
-from layerscope.schemas.events import REPLAY_LANE, ModelAdmitted, ModelUploaded, ProductRequested, ProductWritten
+from layerscope.schemas.events import (
+    REPLAY_LANE,
+    ModelAdmitted,
+    ModelUploaded,
+    ProductRefused,
+    ProductRequested,
+    ProductWritten,
+)
 from layerscope.schemas.identity import subject_of_key
 from layerscope.schemas.keys import MODELS
 from layerscope.schemas.products import product_named
@@ -92,11 +99,12 @@ def wakes(function: str, event: CloudEvent) -> bool:
 
 
 def _wakes_product(product: type[Product], event: CloudEvent) -> bool:
-    if not product.declared.inputs:
+    declared, told = product.declared, event.extensions.get("product")
+    if not declared.stands_on:
         return event.type == ModelAdmitted.type
-    if event.type != ProductWritten.type:
-        return False
-    return event.extensions.get("product") in {one.declared.name for one in product.declared.inputs}
+    if event.type == ProductRefused.type:
+        return told in {one.declared.name for one in declared.optional}
+    return event.type == ProductWritten.type and told in {one.declared.name for one in declared.stands_on}
 
 
 def event_of(record: Record) -> CloudEvent | None:

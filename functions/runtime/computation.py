@@ -71,7 +71,10 @@ def _gathered(
     product: type[Product], maths: Callable[..., Product], facts: Facts, services: Services, beside: str | None
 ) -> Computation:
     declared, store = product.declared, services.store
-    given: dict[str, Any] = {one.declared.name: _input(store, one, facts, beside) for one in declared.inputs}
+    given: dict[str, Any] = {
+        one.declared.name: _input(store, one, facts, beside, optional=one in declared.optional)
+        for one in declared.stands_on
+    }
     if declared.takes_shape:
         given["shape"] = facts.dataset.shape if facts.dataset else None
     if declared.sidecars:
@@ -89,15 +92,20 @@ def _gathered(
             blobs.download(store, facts.content, model)
     parts: Mapping[str, Path] = {}
     if facts.dataset is not None:
-        parts = datasets.fetch(store, facts.dataset, declared.parts, services.scratch / "datasets")
+        there = [one for one in declared.optional_parts if facts.dataset.part(one) is not None]
+        parts = datasets.fetch(store, facts.dataset, (*declared.parts, *there), services.scratch / "datasets")
     return Computation(maths, given, model, facts.dataset, parts, services.limits.device)
 
 
-def _input(store: ObjectStore, product: type[Product], facts: Facts, beside: str | None) -> Product:
+def _input(
+    store: ObjectStore, product: type[Product], facts: Facts, beside: str | None, *, optional: bool
+) -> Product | None:
     found = product_store.manifest(store, product, facts, beside) if beside else None
     found = found or product_store.manifest(store, product, facts)
     if found is None:
         raise Ignored(f"{product.declared.name} is not there yet; its event will bring this one back")
+    if found.state == "refused" and optional:
+        return None
     if found.state == "refused":
         raise Ignored(f"{product.declared.name} is refused, and so is what stands on it")
     return product_store.load(store, product, found)

@@ -78,10 +78,12 @@ def wakes(function: str) -> Dialect:
     if function == "index":
         every = (ModelAdmitted, ModelRefused, ModelRemoved, ProductWritten, ProductRefused, ProductFailed)
         return {"any": [*(_type(one.type) for one in every), asked]}
-    inputs = product_named(function).declared.inputs
-    if not inputs:
+    declared = product_named(function).declared
+    if not declared.stands_on:
         return {"any": [_type(ModelAdmitted.type), asked]}
-    return {"any": [*(_both(ProductWritten.type, one.declared.name) for one in inputs), asked]}
+    written = [_both(ProductWritten.type, one.declared.name) for one in declared.stands_on]
+    refused = [_both(ProductRefused.type, one.declared.name) for one in declared.optional]
+    return {"any": [*written, *refused, asked]}
 
 
 def _of_lane(lane: Lane) -> list[Dialect]:

@@ -15,7 +15,7 @@ from layerscope.schemas.products.product import Product
 def declared_products() -> tuple[type[Product], ...]:
     """Return every product: those that stand on no other first, then those that stand on these, each by name."""
     modules = [importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__)]
-    inputs = TopologicalSorter({one: one.declared.inputs for module in modules for one in _declared_in(module)})
+    inputs = TopologicalSorter({one: one.declared.stands_on for module in modules for one in _declared_in(module)})
     inputs.prepare()
     ordered: list[type[Product]] = []
     while inputs.is_active():

@@ -17,6 +17,7 @@ from layerscope.schemas.products.reference_layers import ReferenceLayers
 
 Language = Literal["en", "ko"]
 Confidence = Literal["calibrated", "overconfident", "underconfident", "unknown"]
+Answers = Literal["meaningful", "constant", "at_chance"]
 
 
 class DescribedConfusion(ProductPart):
@@ -38,6 +39,13 @@ class DescriptionFacts(ProductPart):
     accuracy_high: float
     interval: float = Field(default=0.95, description="what accuracy_low and accuracy_high enclose")
     non_finite: int = Field(description="images whose outputs are not finite")
+    answers: Answers = Field(
+        default="meaningful",
+        description="constant: one class for (nearly) all images; at_chance: right no more often than by chance. Of neither "
+        "is there anything to say of confusions or confidence",
+    )
+    constant_class: str | None = Field(default=None, description="what all images are answered as")
+    chance: float | None = Field(default=None, description="accuracy of the same answers dealt out without looking")
     confidence: Confidence = Field(description="calibrated: ece is at most noise_floor_95; else by the sign of the gap")
     ece: float | None = None
     noise_floor_95: float | None = None
@@ -70,7 +78,7 @@ class Description(Product):
 
     declared: ClassVar = Declaration(
         "description",
-        recipe=2,
+        recipe=3,
         inputs=(Evaluation, ConfusionMatrix, LayerVectors, ReferenceLayers),
         parameters={"languages": ["en", "ko"], "name_length": 40},
     )

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from layerscope.schemas.files import Picture
+from layerscope.schemas.files import Array, Picture
 from layerscope.schemas.manifests import Headline
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.schemas.products.product import Declaration, Product, ProductPart
@@ -42,14 +42,15 @@ class ConfusedPair(ProductPart):
 
 
 class ExampleImages(Product):
-    """The test images that show best what the model does: named by their index in the test part, each once on a sheet.
+    """The test images that show best what the model does, on a sheet; and what it answers for each of all.
 
-    Equal confidences go by index. Images whose outputs are not finite are left out and named.
+    Images are named by their index in the test part.
+    Equal confidences go by index. Images whose outputs are not finite are left out of lists, and named.
     """
 
     declared: ClassVar = Declaration(
         "example_images",
-        recipe=1,
+        recipe=2,
         parts=("test",),
         inputs=(Predictions,),
         parameters={"images": 400, "pixels": 4_000_000, "fewest": 32, "listed": 24, "a_cell": 3},
@@ -71,6 +72,10 @@ class ExampleImages(Product):
     wrong: int = Field(description="images predicted as another class")
     non_finite: int = Field(description="images without finite outputs")
     non_finite_first: tuple[int, ...] = Field(description="indices of the first of them")
+    labels: Array = Field(description="int32 (N,): the true class of each test image")
+    predicted: Array = Field(description="int32 (N,): the class that it is taken for; -1 where outputs are not finite")
+    confidence: Array = Field(description="float32 (N,): the probability of that class; 0 likewise")
+    own: Array = Field(description="float32 (N,): the probability of the true class; 0 likewise")
     sheet: Picture = Field(description="the images in their own pixels; enlarge them by whole pixels only")
 
     def headline(self) -> Headline:

@@ -23,7 +23,9 @@ from layerscope.schemas.manifests import Headline
 class Declaration:
     """The constants of a product; all of them but `on_gpu` are part of its address.
 
-    `takes_shape` is for what only needs to know the size of the dataset's images, and can do without.
+    `takes_shape` is for what only needs to know the size of the dataset's images, and can do without. A product can also do
+    without its `optional` products, where this model cannot have them, and without `optional_parts` of a dataset that lacks
+    them. An optional product stands on no other: its refusal is an event, and brings what waits for it back.
     """
 
     name: str
@@ -31,11 +33,18 @@ class Declaration:
     reads_model: bool = False
     parts: tuple[PartName, ...] = ()
     takes_shape: bool = False
+    optional_parts: tuple[PartName, ...] = ()
     inputs: tuple[type[Product], ...] = ()
+    optional: tuple[type[Product], ...] = ()
     sidecars: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     seed: int | None = None
     on_gpu: bool = False
+
+    @property
+    def stands_on(self) -> tuple[type[Product], ...]:
+        """Return the products that this one is made from, whether it can do without them or not."""
+        return (*self.inputs, *self.optional)
 
 
 class Product(BaseModel):

@@ -129,7 +129,7 @@ class _Looking:
         """Return how each product stands, inputs before what stands on them."""
         places: dict[str, Place] = {}
         for product in declared_products():
-            inputs = [places[one.declared.name] for one in product.declared.inputs]
+            inputs = [places[one.declared.name] for one in product.declared.stands_on]
             places[product.declared.name] = self._place(product, expected[product.declared.name], inputs)
         return list(places.values())
 
@@ -139,10 +139,12 @@ class _Looking:
         made = self._made(product, key)
         if made is not None and not self._has_lost(made.files):
             return replace(place, state="refused") if made.is_refused else place
-        if any(one.state in ("refused", "ruled out") for one in inputs):
+        optional = {one.declared.name for one in product.declared.optional}
+        settled = [one.function for one in inputs if one.state in ("refused", "ruled out")]
+        if not optional.issuperset(settled):
             return replace(place, state="ruled out")
         why = LOST if made else self._why_unmade(product, key)
-        if absent := [one.function for one in inputs if one.state != "there"]:
+        if absent := [one.function for one in inputs if one.state != "there" and one.function not in settled]:
             waits = f"stands on {' and '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} not there"
             return replace(place, state="waiting", reason=why if why.startswith(RAISED) else waits)
         return self._unless_failed(place, why)
@@ -215,7 +217,7 @@ class _Looking:
             return "never computed"
         if raised := _raised(recipes, product.declared.recipe):
             return raised
-        changed = [one.declared.name for one in product.declared.inputs]
+        changed = [one.declared.name for one in product.declared.stands_on]
         return f"{' or '.join(changed)} changed" if changed else f"{_read_by(product)} changed"
 
     def _recipes(self, folder: str) -> list[int]:
@@ -233,4 +235,4 @@ def _read_by(product: type[Product]) -> str:
 
 
 def _inputs() -> frozenset[type[Product]]:
-    return frozenset(one for product in declared_products() for one in product.declared.inputs)
+    return frozenset(one for product in declared_products() for one in product.declared.stands_on)

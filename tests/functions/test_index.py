@@ -240,7 +240,7 @@ def test_states_of_a_model_are_told_as_the_bucket_has_them(given: Services) -> N
     assert (line(given).state, line(given).refusal, line(given).content) == ("refused", refusal, None)
 
     bucket.admit(b"a model")
-    for product in (one for one in declared_products() if not one.declared.inputs):
+    for product in (one for one in declared_products() if not one.declared.stands_on):
         told(given)
         assert line(given).state == "computing"
         bucket.refuse(product)
@@ -254,7 +254,7 @@ def test_a_failed_product_fails_the_model_once_nothing_is_computing(given: Servi
     bucket.fail(Predictions)
     told(given)
     assert line(given).state == "computing"
-    for product in (one for one in declared_products() if not one.declared.inputs and one is not Predictions):
+    for product in (one for one in declared_products() if not one.declared.stands_on and one is not Predictions):
         bucket.refuse(product)
     told(given)  # what stands on a failed product has failed with it
     assert line(given).state == "failed"

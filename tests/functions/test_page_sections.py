@@ -117,6 +117,6 @@ def test_the_headline_of_a_product_without_a_template_is_compared_too(given_serv
 def test_each_section_has_an_id_of_its_own_and_no_product_loses_its_place() -> None:
     ids = [one.id for one in page_sections()]
     assert sorted(ids) == sorted(set(ids))
-    assert ids[:3] == ["verdict", "confusions", "examples"]
+    assert ids[:4] == ["findings", "verdict", "confusions", "examples"]
     products = [one.declared.name for one in declared_products()]
     assert [name for one in page_sections() for name in one.products if name not in products] == []

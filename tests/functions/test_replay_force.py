@@ -243,7 +243,7 @@ def test_accepting_is_done_whole_whatever_interrupts_it(directory: Path) -> None
 def test_force_alone_selects_what_stands_and_nothing_that_does_not(directory: Path) -> None:
     async def told(running: Running) -> None:
         found = await running.query.get("/replays/plan", params={"force": "true", "refused": "no-history"})
-        assert {one["function"] for one in found.json()["entries"]} == {"training_history"}
+        assert {one["function"] for one in found.json()["entries"]} == {"training_history", "findings"}
         for wrong in ({"software_older": "torch=2.0"}, {"refused": "x"}, {"force": "true", "state": "failed"}):
             answer = await running.query.get("/replays/plan", params=wrong)
             assert (answer.status_code, answer.json()["code"]) == (409, "contradiction"), wrong

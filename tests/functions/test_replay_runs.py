@@ -136,12 +136,12 @@ def test_exactly_the_product_and_what_stands_on_it_is_made_once_a_model(stored: 
     functions = Functions(stored)
     run = begun(stored, products=("predictions",))
     carried_out(stored, run, functions)
-    made = {"predictions", "evaluation", "confusion_matrix", "example_images"}
+    made = {"predictions", "evaluation", "confusion_matrix", "example_images", "findings"}
     assert functions.made == Counter({(name, one.subject): 1 for name in made for one in MODELS})
     assert sorted(functions.asked) == [("predictions", one.subject) for one in MODELS]
     found = report.of_run(stored.store, run)
-    assert (found.state, found.planned, found.asked) == ("finished", 24, 6)
-    assert (found.computed, found.refused, found.there, found.failed, found.none) == (12, 12, 0, 0, 0)
+    assert (found.state, found.planned, found.asked) == ("finished", 30, 6)
+    assert (found.computed, found.refused, found.there, found.failed, found.none) == (12, 18, 0, 0, 0)
     # And the report says what changed: the accuracy of each evaluation, which was 0.5
     changed = {one.subject: one.figures["accuracy"] for one in found.changes if one.function == "evaluation"}
     assert changed == {one.subject: (0.5, 0.75) for one in MODELS}
@@ -174,8 +174,8 @@ def test_a_run_whose_process_ends_at_any_moment_is_gone_on_with_and_makes_nothin
     assert asyncio.run(killed_again_and_again()) > 0
     found = report.of_run(stored.store, run)
     assert set(functions.made.values()) == {1}
-    assert len(functions.made) == found.planned == 24
-    assert found.computed + found.refused + found.there == 24
+    assert len(functions.made) == found.planned == 30
+    assert found.computed + found.refused + found.there == 30
 
 
 def test_no_more_are_under_way_than_the_run_allows(stored: Services) -> None:
@@ -263,7 +263,7 @@ def test_what_fails_is_told_with_its_reason_and_what_stands_on_it_too(stored: Se
     run = begun(stored, products=("predictions",), models=("net",), versions=("0",))
     carried_out(stored, run, Functions(stored, fails="predictions"))
     found = report.of_run(stored.store, run)
-    assert (found.state, found.failed, found.none, found.computed) == ("finished", 1, 3, 0)
+    assert (found.state, found.failed, found.none, found.computed) == ("finished", 1, 4, 0)
     assert {(one.function, one.reason) for one in found.unmade} >= {
         ("predictions", "it broke"),
         ("evaluation", "predictions, which it stands on, did not come"),

@@ -49,8 +49,9 @@ MISFIT = (
     "split",
     "feature_activation",
     "activation_maximization",
+    "preprocessing",
 )
-BEHIND = ("evaluation", "confusion_matrix", "example_images", "description")
+BEHIND = ("evaluation", "confusion_matrix", "example_images", "description", "findings")
 IMAGES = 30
 
 

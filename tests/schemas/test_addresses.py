@@ -57,7 +57,7 @@ def test_raising_a_recipe_moves_what_stands_on_the_product_and_nothing_else() ->
         moved = {one.declared.name for one in declared_products() if address_of(one, FACTS) != before[one]}
     standing = {Predictions}
     for one in declared_products():  # those come after what they stand on
-        if standing & set(one.declared.inputs):
+        if standing & set(one.declared.stands_on):
             standing.add(one)
     assert moved == {one.declared.name for one in standing}
     assert "description" in moved  # it stands on what stands on the predictions

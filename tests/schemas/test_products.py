@@ -7,7 +7,7 @@ from layerscope.schemas.products.product import Product
 
 
 def depth(product: type[Product]) -> int:
-    return 1 + max((depth(one) for one in product.declared.inputs), default=0)
+    return 1 + max((depth(one) for one in product.declared.stands_on), default=0)
 
 
 def test_products_come_inputs_first_and_then_by_name() -> None:

@@ -184,6 +184,7 @@ def test_a_raised_recipe_is_the_reason_and_the_product_above_follows(system: Ser
         "evaluation",
         "confusion_matrix",
         "example_images",
+        "findings",
     }
     assert named(whole) >= named(found)
     assert entry(found, "predictions").reason == "recipe raised from 1 to 2"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from layerscope.functions.analysis.chance import Agreement, agreement
 from layerscope.schemas.products.confusion_matrix import Confusion
 from layerscope.schemas.products.description import Confidence, DescribedConfusion, Description, DescriptionFacts
 from layerscope.schemas.products.evaluation import Calibration, Evaluation
@@ -27,6 +28,9 @@ def facts_of(
     unwell = [layer for layer in layers if layer.state in ("constant", "non_finite")]
     clearest = max(layers, key=lambda layer: -1.0 if layer.label_cka is None else layer.label_cka, default=None)
     label_cka = clearest.label_cka if clearest else None
+    found = agreement_of(evaluation)
+    means_something = found is None or found.means_something
+    constant = found.constant if found else None
     return DescriptionFacts(
         images=evaluation.images,
         correct=evaluation.correct,
@@ -34,10 +38,13 @@ def facts_of(
         accuracy_low=evaluation.accuracy_low,
         accuracy_high=evaluation.accuracy_high,
         non_finite=evaluation.non_finite,
-        confidence=_confidence(calibration),
-        ece=calibration.ece if calibration else None,
-        noise_floor_95=calibration.noise_floor_95 if calibration else None,
-        confusion=_confusion(worst) if worst else None,
+        answers="meaningful" if means_something else "at_chance" if constant is None else "constant",
+        constant_class=None if constant is None else harmless(evaluation.classes[constant].name),
+        chance=round(found.chance, 6) if found and not means_something else None,
+        confidence=_confidence(calibration) if means_something else "unknown",
+        ece=calibration.ece if calibration and means_something else None,
+        noise_floor_95=calibration.noise_floor_95 if calibration and means_something else None,
+        confusion=_confusion(worst) if worst and means_something else None,
         layers=len(layers),
         layers_constant=sum(layer.state == "constant" for layer in layers),
         layers_non_finite=sum(layer.state == "non_finite" for layer in layers),
@@ -48,6 +55,15 @@ def facts_of(
         clearest_label_cka=label_cka,
         label_baseline=label_baseline,
     )
+
+
+def agreement_of(evaluation: Evaluation) -> Agreement | None:
+    """Hold a model's answers against the labels by its figures alone; None where there are none of single classes."""
+    if not evaluation.classes:
+        return None
+    support = [one.support for one in evaluation.classes]
+    answered = [one.predicted for one in evaluation.classes]
+    return agreement(support, answered, evaluation.correct, evaluation.accuracy_high)
 
 
 def label_baseline(references: ReferenceLayers) -> float | None:

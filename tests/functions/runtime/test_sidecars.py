@@ -209,7 +209,7 @@ def test_a_sidecar_moves_only_what_reads_it() -> None:
     after = Facts(WHO, "c" * 64, described((8, 8, 1)), {"history_csv": "etag", "architecture": "etag"})
     moved = [one for one in declared_products() if address_of(one, before) != address_of(one, after)]
     assert TrainingHistory in moved
-    assert all(one is TrainingHistory or TrainingHistory in one.declared.inputs for one in moved)
+    assert all(one is TrainingHistory or TrainingHistory in one.declared.stands_on for one in moved)
 
 
 @pytest.mark.slow

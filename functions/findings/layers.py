@@ -1,0 +1,47 @@
+"""Rules over layers and channels that tell no image from another."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from layerscope.functions.findings.evidence import Evidence, Found, NotChecked
+
+DEAD_SHARE: Final = 0.25
+FEWEST_DEAD: Final = 4
+"""Networks that train well have a dead channel here and there; so many in one layer are its capacity."""
+
+
+def layers_dead(evidence: Evidence) -> Found | NotChecked | None:
+    """Layers that answer every probe image alike, or with numbers that are not finite."""
+    if evidence.layer_vectors is None:
+        return NotChecked("this model has no layers that can be compared")
+    layers = evidence.layer_vectors.layers
+    dead = [one for one in layers if one.state in ("constant", "non_finite")]
+    if not dead:
+        return None
+    figures = {"layers": len(dead), "of": len(layers), "not_finite": sum(one.state == "non_finite" for one in dead)}
+    names = tuple(one.id for one in dead)
+    return Found("layers_dead", 0.0, figures, "layer_vectors", layers=names, way=dead[0].state)
+
+
+def channels_dead(evidence: Evidence) -> Found | NotChecked | None:
+    """Layers of which a quarter of the channels is never above 0 on any test image, behind the activation."""
+    if evidence.feature_activation is None or not evidence.feature_activation.layers:
+        return NotChecked("this model has no convolutions")
+    found = [
+        one
+        for one in evidence.feature_activation.layers
+        if one.activation and len(one.dead) >= max(FEWEST_DEAD, DEAD_SHARE * one.channels)
+    ]
+    if not found:
+        return None
+    worst = max(found, key=lambda one: (len(one.dead) / one.channels, len(one.dead)))
+    ordered = (worst, *(one for one in found if one is not worst))
+    figures = {
+        "layers": len(found),
+        "dead": len(worst.dead),
+        "channels": worst.channels,
+        "in_all": sum(len(one.dead) for one in found),
+    }
+    names = tuple(one.name if one.call == 0 else f"{one.name}:{one.call}" for one in ordered)
+    return Found("channels_dead", 0.0, figures, "feature_activation", layers=names)

@@ -1,0 +1,272 @@
+"""Which test images are behind a count, and what a model says of one: from the arrays of `example_images`. Blocking."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerscope.functions.analysis.outputs import log_probabilities
+from layerscope.functions.query import answers
+from layerscope.functions.query.answers import Unanswerable
+from layerscope.functions.query.class_names import class_number
+from layerscope.schemas import keys
+from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.files import DATA
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.manifests import Manifest
+from layerscope.schemas.products.example_images import ExampleImages
+from layerscope.schemas.test_images import (
+    AnsweredImage,
+    ClassScore,
+    ImageAnswer,
+    ImageList,
+    ImageSort,
+    OtherAnswer,
+)
+from layerscope.stores import datasets, product_store, uploads
+from layerscope.stores.blobs import Damaged
+from layerscope.stores.index_rows import CatalogueRow
+from layerscope.stores.object_store import ObjectStore
+
+MOST_OTHERS: Final = 50
+Integers = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which images are meant, as they were asked for: classes by name or number, confidence in (above, up_to]."""
+
+    identity: Identity
+    true: str | None = None
+    predicted: str | None = None
+    correct: bool | None = None
+    above: float | None = None
+    up_to: float | None = None
+    finding: str | None = None
+    sort: ImageSort = "surest"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """What one model answers for the test images (N,), as in `example_images`; `classes` are the names."""
+
+    identity: Identity
+    classes: tuple[str, ...]
+    labels: Integers
+    predicted: Integers
+    confidence: Floats
+    own: Floats
+    description: DatasetDescription
+
+    def image(self, index: int) -> AnsweredImage:
+        """Return one image."""
+        said = int(self.predicted[index])
+        return AnsweredImage(
+            index=index,
+            label=int(self.labels[index]),
+            label_name=self.classes[self.labels[index]],
+            predicted=said if said >= 0 else None,
+            predicted_name=self.classes[said] if said >= 0 else None,
+            confidence=float(self.confidence[index]),
+            own=float(self.own[index]),
+            picture=picture_path(self.description, index),
+        )
+
+
+def picture_path(description: DatasetDescription, index: int) -> str:
+    """Return where the pixels of a test image are: a content, which never changes."""
+    part = description.part("test")
+    return f"/datasets/{description.name}/images/{index}.png?sha256={part.sha256 if part else ''}"
+
+
+def listed(store: ObjectStore, asked: Selection, limit: int, after: int) -> ImageList:
+    """Return the images that are meant, from the one at place `after` on.
+
+    Raises:
+        Unanswerable: there is no such model, class or finding, or what it answers is not there (yet).
+    """
+    answered = read(store, asked.identity)
+    order = chosen(store, answered, asked)
+    here = order[after : after + limit]
+    more = after + len(here) < len(order)
+    return ImageList(
+        dataset=asked.identity.dataset,
+        model=asked.identity.model,
+        version=asked.identity.version,
+        total=len(order),
+        images=tuple(answered.image(int(one)) for one in here),
+        next=str(after + len(here)) if more else None,
+        reason=None if len(order) else "No test image is so.",
+    )
+
+
+def read(store: ObjectStore, identity: Identity) -> Answered:
+    """Return what a model answers.
+
+    Raises:
+        Unanswerable: there is no such model, or it is not there (yet).
+    """
+    found = answers.standing(store, identity)
+    outcome = found.outcomes.get(ExampleImages.declared.name)
+    manifest = outcome.manifest if outcome else None
+    if manifest is None or manifest.state != "complete" or found.facts is None or found.facts.dataset is None:
+        state = outcome.state if outcome else found.state
+        why = outcome.refusal.message if outcome and outcome.refusal else f"Its answers are {state}."
+        raise Unanswerable(409, f"images-{state}", why, f"GET /models/{identity.subject} says more")
+    return _answered(store, identity, manifest, found.facts.dataset)
+
+
+def chosen(store: ObjectStore, answered: Answered, asked: Selection) -> NDArray[np.int64]:
+    """Return the indices of the images that are meant, in the order that was asked for."""
+    meant = np.ones(len(answered.labels), np.bool_)
+    if asked.true is not None:
+        meant &= answered.labels == class_number(asked.true, answered.classes, asked.identity)
+    if asked.predicted is not None:
+        meant &= answered.predicted == class_number(asked.predicted, answered.classes, asked.identity)
+    if asked.correct is not None:
+        meant &= (answered.predicted == answered.labels) == asked.correct
+    if asked.above is not None:
+        meant &= (answered.confidence > asked.above) | ((asked.above == 0) & (answered.confidence == 0))
+    if asked.up_to is not None:
+        meant &= answered.confidence <= asked.up_to
+    if asked.finding is not None:
+        return _of_finding(store, asked, meant)
+    images = np.flatnonzero(meant)
+    by = {
+        "surest": -answered.confidence[images],
+        "least_sure": answered.confidence[images],
+        "label_doubted": answered.own[images],
+        "index": images.astype(np.float32),
+    }[asked.sort]
+    return images[np.argsort(by, kind="stable")]
+
+
+def one(store: ObjectStore, identity: Identity, index: int, lines: Sequence[CatalogueRow]) -> ImageAnswer:
+    """Return all that is known of one test image; `lines` is the catalogue, newest first.
+
+    Raises:
+        Unanswerable: as of `read`; or there is no such image.
+    """
+    answered = read(store, identity)
+    images = len(answered.labels)
+    if index >= images:
+        answers.unknown("image", f"The test part has {images} images, counted from 0.", "GET …/images lists them")
+    return ImageAnswer(
+        dataset=identity.dataset,
+        model=identity.model,
+        version=identity.version,
+        image=answered.image(index),
+        scores=_scores(store, answered, index),
+        others=tuple(_others(store, answered, index, lines)),
+        previous=index - 1 if index else None,
+        next=index + 1 if index + 1 < images else None,
+    )
+
+
+def pixels(store: ObjectStore, description: DatasetDescription, index: int) -> NDArray[np.uint8]:
+    """Return the pixels (H, W, C) of one test image, of which alone the bytes are read.
+
+    Raises:
+        Unanswerable: there is no such image.
+        DamagedDataset: the stored part is not what it should be.
+    """
+    part = description.part("test")
+    if part is None or index >= part.images:
+        answers.unknown("image", f"{description.name} has no test image {index}.", "they are counted from 0")
+    return datasets.image(store, description, "test", index)
+
+
+def _of_finding(store: ObjectStore, asked: Selection, meant: NDArray[np.bool_]) -> NDArray[np.int64]:
+    found = answers.product(store, asked.identity, "findings")
+    kinds = [one["kind"] for one in (found.data or {}).get("findings", ())]
+    if asked.finding not in kinds:
+        answers.unknown(
+            "finding",
+            f"{asked.identity.subject} has no finding {asked.finding!r}.",
+            f"it has: {', '.join(kinds) or 'none'}",
+        )
+    assert found.data is not None
+    images = np.asarray(found.data["findings"][kinds.index(asked.finding)]["images"], np.int64)
+    return images[meant[images]] if len(images) else images
+
+
+def _answered(store: ObjectStore, identity: Identity, manifest: Manifest, description: DatasetDescription) -> Answered:
+    arrays = {name: _array(store, manifest, name) for name in ("labels", "predicted", "confidence", "own")}
+    return Answered(identity, description.classes, **arrays, description=description)
+
+
+def _array(store: ObjectStore, manifest: Manifest, name: str) -> NDArray[Any]:
+    content = answers.content(store, manifest.file(f"{name}.npy"))
+    return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+
+
+def _scores(store: ObjectStore, answered: Answered, index: int) -> tuple[ClassScore, ...]:
+    """Return every class's probability: of the stored outputs, the row of this image alone is read."""
+    if answered.predicted[index] < 0:
+        return ()
+    found = answers.standing(store, answered.identity).outcomes["predictions"].manifest
+    if found is None:
+        return ()
+    kind = json.loads(answers.content(store, found.file(DATA)))["output_kind"]
+    row = _row(store, found.file("outputs.npy").sha256, index)
+    probabilities = np.minimum(np.exp(log_probabilities(row[None], kind))[0], 1)
+    order = np.argsort(-probabilities, kind="stable")
+    return tuple(ClassScore(label=int(k), name=answered.classes[k], probability=float(probabilities[k])) for k in order)
+
+
+def _row(store: ObjectStore, sha256: str, index: int) -> NDArray[np.float32]:
+    """Return one row of a stored .npy file of float32 rows (N, C).
+
+    Raises:
+        Damaged: it is shorter.
+    """
+    key = keys.blob(sha256)
+    beginning = store.get(keys.PRODUCTS, key, span=(0, 128))
+    (length,) = struct.unpack("<H", beginning[8:10])
+    stream = io.BytesIO(beginning if length <= 118 else store.get(keys.PRODUCTS, key, span=(0, 10 + length)))
+    np.lib.format.read_magic(stream)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    width = math.prod(shape[1:]) * dtype.itemsize
+    start = stream.tell() + index * width
+    found = store.get(keys.PRODUCTS, key, span=(start, start + width))
+    if len(found) != width:
+        raise Damaged(sha256, "are cut short")
+    return np.frombuffer(found, dtype)
+
+
+def _others(store: ObjectStore, answered: Answered, index: int, lines: Sequence[CatalogueRow]) -> Iterator[OtherAnswer]:
+    """Return what others answer for the same image: of other test parts nothing is told."""
+    part = answered.description.part_digest("test")
+    asked = 0
+    for line in lines:
+        identity = Identity.parse(line.subject)
+        if identity.dataset != answered.identity.dataset or identity == answered.identity or asked >= MOST_OTHERS:
+            continue
+        upload = uploads.current(store, identity)
+        record = uploads.record(store, upload) if upload else None
+        if record is None or record.content is None:
+            continue
+        facts = uploads.facts(store, record)
+        manifest = product_store.manifest(store, ExampleImages, facts)
+        if manifest is None or manifest.state != "complete" or manifest.inputs.parts.get("test") != part:
+            continue
+        asked += 1
+        predicted = int(_array(store, manifest, "predicted")[index])
+        yield OtherAnswer(
+            dataset=identity.dataset,
+            model=identity.model,
+            version=identity.version,
+            predicted=predicted if predicted >= 0 else None,
+            predicted_name=answered.classes[predicted] if predicted >= 0 else None,
+            confidence=float(_array(store, manifest, "confidence")[index]),
+            right=predicted == int(answered.labels[index]),
+        )

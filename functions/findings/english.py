@@ -66,7 +66,7 @@ def _outputs_not_finite(one: Named) -> Sentences:
     number = one.number("images")
     return (
         f"Its outputs are not finite on {count(number, 'image', 'images')}",
-        f"They are NaN or infinite on {number:,} of {one.number('of'):,} test images ({one.share('share')}), which count as wrong.",
+        f"They are NaN or infinite on {number:,} of {one.number('of'):,} test images ({one.share('share')}): all wrong.",
         "Look for divisions by zero, logarithms of 0 and weights that diverged; train with a lower learning rate.",
     )
 

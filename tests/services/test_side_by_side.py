@@ -72,7 +72,7 @@ def test_versions_of_one_model_are_computed_by_three_replicas_side_by_side(
     assert together < alone / 1.7  # the fullest partition has 14 of the 30
 
 
-def test_four_functions_of_one_host_make_what_separate_processes_make(
+def test_the_functions_of_one_host_make_what_separate_processes_make(
     stack: RealStack, kubernetes_tools: KubernetesTools, tmp_path: Path
 ) -> None:
     containers = [
@@ -80,7 +80,7 @@ def test_four_functions_of_one_host_make_what_separate_processes_make(
     ]
     (host,) = (one for one in containers if "layer_vectors" in one["args"])
     products = [name for name in host["args"] if name != "inference"]  # which is asked, and makes none
-    assert len(products) == 4
+    assert len(products) > 3
     subject = "digits/side-by-side/1"
     stack.s3.put_object(Bucket="models", Key=f"{subject}.safetensors", Body=packed(11))
     eventually(lambda: stack.state(subject) == "complete", seconds=500)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from PIL import Image
+from pydantic import Field
 
 from layerscope.functions.analysis.images import png
 from layerscope.functions.query import answered_images, page_routes
@@ -24,13 +25,12 @@ from layerscope.stores.object_store import ObjectStore
 MOST: Final = 10**9
 KEEP: Final = "public, max-age=31536000, immutable"
 
-Class = Annotated[str | None, Blank, Query(max_length=512, description="name of a class, or its number from 0")]
+Text = Annotated[str, Field(max_length=512)]
+Class = Annotated[Text | None, Blank, Query(description="name of a class, or its number from 0")]
 Correct = Annotated[bool | None, Blank, Query(description="true: predicted as its own class")]
 Above = Annotated[Share | None, Blank, Query(description="only those of more confidence")]
 UpTo = Annotated[Share | None, Blank, Query(description="only those of at most this confidence")]
-OfFinding = Annotated[
-    str | None, Blank, Query(max_length=100, description="only those that show a finding, in its own order")
-]
+OfFinding = Annotated[Text | None, Blank, Query(description="only those that show a finding, in its own order")]
 Sort = Annotated[ImageSort, Query(description="label_doubted: least probability of the true class first")]
 Cursor = Annotated[int, Query(ge=0, le=MOST, description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=500)]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -125,6 +126,13 @@ def test_every_kind_is_planted_and_has_its_sentences() -> None:
     assert list(english.SENTENCES) == list(korean.SENTENCES)
     assert set(english.SENTENCES) == set(KINDS)
     assert {kind for kinds in EXPLAINED.values() for kind in kinds} < set(KINDS)
+
+
+def test_the_page_about_findings_lists_every_rule_in_order() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "findings.md").read_text()
+    listed = [one for row in re.findall(r"^\| (`.+?) \|", page, re.MULTILINE) for one in re.findall(r"`(\w+)`", row)]
+    assert listed == list(KINDS)
+    assert f"Of {len(PLANTED)} planted faults" in page
 
 
 @pytest.mark.parametrize("seed", range(4))

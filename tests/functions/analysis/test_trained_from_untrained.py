@@ -182,7 +182,8 @@ def test_the_metrics_beside_the_older_recipe_on_planted_truth() -> None:
     assert figures["deconfounded"]["auc"] > figures["classic"]["auc"]
     # What both share with the images tells a child from its parent's strangers, too: here 0.87 against 0.95 by `cka`.
     assert figures["deconfounded"]["child's nearest is its parent"] >= 0.8
-    assert figures["cka"]["child's nearest is its parent"] >= 0.9
+    # Of 19 layers 17 or 18, as trainings on other processors end in other digits.
+    assert figures["cka"]["child's nearest is its parent"] >= 0.85
     assert figures["neighbours"]["auc"] > figures["classic"]["auc"]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from layerscope.functions.analysis.calibration import calibration
 from layerscope.functions.analysis.classification import balanced_accuracy, log_loss
-from layerscope.functions.evaluation.calibration import calibration
 from layerscope.functions.evaluation.scores import brier_score, class_figures, score_images, wilson_interval
 from layerscope.functions.runtime.handler import ProductFunction
 from layerscope.schemas.products.evaluation import Evaluation

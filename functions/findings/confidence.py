@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from layerscope.functions.analysis.calibration import calibration_error
 from layerscope.functions.analysis.outputs import log_probabilities
 from layerscope.functions.findings.evidence import Evidence, Floats, Found, Integers, NotChecked
 from layerscope.schemas.products.findings import FindingKind
@@ -45,8 +46,8 @@ def miscalibrated(evidence: Evidence) -> Found | NotChecked | None:
         "floor": floor,
         "gap": abs(gap),
         "temperature": float(np.sqrt(fitted[0] * fitted[1])),
-        "error_before": _error(np.exp(log_p.max(axis=1)), right),
-        "error_after": _error(after, right),
+        "error_before": calibration_error(np.exp(log_p.max(axis=1)), right),
+        "error_after": calibration_error(after, right),
     }
     sure = np.exp(log_p.max(axis=1))
     order = np.argsort(-sure if gap > 0 else sure, kind="stable")
@@ -79,10 +80,3 @@ def _confidence(log_p: Floats, divided_by: float) -> Floats:
     scaled = log_p / divided_by
     total = np.exp(scaled - scaled.max(axis=1)[:, None]).sum(axis=1)
     return np.asarray(1 / total)
-
-
-def _error(confidence: Floats, right: Integers) -> float:
-    """Return the expected calibration error, 15 bins of equal width, as of `evaluation`."""
-    place = np.searchsorted(np.arange(1, 15) / 15, confidence, side="left")
-    gaps = np.bincount(place, weights=confidence - right, minlength=15)
-    return float(np.abs(gaps).sum() / len(confidence))

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from layerscope.functions.analysis.calibration import simulated_errors
 from layerscope.functions.analysis.outputs import finite_rows, output_kind
 from layerscope.functions.evaluation import func
-from layerscope.functions.evaluation.calibration import simulated_errors
 from layerscope.functions.evaluation.scores import CELLS, wilson_interval
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.products.evaluation import Evaluation

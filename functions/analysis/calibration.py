@@ -25,7 +25,7 @@ def calibration(confidence: Floats, correct: Flags, seed: int | None) -> Calibra
     right = np.bincount(place, weights=correct, minlength=BINS)
     chance = simulated_errors(confidence, seed)
     return Calibration(
-        ece=float(np.abs(right - sure).sum() / len(confidence)),
+        ece=calibration_error(confidence, correct),
         noise_floor=float(chance.mean()),
         noise_floor_95=float(np.quantile(chance, 0.95)),
         bins=tuple(
@@ -39,6 +39,14 @@ def calibration(confidence: Floats, correct: Flags, seed: int | None) -> Calibra
             for k in range(BINS)
         ),
     )
+
+
+def calibration_error(confidence: Floats, correct: Flags) -> float:
+    """Return the expected calibration error alone."""
+    place = _bins_of(confidence)
+    sure = np.bincount(place, weights=confidence, minlength=BINS)
+    right = np.bincount(place, weights=correct, minlength=BINS)
+    return float(np.abs(right - sure).sum() / len(confidence))
 
 
 def simulated_errors(confidence: Floats, seed: int | None) -> Floats:

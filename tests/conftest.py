@@ -90,6 +90,17 @@ def real_servers() -> None:
 
 
 @pytest.fixture(scope="session")
+def secure_servers(real_servers: None) -> None:
+    """Have real servers that speak TLS; a machine that has none skips the test, unless it is CI."""
+    from layerscope.stack import programs
+
+    if missing := programs.missing_programs(secure=True):
+        if os.environ.get("CI"):
+            pytest.fail("\n".join(missing))
+        pytest.skip("\n".join(missing))
+
+
+@pytest.fixture(scope="session")
 def kubernetes_tools() -> KubernetesTools:
     """Return kustomize and kubeconform; a machine that cannot have them skips the test, unless it is CI."""
     try:

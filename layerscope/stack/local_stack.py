@@ -49,7 +49,7 @@ def run(stack: Stack, say: Say) -> None:
     with Supervisor(stack.directory, returned.put) as supervisor:
         ready.unlink(missing_ok=True)
         try:
-            programs.install(say)
+            programs.install(say, secure=stack.secured)
             stack = on_free_ports(stack, say)
             _start(stack, supervisor, say)
             ready.write_text(str(os.getpid()))

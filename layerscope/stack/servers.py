@@ -114,7 +114,7 @@ def redis(directory: Path, port: int, password: str, certificates: Certificates 
     """Describe Redis as a cache that asks for the password; only its owner can read the file that holds it."""
     return Process(
         name="redis",
-        command=(str(redis_program()), "redis.conf"),
+        command=(str(redis_program(secure=certificates is not None)), "redis.conf"),
         environment=_environment(),
         directory=directory,
         prepare=partial(_prepare_redis, directory, port, password, certificates),

@@ -229,7 +229,9 @@ def test_a_half_computed_page_completes_by_itself_and_keeps_what_is_open(
     seen.page.goto(f"{address}/models/{HALF}")
     expect(seen.page.locator("#waiting")).to_contain_text(LATE)
     seen.page.locator("#layer-0 summary").click()
-    seen.page.locator("#layer-4 summary").focus()
+    chosen = {"name": "mine.png", "mimeType": "image/png", "buffer": b"not looked at before it is asked about"}
+    seen.page.get_by_label("Picture", exact=True).set_input_files(chosen)
+    seen.page.get_by_label("Picture", exact=True).focus()
     # The worker of the services belongs to the event loop that first used it.
     fresh = replace(services, worker=Worker(services.limits.seconds, services.limits.memory_mb))
     analysed(fresh, Given(HALF, b"", products=(LATE,), is_there=True))
@@ -237,6 +239,8 @@ def test_a_half_computed_page_completes_by_itself_and_keeps_what_is_open(
     expect(seen.page.locator("#waiting")).to_have_count(0)
     expect(seen.page.locator("#news")).to_have_text("All is there.")
     assert seen.page.locator("#layer-0").get_attribute("open") is not None
+    expect(seen.page.get_by_label("Picture", exact=True)).to_be_focused()
+    assert seen.page.get_by_label("Picture", exact=True).evaluate("one => one.files[0].name") == "mine.png"
     assert seen.faults == []
 
 

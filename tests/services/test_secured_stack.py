@@ -28,7 +28,7 @@ boto3.client("s3").put_object(Bucket=os.environ["S3_BUCKET_MODELS"], Key=sys.arg
 
 
 @pytest.fixture(scope="module")
-def guarded(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStack]:
+def guarded(secure_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStack]:
     with running(tmp_path_factory.mktemp("guarded"), "--secure") as started:
         yield started
 

@@ -42,3 +42,26 @@ def test_a_tool_that_fails_is_said_with_its_status(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(ServerError, match="go ended with exit status 9"):
         programs.install(lambda _: None)
+
+
+REFUSES_TLS = "#!/bin/sh\necho Bad directive or wrong number of arguments >&2\nexit 1\n"
+
+
+@pytest.mark.parametrize(("redis", "named"), [("#!/bin/sh\necho exiting\nexit 1\n", False), (REFUSES_TLS, True)])
+def test_a_redis_without_tls_is_named_before_anything_starts(
+    redis: str, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "redis-server"
+    program.write_text(redis)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert not any("Redis" in sentence for sentence in programs.missing_programs())
+    missing = programs.missing_programs(secure=True)
+    assert [sentence for sentence in missing if "install redis-server" in sentence] == list(missing)
+    assert bool(missing) is named
+    assert programs.redis_program(secure=True) == (None if named else str(program))
+
+
+def test_the_redis_of_a_python_package_serves_who_needs_no_tls(tmp_path: Path) -> None:
+    (tmp_path / "bin" / "redis-server").unlink()
+    assert programs.redis_program() is not None
+    assert programs.redis_program(secure=True) is None

@@ -49,7 +49,7 @@ class Secured:
 
 
 @pytest.fixture(scope="session")
-def secured(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+def secured(secure_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("secured")
     ours, stranger = authority(folder), authority(folder, "stranger")
     held = signed(ours, folder / "certificates")

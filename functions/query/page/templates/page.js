@@ -94,6 +94,8 @@ function replace(fresh) {
   const open = [...document.querySelectorAll("details[open]")].map((one) => one.id);
   const shut = [...document.querySelectorAll("details:not([open])")].map((one) => one.id);
   const [focused, top] = [document.activeElement?.id, scrollY];
+  const asking = document.querySelector("section.asking"); // with the picture that was chosen or drawn, and the answer
+  if (asking) fresh.querySelector("section.asking")?.replaceWith(asking);
   document.querySelector("main").replaceWith(fresh);
   prepare();
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");

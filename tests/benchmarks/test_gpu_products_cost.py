@@ -20,17 +20,20 @@ from layerscope.functions.feature_activation import func as feature_activation
 from layerscope.functions.feature_activation.stream import batch_size
 from layerscope.functions.layer_vectors import func as layer_vectors
 from layerscope.functions.predictions import func as predictions
+from layerscope.functions.preprocessing import func as preprocessing
+from layerscope.functions.preprocessing.ways import ways
 from layerscope.models.safe_form import SafeModel
 from layerscope.schemas.products import declared_products
 from layerscope.schemas.products.activation_maximization import ActivationMaximization
 from layerscope.schemas.products.predictions import Predictions
+from layerscope.schemas.products.preprocessing import Preprocessing
 from layerscope.stores.datasets import Dataset
 from tests.benchmarks.digits_networks import digits_dataset, safe
 
 pytestmark = pytest.mark.benchmark
 
 LIMIT = 1.25
-PRODUCTS = (predictions, layer_vectors, feature_activation, activation_maximization)
+PRODUCTS = (predictions, layer_vectors, feature_activation, activation_maximization, preprocessing)
 PICTURES = 10 + 24  # classes, and channels of the last convolution
 SHIFTS = 4
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 8  # the shortest run of each way settles, also on a busy machine
@@ -52,11 +55,14 @@ def largest() -> SafeModel:
 
 
 def forward_passes(classifier: Classifier, dataset: Dataset) -> None:
-    """Run what the products look at: the test part twice, the probe part, and pictures, shifted and beside images."""
+    """Run what the products look at: the test part twice, some of it in every way, the probe part, and pictures."""
     test, probe = dataset.part("test").images, dataset.part("probe").images
     classifier.outputs(test, Predictions.declared.parameters["batch"])
     classifier.outputs(test, batch_size(test))
     classifier.outputs(probe, len(probe))
+    batch, some = Preprocessing.declared.parameters["batch"], test[: Preprocessing.declared.parameters["images"]]
+    for images in (some, *(way.images for way in ways(some, dataset.description))):
+        classifier.outputs(images, batch)
     classifier.outputs(test[: (2 + SHIFTS) * PICTURES], 128)
 
 

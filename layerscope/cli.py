@@ -39,12 +39,29 @@ from layerscope.stack.supervisor import AlreadyRunning
 from layerscope.systems import Embedded, Located, NoSystem, Stack
 
 T = TypeVar("T")
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 datasets_app = typer.Typer(no_args_is_help=True, help="The datasets that models are analysed on.")
 app.add_typer(replay_command.app, name="replay")
 app.add_typer(index_command.app, name="index")
 app.add_typer(dead_letters_command.app, name="dead-letters")
 app.add_typer(datasets_app, name="datasets")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"layerscope {version('layerscope')}")
+        raise typer.Exit
+
+
+@app.callback(help=__doc__)
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print which version this is")
+    ] = False,
+) -> None:
+    """Take what stands before the command."""
 
 
 @app.command()

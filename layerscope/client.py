@@ -1,4 +1,7 @@
-"""How commands reach a system: its object store, and `query` over HTTP, wherever the system runs."""
+"""How commands reach a system: its object store, and `query` over HTTP, wherever the system runs.
+
+What runs a system without servers, and what speaks S3, is imported where it is needed: most commands ask over HTTP.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import httpx
 
-from layerscope import embedded
 from layerscope.events.loopback import is_loopback
-from layerscope.functions.runtime import services
-from layerscope.functions.runtime.settings import InvalidSettings, ObjectStoreSettings
 from layerscope.schemas import keys
 from layerscope.schemas.errors import LayerscopeError
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.queries import ErrorAnswer, ModelAnswer
-from layerscope.stores.directory_store import DirectoryStore
-from layerscope.stores.object_store import ObjectStore
 from layerscope.systems import Embedded, Located, NoSystem, Remote, Stack
+
+if TYPE_CHECKING:
+    from layerscope.stores.object_store import ObjectStore
 
 Say = Callable[[str], None]
 POLL_SECONDS: Final = 0.5
@@ -44,6 +45,10 @@ def object_store(system: Located) -> ObjectStore:
     Raises:
         NoSystem: the system is elsewhere, and the environment does not say where its object store is.
     """
+    from layerscope.functions.runtime.services import object_store as connected
+    from layerscope.functions.runtime.settings import InvalidSettings, ObjectStoreSettings
+    from layerscope.stores.directory_store import DirectoryStore
+
     match system:
         case Embedded(directory):
             return DirectoryStore(directory)
@@ -52,7 +57,7 @@ def object_store(system: Located) -> ObjectStore:
         case Remote():
             environment = os.environ
     try:
-        return services.object_store(ObjectStoreSettings.read(environment))
+        return connected(ObjectStoreSettings.read(environment))
     except InvalidSettings as error:
         raise NoSystem(f"{error}; S3_ENDPOINT and its keys say where uploads to {system.url} go") from None
 
@@ -61,6 +66,8 @@ def object_store(system: Located) -> ObjectStore:
 async def querying(system: Located) -> AsyncIterator[httpx.AsyncClient]:
     """Open a client of the system's `query`."""
     if isinstance(system, Embedded):
+        from layerscope import embedded
+
         async with embedded.reading(system.directory) as client:
             yield client
     else:
@@ -135,6 +142,8 @@ async def upload(
     ]
     objects.append((keys.upload(identity, extension), content))
     if isinstance(system, Embedded):
+        from layerscope import embedded
+
         async with embedded.running(system.directory, say) as running:
             for one in objects:
                 await running.put(*one)
@@ -147,6 +156,8 @@ async def upload(
 
 async def settle(system: Embedded, say: Say) -> None:
     """Run the functions of a directory until nothing is missing."""
+    from layerscope import embedded
+
     async with embedded.running(system.directory, say) as running:
         await running.settle()
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from layerscope import systems
 from layerscope.console import err, print_json, say
-from layerscope.functions.index.rebuild import Rebuilt, rebuild
-from layerscope.functions.runtime.services import Services, connect, embedded
-from layerscope.functions.runtime.settings import Settings
 from layerscope.options import Json
-from layerscope.stores.vector_store import MilvusStore
 from layerscope.systems import Embedded, NoSystem, Stack
+
+if TYPE_CHECKING:
+    from layerscope.functions.index.rebuild import Rebuilt
+    from layerscope.functions.runtime.services import Services
 
 app = typer.Typer(no_args_is_help=True, help="The index of layers and models.")
 
@@ -41,6 +41,9 @@ def group() -> None:
 @app.command("rebuild")
 def rebuild_command(at: At = None, as_json: Json = False) -> None:
     """Make the index again from the bucket alone, and switch to it once it is whole; until then the old one is read."""
+    from layerscope.functions.index.rebuild import rebuild
+    from layerscope.stores.vector_store import MilvusStore
+
     services = _services(at)
     try:
         with Progress(*BAR, console=err) as bar:
@@ -61,6 +64,9 @@ def rebuild_command(at: At = None, as_json: Json = False) -> None:
 
 
 def _services(at: str | None) -> Services:
+    from layerscope.functions.runtime.services import connect, embedded
+    from layerscope.functions.runtime.settings import Settings
+
     if at is None:
         settings = Settings.read(os.environ)
         say(f"system: {settings.s3_endpoint} and what else the environment names")

@@ -15,7 +15,6 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from layerscope import client, replay_view, systems
-from layerscope import embedded as engine
 from layerscope.console import err, print_answer, say
 from layerscope.options import At, Json
 from layerscope.schemas.operations import PlanAnswer, RunAnswer, RunList
@@ -165,7 +164,9 @@ async def _working(system: Located) -> AsyncIterator[httpx.AsyncClient]:
         async with client.querying(system) as query:
             yield query
         return
-    async with engine.running(system.directory, say) as running:
+    from layerscope import embedded
+
+    async with embedded.running(system.directory, say) as running:
         await running.replay.runs.take_up(running.services)
         yield running.query
         await running.settle()

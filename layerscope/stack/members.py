@@ -16,6 +16,7 @@ from layerscope.functions.runtime.settings import Settings
 from layerscope.stack import readiness, servers
 from layerscope.stack.environment import Stack
 from layerscope.stack.kafka_node import SecuredKafka
+from layerscope.stack.ports import free_ports
 from layerscope.stack.process import Process
 from layerscope.systems import DATAPLANE_URL, MANIFESTS
 
@@ -58,7 +59,7 @@ def stack_servers(stack: Stack) -> tuple[Process, ...]:
 def stack_functions(stack: Stack) -> dict[str, tuple[Process, str]]:
     """Return a process for each function, and its URL, by the name of its Service."""
     declared = manifests.load(MANIFESTS).services
-    ports = dict(zip(names(), servers.free_ports(len(names())), strict=True)) | {"query": stack.ports["query"]}
+    ports = dict(zip(names(), free_ports(len(names())), strict=True)) | {"query": stack.ports["query"]}
     made = {}
     for name, port in ports.items():
         service = name.replace("_", "-")
@@ -82,7 +83,7 @@ def stack_functions(stack: Stack) -> dict[str, tuple[Process, str]]:
 
 def stack_dataplane(stack: Stack, urls: Mapping[str, str]) -> Process:
     """Return the process of the data plane, which calls functions at these URLs, by the names of their Services."""
-    (port,) = servers.free_ports(1)
+    (port,) = free_ports(1)
     environment = {
         **inherited(),
         **stack.function_environment(),

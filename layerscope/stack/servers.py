@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import random
 import shutil
 import signal
 import socket
@@ -28,10 +27,8 @@ from layerscope.stack import kafka_node
 from layerscope.stack.certificates import Certificates
 from layerscope.stack.kafka_node import HOST, SecuredKafka
 from layerscope.stack.process import Process
-from layerscope.stack.programs import ServerError, java_with_kafka, minio_program, redis_program
+from layerscope.stack.programs import java_with_kafka, minio_program, redis_program
 from layerscope.stack.readiness import ANSWER_SECONDS
-
-PORTS = range(20000, 32000)  # below those that the kernel lends to outgoing connections, so free again after a restart
 
 # A cache: nothing goes to disk, and only keys with an expiry are evicted (counters have none).
 _REDIS_CONFIGURATION = """bind {host}
@@ -48,18 +45,6 @@ tls-key-file {key}
 tls-ca-cert-file {authority}
 tls-auth-clients no
 """
-
-
-def free_ports(count: int) -> tuple[int, ...]:
-    """Return different ports on which nothing listens now. Raises ServerError when there are not that many."""
-    ports: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        if len(ports) == count:
-            return tuple(ports)
-        with suppress(OSError), socket.socket() as trial:
-            trial.bind((HOST, port))
-            ports.append(port)
-    raise ServerError(f"no {count} free ports from {PORTS.start} to {PORTS.stop - 1}")
 
 
 def minio(

@@ -17,6 +17,7 @@ import pytest
 
 from layerscope.schemas.errors import Unavailable
 from layerscope.stack import servers
+from layerscope.stack.ports import free_ports
 from layerscope.stores.cache import ANSWER_SECONDS, HELD_SECONDS, PAUSE_SECONDS, Cache, MemoryCache, RedisCache
 
 PASSWORD = "a-secret-of-the-tests"
@@ -26,7 +27,7 @@ class Redis:
     """A Redis of our own, which can be killed, held and started again; it keeps nothing."""
 
     def __init__(self, directory: Path) -> None:
-        (self.port,) = servers.free_ports(1)
+        (self.port,) = free_ports(1)
         self.process = servers.redis(directory, self.port, PASSWORD)
         self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
         directory.mkdir()

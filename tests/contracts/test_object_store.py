@@ -25,6 +25,7 @@ from layerscope.schemas.errors import Changed, NotFound, Refused, Unavailable
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.keys import BUCKETS, DATASETS, MODELS, PRODUCTS
 from layerscope.stack import servers
+from layerscope.stack.ports import free_ports
 from layerscope.stores import uploads
 from layerscope.stores.directory_store import DirectoryStore
 from layerscope.stores.object_store import ObjectStore
@@ -93,7 +94,7 @@ class Server:
     """A MinIO of our own, whose notification target is not there."""
 
     def __init__(self, data: Path) -> None:
-        (port,) = servers.free_ports(1)
+        (port,) = free_ports(1)
         self.process = servers.minio(data, port, ACCESS, SECRET, "127.0.0.1:9", "s3.raw")
         self.place = f"http://127.0.0.1:{port}"
         self.store = S3Store(self.place, ACCESS, SECRET)

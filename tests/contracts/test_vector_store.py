@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.manifests import Refusal
 from layerscope.stack import servers
+from layerscope.stack.ports import free_ports
 from layerscope.stores.index_rows import (
     UNFINISHED,
     CatalogueRow,
@@ -45,7 +46,7 @@ class LiteServer:
     """A Milvus Lite server of our own, which can be killed, held and started again."""
 
     def __init__(self, directory: Path) -> None:
-        (port,) = servers.free_ports(1)
+        (port,) = free_ports(1)
         self.process = servers.milvus(directory, port)
         self.url = f"http://127.0.0.1:{port}"
         directory.mkdir()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerscope.stack import servers
+from layerscope.stack.ports import free_ports
 from layerscope.stack.supervisor import Supervisor, read_status
 
 
@@ -49,16 +50,16 @@ def _stopped(task: Path) -> bool:
     return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-def free_ports() -> tuple[int, int]:
+def broker_ports() -> tuple[int, int]:
     """Return a port for the broker and one for the controller."""
-    port, controller_port = servers.free_ports(2)
+    port, controller_port = free_ports(2)
     return port, controller_port
 
 
 @contextmanager
 def running(directory: Path, ports: tuple[int, int] | None = None) -> Iterator[KafkaServer]:
     """Run one Kafka node in this directory."""
-    port, controller_port = ports or free_ports()
+    port, controller_port = ports or broker_ports()
     home = directory / "kafka"
     home.mkdir(exist_ok=True)
     with Supervisor(directory) as supervisor:

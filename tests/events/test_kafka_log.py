@@ -21,7 +21,7 @@ from layerscope.events.kafka_connection import UNSECURED, make_consumer
 from layerscope.events.kafka_log import KafkaLog
 from layerscope.events.log import LogUnavailable
 from layerscope.events.topics import DEAD_LETTERS, EVENTS, S3_RAW, TOPICS, Topic
-from tests.events.kafka_server import KafkaServer, free_ports, running
+from tests.events.kafka_server import KafkaServer, broker_ports, running
 from tests.events.library import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 PATIENCE_SECONDS = 120.0
@@ -128,7 +128,7 @@ def test_a_broker_that_is_killed_costs_no_acknowledged_record_and_stops_no_reade
 
 @pytest.mark.services
 def test_what_was_started_while_no_broker_was_there_works_once_one_is(real_servers: None, tmp_path: Path) -> None:
-    ports = free_ports()
+    ports = broker_ports()
     with closing(KafkaLog(f"127.0.0.1:{ports[0]}")) as log:
         consumer = log.consumer(EVENTS, "reader", start="latest")
         with pytest.raises(LogUnavailable):
@@ -143,7 +143,7 @@ def test_what_was_started_while_no_broker_was_there_works_once_one_is(real_serve
 @pytest.mark.slow
 def test_without_a_broker_every_call_ends_soon_and_leaves_nothing_behind() -> None:
     threads_before = set(threading.enumerate())
-    log = KafkaLog(f"127.0.0.1:{free_ports()[0]}")
+    log = KafkaLog(f"127.0.0.1:{broker_ports()[0]}")
     consumer = log.consumer(EVENTS, "reader", start="earliest")
     calls = (
         lambda: log.publish(EVENTS, KafkaMessage(b"k", b"v")),

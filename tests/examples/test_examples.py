@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from tests.stack import ROOT, eventually, layerscope
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

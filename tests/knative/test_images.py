@@ -19,7 +19,7 @@ from layerscope.deployment.functions import Image
 from layerscope.deployment.services import USER
 from layerscope.functions.__main__ import names
 from layerscope.schemas.products import declared_products
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from tests.requirements import distribution, modules_apart_from, pinned
 from tests.stack import ROOT, eventually
 

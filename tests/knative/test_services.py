@@ -17,7 +17,7 @@ import yaml
 
 from layerscope.deployment.kubernetes_tools import KubernetesTools
 from layerscope.deployment.overlays import KNATIVE
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from tests.layerscope.deployment.rendered import Document, overlay, services, settings
 from tests.stack import ROOT, eventually
 

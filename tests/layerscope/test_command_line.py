@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from tests.small_networks import ANALYSED, PRODUCTS, packed
 from tests.stack import ROOT, eventually, layerscope
 

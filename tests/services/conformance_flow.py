@@ -22,7 +22,7 @@ import yaml
 from layerscope.dataplane.resources import Subscription
 from layerscope.events.kafka_log import KafkaLog
 from layerscope.events.topics import trigger_group
-from layerscope.stack import servers
+from layerscope.stack.ports import free_ports
 from tests.events.library import murmur2
 from tests.layerscope.dataplane.scripted import NAMESPACE, Reply, Scripted, until
 from tests.services.conformance import PATIENCE_SECONDS, Seen, Stage, event, listening, policy, running, trigger
@@ -212,7 +212,7 @@ async def process(stage: Stage) -> Seen:
 async def _start(
     stage: Stage, rendered: Path, url: str, processes: contextlib.AsyncExitStack
 ) -> tuple[asyncio.subprocess.Process, int]:
-    (port,) = servers.free_ports(1)
+    (port,) = free_ports(1)
     settings = {
         "KAFKA_BOOTSTRAP_SERVERS": stage.bootstrap_servers,
         "LAYERSCOPE_FUNCTIONS": json.dumps(dict.fromkeys(("process", "patient", "patient-source"), url)),

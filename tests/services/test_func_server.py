@@ -24,7 +24,7 @@ from layerscope.functions.stage.messages import StageRequest, Tensors, write_req
 from layerscope.models.stages.wire import sent
 from layerscope.schemas.events import ModelAdmitted, ModelUploaded, ProductRequested
 from layerscope.schemas.identity import Identity
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from layerscope.stores import uploads
 from tests.functions.pictures import encoded
 from tests.small_networks import ANALYSED, packed

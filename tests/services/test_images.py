@@ -23,6 +23,7 @@ import yaml
 from layerscope.events.topics import S3_RAW
 from layerscope.functions.__main__ import names
 from layerscope.stack import roles, servers
+from layerscope.stack.ports import free_ports
 from layerscope.stack.process import Process
 from layerscope.stack.supervisor import Supervisor
 from layerscope.systems import MANIFESTS, Stack, make_stack
@@ -200,7 +201,7 @@ def functions(
     """Start the container of every function; yields their addresses by the names of their Services."""
     made = containers()
     assert {one.function for one in made} == set(names())
-    ports = servers.free_ports(2 * len(made))
+    ports = free_ports(2 * len(made))
     addresses = {}
     for one, port, metrics in zip(made, ports[::2], ports[1::2], strict=True):
         image = images["base" if "layerscope-base" in one.image else target]
@@ -223,7 +224,7 @@ def functions(
 
 
 def data_plane(stack: Stack, addresses: Mapping[str, str]) -> Process:
-    (port,) = servers.free_ports(1)
+    (port,) = free_ports(1)
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         **stack.function_environment(),

@@ -22,6 +22,7 @@ from minio.versioningconfig import VersioningConfig
 
 from layerscope.functions.runtime.settings import NOTIFICATION_ARN
 from layerscope.stack import programs, servers
+from layerscope.stack.ports import RANGE, free_ports
 from layerscope.stack.process import ProcessStatus
 from layerscope.stack.supervisor import Supervisor, read_status
 
@@ -125,7 +126,7 @@ class Records:
 @pytest.fixture(scope="module")
 def running(real_servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     directory = tmp_path_factory.mktemp("servers")
-    minio, kafka, controller, redis, milvus = servers.free_ports(5)
+    minio, kafka, controller, redis, milvus = free_ports(5)
     with Supervisor(directory) as supervisor:
         supervisor.start(
             servers.minio(directory / "minio", minio, ACCESS_KEY, SECRET_KEY, f"127.0.0.1:{kafka}", TOPIC),
@@ -270,7 +271,7 @@ def arrives(storage: Minio, records: Records, key: str) -> bool:
 
 
 def test_minio_starts_without_kafka_and_notifies_once_kafka_is_there(tmp_path: Path) -> None:
-    port, kafka, controller = servers.free_ports(3)
+    port, kafka, controller = free_ports(3)
     storage = Minio(f"127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY, secure=False)
     with Supervisor(tmp_path) as supervisor:
         supervisor.start(servers.minio(tmp_path / "minio", port, ACCESS_KEY, SECRET_KEY, f"127.0.0.1:{kafka}", TOPIC))
@@ -288,7 +289,7 @@ def test_minio_starts_without_kafka_and_notifies_once_kafka_is_there(tmp_path: P
 
 def test_kafka_keeps_its_topics_when_its_ports_change(tmp_path: Path) -> None:
     for expected in (0, 1):
-        port, controller = servers.free_ports(2)
+        port, controller = free_ports(2)
         with Supervisor(tmp_path) as supervisor:
             supervisor.start(servers.kafka(tmp_path / "kafka", port, controller))
             if expected == 0:
@@ -355,10 +356,10 @@ def test_servers_listen_on_loopback_alone(running: Running) -> None:
 
 
 def test_free_ports_are_different_and_free() -> None:
-    ports = servers.free_ports(50)
+    ports = free_ports(50)
 
     assert len(set(ports)) == 50
-    assert all(port in servers.PORTS for port in ports)
+    assert all(port in RANGE for port in ports)
 
 
 def test_installing_again_does_nothing() -> None:

@@ -25,7 +25,7 @@ from layerscope.events.topics import Topic
 from layerscope.schemas import keys
 from layerscope.schemas.events import ProductRequested
 from layerscope.schemas.manifests import Manifest
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from tests.events.kafka_server import KafkaServer
 from tests.layerscope.dataplane.scripted import Reply, Scripted
 from tests.layerscope.deployment.rendered import overlay, services

@@ -21,7 +21,7 @@ from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import embedded
 from layerscope.schemas.events import ModelUploaded
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from tests.stack import ROOT, eventually
 
 LONGER_THAN_HYPERCORN_WAITS = 5  # seconds; it cancels calls 3 s after SIGTERM unless it is told otherwise

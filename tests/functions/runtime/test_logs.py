@@ -15,7 +15,7 @@ import pytest
 from layerscope.events.cloudevent import compose
 from layerscope.events.http import to_binary
 from layerscope.schemas.events import ModelUploaded
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from tests.stack import ROOT, eventually
 
 DOWN = {

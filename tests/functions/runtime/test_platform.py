@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from tests.stack import ROOT, eventually
 
 pytestmark = pytest.mark.slow

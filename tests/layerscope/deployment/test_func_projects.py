@@ -21,7 +21,7 @@ from layerscope.events.cloudevent import compose
 from layerscope.functions.__main__ import names
 from layerscope.schemas.events import ProductRequested
 from layerscope.schemas.products import declared_products
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from tests.stack import ROOT, eventually
 
 MANIFEST = """

@@ -13,7 +13,7 @@ from layerscope.doctor.network import Peer, address_of, addresses_of, certificat
 from layerscope.doctor.services import groups
 from layerscope.events.tls import client_context
 from layerscope.events.topics import Tenant
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from tests.tls_peers import authority, listening
 
 

@@ -14,6 +14,7 @@ from layerscope.functions.runtime.settings import Settings
 from layerscope.stack import certificates, kafka_node, servers
 from layerscope.stack.certificates import Certificates
 from layerscope.stack.kafka_node import SecuredKafka
+from layerscope.stack.ports import free_ports
 from layerscope.stack.process import Process
 from layerscope.stack.supervisor import Supervisor
 from tests.tls_peers import Authority, authority, listening, relay
@@ -53,7 +54,7 @@ def secured(secure_servers: None, tmp_path_factory: pytest.TempPathFactory) -> I
     folder = tmp_path_factory.mktemp("secured")
     ours, stranger = authority(folder), authority(folder, "stranger")
     held = signed(ours, folder / "certificates")
-    minio, kafka, mutual, controller, redis, milvus = servers.free_ports(6)
+    minio, kafka, mutual, controller, redis, milvus = free_ports(6)
     node = SecuredKafka(held, "a-password-of-the-broker", PASSWORD)
     address = f"127.0.0.1:{kafka}"
     security = Security(kafka_node.MECHANISM, kafka_node.USER, PASSWORD, client_context(ours.file))

@@ -20,7 +20,7 @@ from layerscope.events.kafka_log import KafkaLog
 from layerscope.events.topics import Topic
 from layerscope.functions.runtime import services
 from layerscope.initialise import initialise
-from layerscope.stack.servers import free_ports
+from layerscope.stack.ports import free_ports
 from tests.contracts.test_event_log import joined
 from tests.services.secured.conftest import PASSWORD, SECRET, Secured
 from tests.stack import ROOT, eventually

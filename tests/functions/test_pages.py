@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -14,8 +14,10 @@ from layerscope.functions.query.page.rendering import assets, enlarged, figure, 
 from layerscope.functions.query.page_routes import headers
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.manifests import Refusal
-from layerscope.schemas.products.confusion_matrix import ConfusionMatrix
-from layerscope.schemas.products.evaluation import Calibration, ClassFigures, Evaluation
+from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMatrix
+from layerscope.schemas.products.description import Language
+from layerscope.schemas.products.evaluation import Calibration, ClassFigures, Evaluation, ReliabilityBin
+from layerscope.schemas.products.findings import Findings, FindingText
 from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.products.summary import Summary
 from layerscope.schemas.products.training_history import TrainingHistory
@@ -127,6 +129,52 @@ def test_calibration_is_judged_against_chance(given_services: Services, ece: flo
     calibration = Calibration(ece=ece, noise_floor=0.05, noise_floor_95=0.1, bins=())
     bucket.write(judged().model_copy(update={"calibration": calibration}))
     assert words in text_of(page(given_services, PAGE))
+
+
+def found(*, meant: bool) -> Findings:
+    en, ko = (
+        FindingText(language=one, title="", text="What there is to say.", action="") for one in get_args(Language)
+    )
+    return Findings(findings=(), checks=(), answers_mean_something=meant, summary=(en, ko))
+
+
+def confusions() -> ConfusionMatrix:
+    worst = Confusion(true=0, predicted=1, true_name="no", predicted_name="yes", images=1, rate=1 / 3)
+    return ConfusionMatrix(
+        classes=("no", "yes"),
+        counts=((2, 1), (1, 2)),
+        rates=((2 / 3, 1 / 3), (1 / 3, 2 / 3)),
+        left_out=0,
+        most_confused=(worst,),
+        heatmap=b"png",
+    )
+
+
+@pytest.mark.parametrize("meant", [True, False])
+def test_guesses_are_not_told_how_sure_they_are_nor_what_they_confuse(given_services: Services, meant: bool) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    bins = (ReliabilityBin(lower=0.8, upper=13 / 15, images=6, confidence=0.85, accuracy=0.5),)
+    calibration = Calibration(ece=0.35, noise_floor=0.05, noise_floor_95=0.1, bins=bins)
+    bucket.write(judged().model_copy(update={"calibration": calibration}))
+    bucket.write(confusions())
+    bucket.write(found(meant=meant))
+    told = text_of(page(given_services, PAGE))
+    assert "66.7 %" in told and "4 of 6 test images are right" in told
+    for words in ("Worst confusion", "Is it as sure as it is right?", "The most frequent mistakes"):
+        assert (words in told) is meant
+    assert ("agree with the labels no more than by chance" in told) is not meant
+
+
+def test_a_bin_of_confidence_and_what_is_right_open_their_images(given_services: Services) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    bins = (ReliabilityBin(lower=0.8, upper=13 / 15, images=6, confidence=0.85, accuracy=0.5),)
+    calibration = Calibration(ece=0.35, noise_floor=0.05, noise_floor_95=0.1, bins=bins)
+    bucket.write(judged().model_copy(update={"calibration": calibration}))
+    html = page(given_services, PAGE)
+    assert f'href="{PAGE}/images?above=0.8&amp;up_to={13 / 15}"' in html
+    assert f'href="{PAGE}/images?correct=true"' in html
 
 
 def test_what_is_still_computing_is_named_and_the_page_watches_it(given_services: Services) -> None:

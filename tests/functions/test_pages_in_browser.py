@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Dialog, Page, expect
 from torch import nn
 
 from layerscope.export import page as exported
+from layerscope.functions.analysis.inference import normalised
 from layerscope.functions.query import answers
 from layerscope.functions.query.page.model_data import ModelData
 from layerscope.functions.query.page.model_page import model_page
@@ -33,6 +34,7 @@ from layerscope.schemas.identity import Identity
 from layerscope.schemas.products import declared_products
 from layerscope.stores import datasets
 from layerscope.stores.datasets import PartArrays
+from layerscope.stores.object_store import ObjectStore
 from layerscope.training_log import sidecar
 from tests.functions.analysed import ALL, Given, analyse
 from tests.functions.runtime.served import browsing, served
@@ -57,6 +59,21 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 3))
 
 
+def trained(store: ObjectStore, scratch: Path) -> nn.Module:
+    """Return a network that is right on most images of the dataset `hostile`, and not on all."""
+    described = datasets.describe(store, "hostile")
+    assert described is not None
+    test = datasets.load(store, described, ("test",), scratch / "trained").part("test")
+    pixels, labels = normalised(test.images, described, "cpu"), torch.tensor(test.labels)
+    model = network()
+    steps = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(40):
+        steps.zero_grad()
+        nn.functional.cross_entropy(model(pixels), labels).backward()
+        steps.step()
+    return model
+
+
 @pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     made = embedded(tmp_path_factory.mktemp("system"))
@@ -70,7 +87,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
             made.store, name, classes, {"test": PartArrays(pixels, labels), "probe": PartArrays(pixels, labels)}
         )
     torch.manual_seed(0)
-    whole, again = pack(network()), pack(network())
+    whole, again = pack(trained(made.store, made.scratch)), pack(network())
     letters = pack(nn.Sequential(nn.Flatten(), nn.Linear(432, 26)))
     analysed(
         made,

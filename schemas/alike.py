@@ -8,6 +8,7 @@ from pydantic import Field
 
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.manifests import OfModel
+from layerscope.schemas.paired import PairedAnswer
 from layerscope.schemas.products.layer_vectors import Debiased, Metric
 from layerscope.schemas.queries import PROBE, Answer
 
@@ -68,6 +69,8 @@ class CompareAnswer(Answer):
     score: float | None = Field(default=None, description="0..1, as in a list of models that are alike; null: no path")
     kinship: Kinship | None = Field(default=None, description="null: the weights of one are not sketched (yet)")
     reason: str | None = Field(default=None, description="why there are no scores, if so")
+    paired: PairedAnswer | None = Field(default=None, description="the two on the same test images, image by image")
+    paired_reason: str | None = Field(default=None, description="why there is no such thing, if so")
 
 
 class AlikeModel(OfModel):

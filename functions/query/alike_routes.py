@@ -10,9 +10,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from layerscope.functions.query import page_routes
 from layerscope.functions.query.alike import Question, alike
+from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.filters import Filters
 from layerscope.functions.query.page_routes import wants_page
+from layerscope.functions.query.paired import paired
 from layerscope.functions.query.parameters import (
     Blank,
     K,
@@ -24,8 +26,10 @@ from layerscope.functions.query.parameters import (
 from layerscope.functions.query.probe_sets import chosen
 from layerscope.functions.query.route_services import Answers
 from layerscope.schemas.alike import AlikeAnswer, CompareAnswer, Family
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Debiased, Metric
+from layerscope.stores.object_store import ObjectStore
 
 OfFamily = Annotated[Family | None, Blank, Query(description="only models of this family, by their weights")]
 
@@ -74,9 +78,19 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         pair = (Identity.parse(a), Identity.parse(b))
         if wants_page(request.scope):
             return await page_routes.compared(given().services.store, *pair, metric, probe)
-        return await asyncio.to_thread(compare, given().services.store, *pair, metric, probe)
+        return await asyncio.to_thread(_side_by_side, given().services.store, *pair, metric, probe)
 
     return made
+
+
+def _side_by_side(
+    store: ObjectStore, a: Identity, b: Identity, metric: Metric, probe: ProbeName | None
+) -> CompareAnswer:
+    answer = compare(store, a, b, metric, probe)
+    try:
+        return answer.model_copy(update={"paired": paired(store, a, b)})
+    except Unanswerable as error:
+        return answer.model_copy(update={"paired_reason": error.answer.message})
 
 
 def _lasting(answer: AlikeAnswer) -> bool:

@@ -43,7 +43,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which images are meant, as they were asked for: classes by name or number, confidence in (above, up_to]."""
+    """Which images are meant, as they were asked for: classes by name or number, confidence in (above, up_to].
+
+    `against` is another model: those that it has right, or wrong (`against_correct`), or else answers differently.
+    """
 
     identity: Identity
     true: str | None = None
@@ -53,6 +56,8 @@ class Selection:
     up_to: float | None = None
     finding: str | None = None
     sort: ImageSort = "surest"
+    against: Identity | None = None
+    against_correct: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +143,8 @@ def chosen(store: ObjectStore, answered: Answered, asked: Selection) -> NDArray[
         meant &= (answered.confidence > asked.above) | ((asked.above == 0) & (answered.confidence == 0))
     if asked.up_to is not None:
         meant &= answered.confidence <= asked.up_to
+    if asked.against is not None:
+        meant &= _held_against(answered, read(store, asked.against), asked.against_correct)
     if asked.finding is not None:
         return _of_finding(store, asked, meant)
     images = np.flatnonzero(meant)
@@ -170,6 +177,27 @@ def one(store: ObjectStore, identity: Identity, index: int, lines: Sequence[Cata
         previous=index - 1 if index else None,
         next=index + 1 if index + 1 < images else None,
     )
+
+
+def same_images(a: Answered, b: Answered) -> None:
+    """See to it that two models answer for the same test images and classes.
+
+    Raises:
+        Unanswerable: they do not.
+    """
+    same = a.description.part_digest("test") == b.description.part_digest("test") and a.classes == b.classes
+    if not same or len(a.labels) != len(b.labels):
+        why = (
+            f"{a.identity.subject} and {b.identity.subject} were measured on different test images, so their figures "
+            "are not to be held against each other."
+        )
+        raise Unanswerable(409, "other-images", why, "compare models on one dataset")
+
+
+def _held_against(answered: Answered, other: Answered, correct: bool | None) -> NDArray[np.bool_]:
+    same_images(answered, other)
+    differs, right = other.predicted != answered.predicted, other.predicted == other.labels
+    return np.asarray(differs if correct is None else right == correct, np.bool_)
 
 
 def pixels(store: ObjectStore, description: DatasetDescription, index: int) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from layerscope.functions.query import answered_images, page_routes
 from layerscope.functions.query.answered_images import Selection
 from layerscope.functions.query.answers import unknown
 from layerscope.functions.query.page_routes import wants_page
-from layerscope.functions.query.parameters import Blank, Name, Share
+from layerscope.functions.query.parameters import Blank, Name, Share, SubjectName
 from layerscope.functions.query.route_services import Answers
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.test_images import ImageAnswer, ImageList, ImageSort
@@ -31,6 +31,12 @@ Correct = Annotated[bool | None, Blank, Query(description="true: predicted as it
 Above = Annotated[Share | None, Blank, Query(description="only those of more confidence")]
 UpTo = Annotated[Share | None, Blank, Query(description="only those of at most this confidence")]
 OfFinding = Annotated[Text | None, Blank, Query(description="only those that show a finding, in its own order")]
+Against = Annotated[
+    SubjectName | None,
+    Blank,
+    Query(description="DATASET/MODEL/VERSION on the same images: only those that it answers differently, or as below"),
+]
+AgainstCorrect = Annotated[bool | None, Blank, Query(description="true: those that `against` has right; false: wrong")]
 Sort = Annotated[ImageSort, Query(description="label_doubted: least probability of the true class first")]
 Cursor = Annotated[int, Query(ge=0, le=MOST, description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -53,13 +59,16 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         above: Above = None,
         up_to: UpTo = None,
         finding: OfFinding = None,
+        against: Against = None,
+        against_correct: AgainstCorrect = None,
         sort: Sort = "surest",
         limit: Limit = 60,
         cursor: Cursor = 0,
     ) -> Any:
         """List the test images behind a count: of a class, taken for a class, right or wrong, of a confidence."""
         identity, store = Identity(dataset, model, version), given().services.store
-        asked = Selection(identity, true, predicted, correct, above, up_to, finding, sort)
+        other = Identity.parse(against) if against is not None else None
+        asked = Selection(identity, true, predicted, correct, above, up_to, finding, sort, other, against_correct)
         found = await asyncio.to_thread(answered_images.listed, store, asked, limit, cursor)
         if not wants_page(request.scope):
             return found

@@ -12,9 +12,8 @@ from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import NAME_PATTERN
 
 Name = Annotated[str, Path(pattern=f"^{NAME_PATTERN}$")]
-Subject = Annotated[
-    str, Query(pattern=f"^{NAME_PATTERN}/{NAME_PATTERN}/{NAME_PATTERN}$", description="DATASET/MODEL/VERSION")
-]
+SubjectName = Annotated[str, Field(pattern=f"^{NAME_PATTERN}/{NAME_PATTERN}/{NAME_PATTERN}$")]
+Subject = Annotated[SubjectName, Query(description="DATASET/MODEL/VERSION")]
 Part = Annotated[str, Path(max_length=512)]
 K = Annotated[int, Query(ge=1, le=100, description="how many hits")]
 

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from layerscope.functions.query.answers import ModelView
 from layerscope.functions.query.page.rendering import count, figure, percent, render, value
 from layerscope.functions.query.page.sections import titled, without_template
 from layerscope.schemas.alike import CompareAnswer
+from layerscope.schemas.paired import PairedAnswer
 from layerscope.schemas.products.product import Product
 
 Data = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ClassLine:
-    """How much of a class each of two models recognises."""
-
-    name: str
-    a: float
-    b: float
-
-
-def compare_page(a: ModelView, b: ModelView, answer: CompareAnswer | None, why_not: str | None) -> str:
+def compare_page(
+    a: ModelView,
+    b: ModelView,
+    answer: CompareAnswer | None,
+    why_not: str | None,
+    paired: PairedAnswer | None,
+    no_images: str | None,
+) -> str:
     """Return the page of two models.
 
     Args:
@@ -32,6 +30,8 @@ def compare_page(a: ModelView, b: ModelView, answer: CompareAnswer | None, why_n
         b: and of the other.
         answer: their layers; None where they cannot be compared (yet).
         why_not: the reason, if so.
+        paired: their answers to the same test images; None where there are none (yet).
+        no_images: the reason, if so.
     """
     first, second = (_data(one) for one in (a, b))
     return render(
@@ -39,8 +39,8 @@ def compare_page(a: ModelView, b: ModelView, answer: CompareAnswer | None, why_n
         a=a.identity,
         b=b.identity,
         rows=[*((name, show(first), show(second)) for name, show in ROWS), *headlines(without_template(), a, b)],
-        verdict=_verdict(a, b),
-        classes=_classes(a, b),
+        paired=paired,
+        no_images=no_images,
         answer=answer,
         path={one.a: one.b for one in answer.path} if answer else {},
         why_not=why_not,
@@ -94,27 +94,3 @@ def headlines(products: Iterable[type[Product]], a: ModelView, b: ModelView) -> 
         for figure_ in dict.fromkeys([*first, *second]):
             label = f"{titled(name)}: {figure_.replace('_', ' ')}"
             yield label, value(first.get(figure_)), value(second.get(figure_))
-
-
-def _verdict(a: ModelView, b: ModelView) -> str | None:
-    """Say which is more accurate, as far as the test images can tell."""
-    first, second = (_data(one).get("evaluation") for one in (a, b))
-    if first is None or second is None or a.identity.dataset != b.identity.dataset:
-        return None
-    better, worse = (a, b) if first["accuracy"] >= second["accuracy"] else (b, a)
-    high, low = (_data(one)["evaluation"] for one in (better, worse))
-    if high["accuracy_low"] > low["accuracy_high"]:
-        return f"{better.identity.subject} is the more accurate."
-    return f"Their intervals overlap: {high['images']:,} test images do not tell which is the more accurate."
-
-
-def _classes(a: ModelView, b: ModelView) -> list[ClassLine]:
-    first, second = (_data(one).get("evaluation", {}).get("classes", ()) for one in (a, b))
-    if [one["name"] for one in first] != [one["name"] for one in second]:
-        return []
-    lines = [
-        ClassLine(x["name"], x["recall"], y["recall"])
-        for x, y in zip(first, second, strict=True)
-        if x["recall"] is not None and y["recall"] is not None
-    ]
-    return sorted(lines, key=lambda one: -abs(one.a - one.b))

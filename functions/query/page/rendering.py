@@ -101,6 +101,11 @@ def hundredths(number: float | None) -> str:
     return "–" if number is None else f"{number:.2f}".replace("-", "−")
 
 
+def points(share: float) -> str:
+    """Write a difference of two shares in percentage points: "+1.5"."""
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
 def count(number: int | None) -> str:
     """Write a whole number with its thousands apart."""
     return "–" if number is None else f"{number:,}"
@@ -178,6 +183,7 @@ def _environment() -> Environment:
         "percent": percent,
         "figure": figure,
         "hundredths": hundredths,
+        "points": points,
         "count": count,
         "heat": heat,
         "bytes": size,

@@ -1,0 +1,129 @@
+"""Two models on the same test images, image by image: from the arrays of `example_images` and `predictions`. Blocking."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerscope.functions.analysis.outputs import log_probabilities
+from layerscope.functions.analysis.paired import difference, holm, mcnemar
+from layerscope.functions.query import answered_images, answers
+from layerscope.functions.query.answered_images import Answered
+from layerscope.schemas.files import DATA
+from layerscope.schemas.identity import Identity
+from layerscope.schemas.paired import PairedAnswer, PairedClass
+from layerscope.schemas.products.predictions import Predictions
+from layerscope.stores.object_store import ObjectStore
+
+LEVEL: Final = 0.05
+MOST_PROBABILITIES: Final = 5_000_000
+"""Images times classes up to which two models' outputs are read for their mean: 20 MB each."""
+
+Mask = NDArray[np.bool_]
+
+
+def paired(store: ObjectStore, a: Identity, b: Identity) -> PairedAnswer:
+    """Hold two models' answers to the same test images against each other.
+
+    Raises:
+        Unanswerable: there is no such model, its answers are not there (yet), or they are to other images.
+    """
+    first, second = answered_images.read(store, a), answered_images.read(store, b)
+    answered_images.same_images(first, second)
+    labels, right_a, right_b = first.labels, first.predicted == first.labels, second.predicted == second.labels
+    only_a, only_b = right_a & ~right_b, right_b & ~right_a
+    p_value = mcnemar(int(only_a.sum()), int(only_b.sum()))
+    better: Literal["a", "b"] | None = None
+    if p_value <= LEVEL:
+        better = "b" if only_b.sum() > only_a.sum() else "a"
+    low, high = difference(int(only_a.sum()), int(only_b.sum()), len(labels))
+    found = PairedAnswer(
+        images=len(labels),
+        both=int((right_a & right_b).sum()),
+        only_a=int(only_a.sum()),
+        only_b=int(only_b.sum()),
+        neither=int((~right_a & ~right_b).sum()),
+        differ=int((first.predicted != second.predicted).sum()),
+        difference=float(right_b.mean() - right_a.mean()),
+        low=low,
+        high=high,
+        p_value=p_value,
+        better=better,
+        ensemble=_ensemble(store, first, second),
+        verdict="",
+        classes=_classes(first, only_a, only_b),
+    )
+    return found.model_copy(update={"verdict": verdict(a, b, found)})
+
+
+def verdict(a: Identity, b: Identity, found: PairedAnswer) -> str:
+    """Say which of two models is the more accurate, as far as these images tell."""
+    if not found.differ:
+        return f"The two answer all {found.images:,} test images alike."
+    if (a.dataset, a.model) == (b.dataset, b.model):
+        ways = (
+            f"From version {a.version} to {b.version}, {found.only_b:,} of {found.images:,} test images were fixed, "
+            f"{found.only_a:,} broken, and {found.differ:,} are answered otherwise."
+        )
+    else:
+        ways = (
+            f"Of {found.images:,} test images, {found.only_b:,} only {b.subject} has right, and {found.only_a:,} only "
+            f"{a.subject}."
+        )
+    if found.better is None:
+        return f"{ways} That is within chance (p = {found.p_value:.2f}): they do not tell which is the more accurate."
+    better = b if found.better == "b" else a
+    chance = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
+    return f"{ways} {better.subject} is the more accurate, by more than chance explains ({chance})."
+
+
+def _classes(answered: Answered, only_a: Mask, only_b: Mask) -> tuple[PairedClass, ...]:
+    size = len(answered.classes)
+    counts = [np.bincount(answered.labels[mask], minlength=size) for mask in (slice(None), only_a, only_b)]
+    rows = [(k, *(int(one[k]) for one in counts)) for k in range(size) if counts[0][k]]
+    worth = holm([mcnemar(a, b) for _, _, a, b in rows])
+    found = []
+    for (k, images, a, b), p_value in zip(rows, worth, strict=True):
+        low, high = difference(a, b, images)
+        found.append(
+            PairedClass(
+                label=k,
+                name=answered.classes[k],
+                images=images,
+                only_a=a,
+                only_b=b,
+                difference=(b - a) / images,
+                low=low,
+                high=high,
+                p_value=p_value,
+            )
+        )
+    return tuple(sorted(found, key=lambda one: -abs(one.difference)))
+
+
+def _ensemble(store: ObjectStore, first: Answered, second: Answered) -> float | None:
+    if len(first.labels) * len(first.classes) > MOST_PROBABILITIES:
+        return None
+    probabilities = [_probabilities(store, one.identity) for one in (first, second)]
+    if probabilities[0] is None or probabilities[1] is None:
+        return None
+    mean = probabilities[0] + probabilities[1]
+    return float((mean.argmax(axis=1) == first.labels).mean())
+
+
+def _probabilities(store: ObjectStore, identity: Identity) -> NDArray[np.float64] | None:
+    """Return a model's probabilities (N, C); None where an output is not finite, or they are not there."""
+    outcome = answers.standing(store, identity).outcomes.get(Predictions.declared.name)
+    manifest = outcome.manifest if outcome else None
+    if manifest is None or manifest.state != "complete":
+        return None
+    content = answers.content(store, manifest.file("outputs.npy"))
+    outputs = np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+    if not np.isfinite(outputs).all():
+        return None
+    kind = json.loads(answers.content(store, manifest.file(DATA)))["output_kind"]
+    return np.exp(log_probabilities(outputs, kind))

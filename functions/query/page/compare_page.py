@@ -60,7 +60,14 @@ def _interval(data: Data) -> str:
     return f"{percent(found['accuracy_low'])} to {percent(found['accuracy_high'])}" if found else "–"
 
 
+def _guesses(data: Data) -> bool:
+    """Tell whether answers are no better than chance: what such a model confuses, and how sure it is, means nothing."""
+    return data.get("findings", {}).get("answers_mean_something") is False
+
+
 def _calibration(data: Data) -> str:
+    if _guesses(data):
+        return "at chance"
     return percent((data.get("evaluation", {}).get("calibration") or {}).get("ece"))
 
 
@@ -68,6 +75,8 @@ def _worst(data: Data) -> str:
     found = data.get("confusion_matrix")
     if found is None:
         return "–"
+    if _guesses(data):
+        return "at chance"
     if not found["most_confused"]:
         return "none"
     worst = found["most_confused"][0]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -26,6 +27,7 @@ from layerscope.systems import Embedded, Located, NoSystem, Remote, Stack
 if TYPE_CHECKING:
     from layerscope.stores.object_store import ObjectStore
 
+T = TypeVar("T")
 Say = Callable[[str], None]
 POLL_SECONDS: Final = 0.5
 
@@ -37,6 +39,16 @@ class QueryFailed(LayerscopeError):
         super().__init__(f"{error.message} {error.hint}".strip())
         self.status = status
         self.error = error
+
+
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Run work to its end, also where an event loop is running already, as in a notebook's cells."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(asyncio.run, work).result()
 
 
 def object_store(system: Located) -> ObjectStore:
@@ -85,22 +97,27 @@ async def get(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
         QueryFailed: the answer is an error.
         NoSystem: nobody answers.
     """
-    return await _answered(client, "GET", path, parameters)
+    return (await _answered(client, "GET", path, parameters)).json()
+
+
+async def fetch(client: httpx.AsyncClient, path: str, **parameters: Any) -> bytes:
+    """Return the bytes at a path; raises as `get` does."""
+    return (await _answered(client, "GET", path, parameters)).content
 
 
 async def post(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
     """Have something done, and return the JSON that is answered; raises as `get` does."""
-    return await _answered(client, "POST", path, parameters)
+    return (await _answered(client, "POST", path, parameters)).json()
 
 
 async def send(client: httpx.AsyncClient, path: str, content: bytes) -> Any:
     """Post bytes, and return the JSON that is answered; raises as `get` does."""
-    return await _answered(client, "POST", path, {}, content)
+    return (await _answered(client, "POST", path, {}, content)).json()
 
 
 async def _answered(
     client: httpx.AsyncClient, method: str, path: str, parameters: Mapping[str, Any], content: bytes | None = None
-) -> Any:
+) -> httpx.Response:
     asked = {name: value for name, value in parameters.items() if value is not None}
     try:
         answer = await client.request(method, path, params=asked, content=content)
@@ -109,7 +126,7 @@ async def _answered(
             f"nobody answers at {client.base_url}: {type(error).__name__}; `layerscope status` tells more"
         ) from error
     if answer.is_success:
-        return answer.json()
+        return answer
     try:
         raise QueryFailed(answer.status_code, ErrorAnswer.model_validate_json(answer.content))
     except ValueError:

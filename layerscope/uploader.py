@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from torch import nn
 
 from layerscope import client
@@ -30,4 +28,5 @@ def upload(model: nn.Module, name: str, *, history: Logged | None = None, at: st
     """
     identity = Identity.parse(name)
     sidecars = None if history is None else dict([sidecar(history)])
-    asyncio.run(client.upload(locate(at), identity, pack(model), ".safetensors", lambda _: None, sidecars=sidecars))
+    sending = client.upload(locate(at), identity, pack(model), ".safetensors", lambda _: None, sidecars=sidecars)
+    client.finished(sending)

@@ -1,6 +1,7 @@
 """The command line. Every command prints for people, or with `--json` for programs; errors say what to do.
 
-Exit status: 0 done, 1 it failed or was refused, 2 the command was not understood, 3 there is no such system.
+Exit status: 0 done, 1 it failed or was refused, 2 the command was not understood, 3 there is no such system. Of `check`:
+1 a requirement does not hold, 2 that cannot be told.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 from layerscope import (
+    check_command,
     classes_command,
     client,
     common_probe_command,
@@ -325,6 +327,7 @@ def export(
     say(f"wrote {path} ({len(content):,} bytes)")
 
 
+app.command()(check_command.check)
 app.command()(predict_command.predict)
 app.command()(similar_command.similar)
 app.command()(similar_command.depths)

@@ -6,7 +6,7 @@
     architectures                 torchvision's, known by the keys and shapes of a state dict
     lent_layers                   those of a stored model with the same names and shapes
     blocks, block_schema          lists of layers in JSON, for a state dict of anything else
-    torchscript, onnx_graph       files to a graph
+    torchscript, exported_program, onnx_graph    files to a graph
     reparametrized                weights that training kept as several tensors
     filling, layer_defaults       tensors into modules
     rebuilt                       what comes of all of them
@@ -64,9 +64,14 @@ def rebuild(
 
         return read_onnx(path)
     if kind == "torch-zip":
-        from layerscope.models.formats.torchscript import is_exported, read_traced
+        archive = Archive.open(path)
+        if archive.is_exported:
+            from layerscope.models.formats.exported_program import read_exported
 
-        if is_exported(path) or Archive.open(path).is_torchscript:
+            return read_exported(archive)
+        if archive.is_torchscript:
+            from layerscope.models.formats.torchscript import read_traced
+
             return read_traced(path)
     if kind == "safetensors-plain":
         merged, computed = reparametrized.merged(read_plain(path))

@@ -13,7 +13,7 @@ from layerscope.schemas.errors import Refused
 Value: TypeAlias = Any
 """None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, Global, BuiltObject or StoredTensor, nested."""
 
-_HINT: Final = 'Save the file again, the weights alone: torch.save(model.state_dict(), "model.pt")'
+HINT: Final = 'Save the file again, the weights alone: torch.save(model.state_dict(), "model.pt")'
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class StoredTensor:
     strides: tuple[int, ...]
 
 
-def unreadable(code: str, message: str, hint: str = _HINT) -> Refused:
+def unreadable(code: str, message: str, hint: str = HINT) -> Refused:
     """Return the refusal of a file, or of something in it, that the reader does not take."""
     return Refused(code, message, hint)
 

@@ -39,6 +39,7 @@ FORMATS = {
     "plain_safetensors": "safetensors-plain",
     "checkpoint": "torch-zip",
     "traced": "torch-zip",
+    "exported_program": "torch-zip",
     "as_onnx": "onnx",
 }
 

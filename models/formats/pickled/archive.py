@@ -1,4 +1,4 @@
-"""The zip archive of torch.save and TorchScript, mapped and not unpacked; whatever could be read in two ways is refused.
+"""The zip archive of torch.save, torch.jit and torch.export, mapped, not unpacked; what could be read in two ways is refused.
 
 Format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, of which torch writes stored records only.
 """
@@ -26,6 +26,8 @@ MAX_TEXT: Final = 4 * 2**20
 MAX_TEXTS: Final = 64 * 2**20
 """Of one archive, unpacked."""
 
+_ROOTLESS: Final = "serialized_exported_program.json"
+"""The record of torch.export before 2.8, which alone wrote archives without a folder around them."""
 _LOCAL: Final = struct.Struct("<4s2x2H8x2I2H")
 _CENTRAL: Final = struct.Struct("<4s4x2H8x2I5H4xI")
 _END: Final = struct.Struct("<4s4H2IH")
@@ -59,7 +61,7 @@ def mapped(path: Path) -> memoryview:
 
 
 class Archive:
-    """A checked archive; `names` are those of its records, without the folder that holds them all.
+    """A checked archive; `names` are those of its records, without the folder that holds them all, if there is one.
 
     `foreign` are the names in its pickles read so far that nothing was made of.
     """
@@ -69,8 +71,12 @@ class Archive:
         self.foreign: set[Global] = set()
         self._data, self._budget, self._texts = data, ReadBudget(), MAX_TEXTS
         self._entries = _records(data)
+        self.size = len(data)
         self.names = tuple(self._entries)
         self.is_torchscript = any(name == "constants.pkl" or name.startswith("code/") for name in self.names)
+        self.is_exported = _ROOTLESS in self.names or any(
+            name.startswith("models/") and name.endswith(".json") for name in self.names
+        )
         if "byteorder" in self._entries and bytes(self.read("byteorder", 16)) != b"little":
             raise unreadable("big-endian", "The model was saved on a big-endian machine.")
 
@@ -128,8 +134,10 @@ def _records(data: memoryview) -> dict[str, Entry]:
     start, end, count = _directory(data)
     records: dict[str, Entry] = {}
     folders: set[str] = set()
-    for entry in _entries(data, start, end, count):
-        folder, _, name = entry.name.partition("/")
+    entries = list(_entries(data, start, end, count))
+    rootless = any(entry.name == _ROOTLESS for entry in entries)
+    for entry in entries:
+        folder, _, name = ("", "", entry.name) if rootless else entry.name.partition("/")
         if not name or {"", ".", ".."} & set(entry.name.split("/")) or "\\" in name or not entry.name.isprintable():
             raise unreadable("bad-entry-name", f"The archive has a record by the name {quoted(entry.name)}.")
         if name in records:

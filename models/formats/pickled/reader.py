@@ -13,6 +13,10 @@ from layerscope.models.formats.pickled.legacy import read_stream
 from layerscope.models.formats.pickled.tensors import is_known
 from layerscope.schemas.errors import Refused
 
+_PROGRAM: Final = (
+    "Save the program before it is compiled: torch.export.save(torch.export.export(model.eval(), (images,), "
+    "dynamic_shapes=({0: torch.export.Dim('batch')},)), 'model.pt2')"
+)
 _TAR: Final = slice(257, 262)
 
 
@@ -62,8 +66,8 @@ def _check_kind(archive: Archive) -> None:
     if "data.pkl" in archive.names:
         return
     if any(name.endswith((".json", "archive_format")) for name in archive.names):
-        message = "This is no file of torch.save; it may be an exported program (.pt2), which cannot be read."
-        raise unreadable("exported-program", message)
+        message = "This is no file of torch.save; it may be a package of compiled code (.pt2), which is never run."
+        raise unreadable("exported-program", message, _PROGRAM)
     raise unreadable("not-torch", "This zip archive has no data.pkl: torch.save did not write it.")
 
 

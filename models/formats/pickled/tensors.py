@@ -82,6 +82,42 @@ def declared(saved_id: Value) -> Declared:
     return Declared(key, _STORAGES[type_.name], numel)
 
 
+class Storages:
+    """The storages of a file of `size` bytes as flat tensors, and what is shown of them."""
+
+    def __init__(self, size: int) -> None:
+        self._seen: set[Value] = set()
+        self._left = MAX_VIEWS * size + _SPARE_BYTES
+
+    def flat(self, content: memoryview, dtype: str, key: str) -> StoredTensor:
+        """Return the bytes of a storage as a flat tensor; raises Refused: `bad-value`, booleans that are none."""
+        numel = len(content) // _NUMPY[dtype].itemsize
+        if dtype == "BOOL" and np.ndarray(numel, np.uint8, content).max(initial=0) > 1:
+            raise unreadable("bad-value", "A tensor of booleans holds something else.")
+        array: Any = np.ndarray((numel,), _NUMPY[dtype], content)
+        return StoredTensor(dtype, array.shape, array, False, False, key, 0, (1,))
+
+    def view(
+        self,
+        flat: StoredTensor,
+        offset: Value,
+        shape: tuple[Value, ...],
+        strides: tuple[Value, ...],
+        requires_grad: bool = False,
+    ) -> StoredTensor:
+        """Return a tensor that shows a storage; raises Refused: `bad-tensor`, `tensor-too-large`, `too-large`."""
+        _check_view(flat.array.size, offset, shape, strides)
+        view, itemsize = (flat.storage, offset, shape, strides), flat.array.itemsize
+        if view not in self._seen:
+            self._seen.add(view)
+            self._left -= math.prod(shape) * itemsize
+        if self._left < 0:
+            raise unreadable("too-large", f"The tensors show the bytes of the file more than {MAX_VIEWS} times.")
+        steps = [stride * itemsize for stride in strides]
+        array: Any = np.ndarray(shape, flat.array.dtype, flat.array.data, offset * itemsize, steps)
+        return StoredTensor(flat.dtype, shape, array, False, requires_grad, flat.storage, offset, strides)
+
+
 class PickledTensors:
     """The tensors of one pickle; `locate` finds the bytes of a storage by its key, within a file of `size` bytes."""
 
@@ -95,8 +131,7 @@ class PickledTensors:
         }
         self._locate = locate
         self._storages: dict[str, tuple[Declared, StoredTensor]] = {}
-        self._seen: set[Value] = set()
-        self._left = MAX_VIEWS * size + _SPARE_BYTES
+        self._shown = Storages(size)
 
     def storage(self, saved_id: Value) -> StoredTensor:
         """Return a storage as the flat tensor that it is; raises Refused: `bad-tensor`, `bad-value`, and as of `declared`."""
@@ -106,11 +141,7 @@ class PickledTensors:
             if len(content) != announced.size:
                 message = f"A storage has {len(content)} bytes where {announced.size} were announced."
                 raise unreadable("bad-tensor", message)
-            if announced.dtype == "BOOL" and np.ndarray(announced.numel, np.uint8, content).max(initial=0) > 1:
-                raise unreadable("bad-value", "A tensor of booleans holds something else.")
-            array = np.ndarray((announced.numel,), _NUMPY[announced.dtype], content)
-            flat = StoredTensor(announced.dtype, array.shape, array, False, False, announced.key, 0, (1,))
-            self._storages[announced.key] = announced, flat
+            self._storages[announced.key] = announced, self._shown.flat(content, announced.dtype, announced.key)
         first, flat = self._storages[announced.key]
         if first != announced:
             raise unreadable("bad-tensor", f"The storage {quoted(announced.key)} is announced in two ways.")
@@ -127,16 +158,7 @@ class PickledTensors:
                 raise unreadable("bad-tensor", "A tensor is not made of a storage, an offset, a shape and strides.")
         if self._storages[flat.storage][1] is not flat:
             raise unreadable("bad-tensor", "A tensor is made of something that is no storage.")
-        _check_view(flat.array.size, offset, shape, strides)
-        view, itemsize = (flat.storage, offset, shape, strides), flat.array.itemsize
-        if view not in self._seen:
-            self._seen.add(view)
-            self._left -= math.prod(shape) * itemsize
-        if self._left < 0:
-            raise unreadable("too-large", f"The tensors show the bytes of the file more than {MAX_VIEWS} times.")
-        steps = [stride * itemsize for stride in strides]
-        array: Any = np.ndarray(shape, flat.array.dtype, flat.array.data, offset * itemsize, steps)
-        return StoredTensor(flat.dtype, shape, array, False, requires_grad, flat.storage, offset, strides)
+        return self._shown.view(flat, offset, shape, strides, requires_grad)
 
     def _of_type(self, args: tuple[Value, ...], budget: ReadBudget) -> Value:
         match args:

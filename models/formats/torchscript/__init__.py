@@ -5,6 +5,6 @@ layers  which layer of torch.nn a module is      nodes, special    the steps of 
         (layer_calls, weighted, norms)           operators         what is allowed, as data
 """
 
-from layerscope.models.formats.torchscript.reader import is_exported, read_traced
+from layerscope.models.formats.torchscript.reader import read_traced
 
-__all__ = ["is_exported", "read_traced"]
+__all__ = ["read_traced"]

@@ -1,4 +1,4 @@
-"""What the forward pass of a trace is made of, once its code is read: calls of operators and layers, on named values."""
+"""What the forward pass of a trace or an exported program is made of: calls of operators and layers, on named values."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _names(operator: TraceOperator) -> set[str]:
 def unknown(name: str, detail: str = "") -> Refused:
     """Return the refusal of an operator that is not on the list."""
     return Refused(
-        "unknown-operator", f"The trace uses {shown(f'torch.{name}')}{detail}, which is not known here.", HINT
+        "unknown-operator", f"The model uses {shown(f'torch.{name}')}{detail}, which is not known here.", HINT
     )
 
 

@@ -22,12 +22,11 @@ from layerscope.models.formats.torchscript.calls import (
     TracedLayer,
     Use,
     Value,
-    bound,
     unknown,
 )
 from layerscope.models.formats.torchscript.code import HINT, Classes, ModuleClass, bad_code, scripted
 from layerscope.models.formats.torchscript.numbers import number_call
-from layerscope.models.formats.torchscript.operators import base_name, known
+from layerscope.models.formats.torchscript.operator_calls import is_training, operator_call
 from layerscope.models.safe_form.graph_nodes import MAX_DEPTH, MAX_NESTING
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
@@ -215,15 +214,9 @@ class Interpreter:
 
     def _operator(self, name: str, args: list[Value], kwargs: Mapping[str, Value]) -> Value:
         self._counted([*args, *kwargs.values()])
-        number = number_call(name, args, self._add, kwargs)
-        if number is not None:
-            return number
-        if not known(name):
-            raise unknown(name)
-        arguments = bound(name, args, kwargs)
-        trained = arguments.get("training") is True and arguments["running_mean"] is not None
-        self.in_training |= trained or arguments.get("train") is True
-        return self._add(TracedCall(name, arguments, in_place=base_name(name)[1]))
+        made = operator_call(name, args, kwargs, self._add)
+        self.in_training |= is_training(made)
+        return made
 
     def _member(self, module: Value, name: str) -> Value:
         state = module.state if isinstance(module, BuiltObject) else None

@@ -150,7 +150,7 @@ class Recogniser:
         if key not in self._tried:
             self._left -= 1 + len(own)
             if self._left < 0:
-                raise Refused("too-many-modules", "The trace has too many layers that are not alike.", HINT)
+                raise Refused("too-many-modules", "The model has too many layers that are not alike.", HINT)
             self._tried[key] = _shapes(kind, arguments) == shapes
         return self._tried[key]
 

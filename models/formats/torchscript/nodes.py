@@ -1,4 +1,4 @@
-"""From the calls of a trace to the nodes of the safe form; those that nothing depends on are left out."""
+"""From the calls of a trace or an exported program to the nodes of the safe form; those that nothing depends on are left out."""
 
 from __future__ import annotations
 
@@ -29,8 +29,12 @@ _TENSORS: Final = frozenset({"matmul", "mm", "bmm", "maximum", "minimum", "cat",
 class Writer:
     """Writes calls as nodes; `constants` are the tensors that belong to no module, `batch` what a shape was fixed to."""
 
-    def __init__(self, taken: frozenset[str]) -> None:
-        """Write nodes for a model that has modules and tensors of the names in `taken`."""
+    def __init__(self, taken: frozenset[str], fixed: int | None = None) -> None:
+        """Write nodes for a model that has modules and tensors of the names in `taken`.
+
+        `fixed` is the batch that its shapes were made for: 0 where they are for any, None where nothing tells.
+        """
+        self._fixed = fixed
         self.nodes: list[Node] = []
         self.constants: dict[str, StoredTensor] = {}
         self.batch: int | None = None
@@ -48,8 +52,8 @@ class Writer:
         if not isinstance(output, TracedCall) or output.number:
             raise Refused(
                 "several-outputs",
-                "The trace does not return one tensor.",
-                "Let forward return the class scores alone in eval mode, return logits, and trace it again",
+                "The model does not return one tensor.",
+                "Let forward return the class scores alone in eval mode, return logits, and save it again",
             )
         live = _live(calls, output)
         for call in calls:
@@ -63,7 +67,7 @@ class Writer:
     def node(self, operation: Operation, target: str, args: tuple[Any, ...] = (), **kwargs: Any) -> Ref:
         """Add a node, and return its value."""
         if len(self.nodes) >= MAX_NODES:
-            raise Refused("too-many-nodes", f"The trace has more than {MAX_NODES} steps.", HINT)
+            raise Refused("too-many-nodes", f"The model has more than {MAX_NODES} steps.", HINT)
         self.nodes.append(Node(operation, target, args, kwargs))
         return Ref(len(self.nodes) - 1)
 
@@ -197,7 +201,8 @@ class Writer:
         shape = rest[0] if rest else None
         if not isinstance(shape, list) or len(shape) < 2 or type(shape[0]) is not int or shape[0] < 1:
             return rest
-        if not self.depends(given):
+        of_batch = self._fixed is None or (self._fixed > 0 and shape[0] % self._fixed == 0)
+        if not of_batch or not self.depends(given):
             return rest
         self.batch = self.batch or shape[0]
         if -1 not in shape[1:]:
@@ -205,7 +210,7 @@ class Writer:
         if len(shape) > 2:
             raise Refused(
                 "fixed-batch",
-                f"The trace views its values in the shape {shown(shape)}, which only fits batches like the one it saw.",
+                f"The model views its values in the shape {shown(shape)}, which only fits batches like the one it saw.",
                 "Write the batch as -1 or x.shape[0], and not as a number or len(x), and trace the model again",
             )
         return [[self.node("method", "size", (self.value(given), 0)), *shape[1:]]]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from layerscope.models.formats.filling import to_torch
 from layerscope.models.formats.pickle_values import BuiltObject, StoredTensor
@@ -25,21 +24,14 @@ from layerscope.models.safe_form.graph_spec import MAX_MODULES, Graph, Kind, Mod
 from layerscope.models.safe_form.safetensors_file import MAX_TENSORS
 from layerscope.schemas.errors import Refused
 
-_EXPORTED: Final = (b"serialized_exported_program.json", b"models/model.json", b"/archive_format")
-_DIRECTORY: Final = 2**20
-"""Bytes at the end of a zip archive in which the names are looked for."""
-
 
 def read_traced(path: Path) -> Rebuilt:
     """Return the model of a TorchScript trace; layers have the names that they had in the model that was traced.
 
     Raises:
-        Refused: `scripted-model`, `exported-program`, `frozen-trace`, `unknown-operator`, `several-inputs`, `several-outputs`,
+        Refused: `scripted-model`, `frozen-trace`, `unknown-operator`, `several-inputs`, `several-outputs`,
             `too-deep`, `too-many-nodes`, `too-much-code`, `bad-code`; and as of `Archive` and `graph_spec.from_json`.
     """
-    if is_exported(path):
-        message = "This is an exported program (.pt2); its own loader runs what such a file holds, so it is not read."
-        raise Refused("exported-program", message, HINT)
     archive = Archive.open(path)
     if not archive.is_torchscript:
         raise bad_code("it has none")
@@ -72,15 +64,6 @@ def read_traced(path: Path) -> Rebuilt:
     stored = {name: own.stored for name, own in tree.tensors.items()} | writer.constants
     tensors = to_torch({weight.name: stored[weight.name] for weight in weights if weight.same_as is None})
     return Rebuilt(graph, tensors, f"TorchScript trace of {graph.modules[0].kind}", _notes(flow, writer))
-
-
-def is_exported(path: Path) -> bool:
-    """Return whether a file is a zip archive that `torch.export.save` wrote, by the names in its directory."""
-    with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\3\4"
-        file.seek(max(0, file.seek(0, 2) - _DIRECTORY))
-        directory = file.read()
-    return zipped and any(name in directory for name in _EXPORTED)
 
 
 def _code_of(archive: Archive) -> Callable[[str], str | None]:

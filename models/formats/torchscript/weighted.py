@@ -27,7 +27,7 @@ def convolution(chain: Chain) -> Read | None:
         return None
     padding = arguments["padding"]
     if around is not None:
-        padding = _both_sides(around.arguments["pad"]) if padding == [0] * (len(weight) - 2) else None
+        padding = _both_sides(around.arguments["pad"]) if padding in (0, [0] * (len(weight) - 2)) else None
     if padding is None:
         return None
     read = {

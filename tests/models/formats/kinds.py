@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,16 @@ def traced(network: nn.Module, folder: Path) -> Upload:
     return Upload(folder / "traced.pt")
 
 
+def exported_program(network: nn.Module, folder: Path) -> Upload:
+    """Export it, which takes seconds the first time."""
+    path = folder / "exported.pt2"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of its use of itself
+        program = torch.export.export(network, (images(),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        torch.export.save(program, path)
+    return Upload(path)
+
+
 def as_onnx(network: nn.Module, folder: Path) -> Upload:
     return Upload(exported(network, images(), folder / "network.onnx"))
 
@@ -120,7 +131,18 @@ def as_onnx(network: nn.Module, folder: Path) -> Upload:
 ACCEPTED: Final[dict[str, Make]] = {
     one.__name__: one
     for one in (
-        *(safe_form, whole, whole_legacy, in_parallel, state_dict, plain_safetensors, checkpoint, traced, as_onnx),
+        *(
+            safe_form,
+            whole,
+            whole_legacy,
+            in_parallel,
+            state_dict,
+            plain_safetensors,
+            checkpoint,
+            traced,
+            exported_program,
+        ),
+        as_onnx,
     )
 }
 
@@ -143,11 +165,12 @@ def scripted(folder: Path) -> Upload:
     return Upload(folder / "scripted.pt")
 
 
-def exported_program(folder: Path) -> Upload:
-    """Return a file of torch.export, which takes seconds to make."""
-    made = Path(__file__).parents[2] / "data/model_files/2.15.0/exported.pt2"
-    (folder / "exported.pt").write_bytes(made.read_bytes())
-    return Upload(folder / "exported.pt")
+def compiled_package(folder: Path) -> Upload:
+    """Return what AOTInductor packs: code for a processor, without the program that it was made of."""
+    with zipfile.ZipFile(folder / "compiled.pt2", "w") as archive:
+        for name in ("archive_format", "data/aotinductor/model/model.wrapper.so", "byteorder"):
+            archive.writestr(zipfile.ZipInfo(f"compiled/{name}"), b"little" if name == "byteorder" else b"pt2")
+    return Upload(folder / "compiled.pt2")
 
 
 def external_data(folder: Path) -> Upload:
@@ -197,7 +220,7 @@ REFUSED: Final[dict[str, Callable[[Path], Upload]]] = {
     "own-class": own_class,
     "unknown-architecture": own_state_dict,
     "scripted-model": scripted,
-    "exported-program": exported_program,
+    "exported-program": compiled_package,
     "external-data": external_data,
     "unknown-operator": unknown_operator,
     "quantised-model": quantised,

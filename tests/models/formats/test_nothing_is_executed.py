@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.functions.networks import NETWORKS, images, randomise
-from tests.models.formats import hostile, hostile_onnx, hostile_traces, kinds
+from tests.models.formats import hostile, hostile_onnx, hostile_programs, hostile_traces, kinds
 from tests.models.formats.onnx_files import exported, written
 from tests.models.formats.test_onnx import EXPORTED
 from tests.models.formats.test_reader import watched
@@ -39,6 +39,8 @@ def write_hostile(folder: Path) -> None:
     archive = hostile_traces.honest_archive()
     for name, (code, _) in hostile_traces.HOSTILE.items():
         (folder / f"{name}.trace").write_bytes(hostile_traces.rewritten(archive, code))
+    for name, (program, _) in hostile_programs.HOSTILE.items():
+        (folder / f"{name.replace('/', ' ')}.program").write_bytes(program())
     for name, (model, _) in hostile_onnx.HOSTILE.items():
         written(model(), folder / f"{name.replace('/', ' ')}.onnx")
 
@@ -68,7 +70,8 @@ def test_honest_files_open_nothing_but_themselves(found: dict[str, Any]) -> None
 
 def test_no_hostile_file_does_what_honest_ones_do_not(found: dict[str, Any]) -> None:
     ones = hostile_ones(found)
-    assert len(ones) == len(hostile.CORPUS) + len(hostile_traces.HOSTILE) + len(hostile_onnx.HOSTILE) > 200
+    made = (hostile.CORPUS, hostile_traces.HOSTILE, hostile_programs.HOSTILE, hostile_onnx.HOSTILE)
+    assert len(ones) == sum(map(len, made)) > 280
     assert {name: one["violations"] for name, one in ones.items() if one["violations"]} == {}
 
 

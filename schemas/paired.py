@@ -38,7 +38,7 @@ class PairedAnswer(Answer):
     p_value: float = Field(description="McNemar test, two-sided: exact up to 20,000 images that only one has right")
     better: Literal["a", "b"] | None = Field(description="the more accurate; null: the difference is within chance")
     ensemble: float | None = Field(
-        description="accuracy of the mean of both models' probabilities; null: an output is not finite or they are many"
+        description="accuracy of the mean of both models' probabilities; an image with an output that is not finite is wrong"
     )
     verdict: str = Field(description="the same in a sentence or two")
     classes: tuple[PairedClass, ...] = Field(description="those with test images, the largest differences first")

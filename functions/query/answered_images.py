@@ -1,42 +1,28 @@
-"""Which test images are behind a count, and what a model says of one: from the arrays of `example_images`. Blocking."""
+"""Which test images are behind a count, and what a model answers for them: from the arrays of `example_images`. Blocking."""
 
 from __future__ import annotations
 
 import io
-import json
-import math
-import struct
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.analysis.outputs import log_probabilities
 from layerscope.functions.query import answers
 from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.class_names import class_number
-from layerscope.schemas import keys
 from layerscope.schemas.datasets import DatasetDescription
-from layerscope.schemas.files import DATA
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.example_images import ExampleImages
 from layerscope.schemas.test_images import (
     AnsweredImage,
-    ClassScore,
-    ImageAnswer,
     ImageList,
     ImageSort,
-    OtherAnswer,
 )
-from layerscope.stores import datasets, product_store, uploads
-from layerscope.stores.blobs import Damaged
-from layerscope.stores.index_rows import CatalogueRow
 from layerscope.stores.object_store import ObjectStore
 
-MOST_OTHERS: Final = 50
 Integers = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
@@ -157,28 +143,6 @@ def chosen(store: ObjectStore, answered: Answered, asked: Selection) -> NDArray[
     return images[np.argsort(by, kind="stable")]
 
 
-def one(store: ObjectStore, identity: Identity, index: int, lines: Sequence[CatalogueRow]) -> ImageAnswer:
-    """Return all that is known of one test image; `lines` is the catalogue, newest first.
-
-    Raises:
-        Unanswerable: as of `read`; or there is no such image.
-    """
-    answered = read(store, identity)
-    images = len(answered.labels)
-    if index >= images:
-        answers.unknown("image", f"The test part has {images} images, counted from 0.", "GET …/images lists them")
-    return ImageAnswer(
-        dataset=identity.dataset,
-        model=identity.model,
-        version=identity.version,
-        image=answered.image(index),
-        scores=_scores(store, answered, index),
-        others=tuple(_others(store, answered, index, lines)),
-        previous=index - 1 if index else None,
-        next=index + 1 if index + 1 < images else None,
-    )
-
-
 def same_images(a: Answered, b: Answered) -> None:
     """See to it that two models answer for the same test images and classes.
 
@@ -200,19 +164,6 @@ def _held_against(answered: Answered, other: Answered, correct: bool | None) -> 
     return np.asarray(differs if correct is None else right == correct, np.bool_)
 
 
-def pixels(store: ObjectStore, description: DatasetDescription, index: int) -> NDArray[np.uint8]:
-    """Return the pixels (H, W, C) of one test image, of which alone the bytes are read.
-
-    Raises:
-        Unanswerable: there is no such image.
-        DamagedDataset: the stored part is not what it should be.
-    """
-    part = description.part("test")
-    if part is None or index >= part.images:
-        answers.unknown("image", f"{description.name} has no test image {index}.", "they are counted from 0")
-    return datasets.image(store, description, "test", index)
-
-
 def _of_finding(store: ObjectStore, asked: Selection, meant: NDArray[np.bool_]) -> NDArray[np.int64]:
     found = answers.product(store, asked.identity, "findings")
     kinds = [one["kind"] for one in (found.data or {}).get("findings", ())]
@@ -228,73 +179,11 @@ def _of_finding(store: ObjectStore, asked: Selection, meant: NDArray[np.bool_]) 
 
 
 def _answered(store: ObjectStore, identity: Identity, manifest: Manifest, description: DatasetDescription) -> Answered:
-    arrays = {name: _array(store, manifest, name) for name in ("labels", "predicted", "confidence", "own")}
+    arrays = {name: array(store, manifest, name) for name in ("labels", "predicted", "confidence", "own")}
     return Answered(identity, description.classes, **arrays, description=description)
 
 
-def _array(store: ObjectStore, manifest: Manifest, name: str) -> NDArray[Any]:
+def array(store: ObjectStore, manifest: Manifest, name: str) -> NDArray[Any]:
+    """Return one of the arrays of `example_images`."""
     content = answers.content(store, manifest.file(f"{name}.npy"))
     return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
-
-
-def _scores(store: ObjectStore, answered: Answered, index: int) -> tuple[ClassScore, ...]:
-    """Return every class's probability: of the stored outputs, the row of this image alone is read."""
-    if answered.predicted[index] < 0:
-        return ()
-    found = answers.standing(store, answered.identity).outcomes["predictions"].manifest
-    if found is None:
-        return ()
-    kind = json.loads(answers.content(store, found.file(DATA)))["output_kind"]
-    row = _row(store, found.file("outputs.npy").sha256, index)
-    probabilities = np.minimum(np.exp(log_probabilities(row[None], kind))[0], 1)
-    order = np.argsort(-probabilities, kind="stable")
-    return tuple(ClassScore(label=int(k), name=answered.classes[k], probability=float(probabilities[k])) for k in order)
-
-
-def _row(store: ObjectStore, sha256: str, index: int) -> NDArray[np.float32]:
-    """Return one row of a stored .npy file of float32 rows (N, C).
-
-    Raises:
-        Damaged: it is shorter.
-    """
-    key = keys.blob(sha256)
-    beginning = store.get(keys.PRODUCTS, key, span=(0, 128))
-    (length,) = struct.unpack("<H", beginning[8:10])
-    stream = io.BytesIO(beginning if length <= 118 else store.get(keys.PRODUCTS, key, span=(0, 10 + length)))
-    np.lib.format.read_magic(stream)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    width = math.prod(shape[1:]) * dtype.itemsize
-    start = stream.tell() + index * width
-    found = store.get(keys.PRODUCTS, key, span=(start, start + width))
-    if len(found) != width:
-        raise Damaged(sha256, "are cut short")
-    return np.frombuffer(found, dtype)
-
-
-def _others(store: ObjectStore, answered: Answered, index: int, lines: Sequence[CatalogueRow]) -> Iterator[OtherAnswer]:
-    """Return what others answer for the same image: of other test parts nothing is told."""
-    part = answered.description.part_digest("test")
-    asked = 0
-    for line in lines:
-        identity = Identity.parse(line.subject)
-        if identity.dataset != answered.identity.dataset or identity == answered.identity or asked >= MOST_OTHERS:
-            continue
-        upload = uploads.current(store, identity)
-        record = uploads.record(store, upload) if upload else None
-        if record is None or record.content is None:
-            continue
-        facts = uploads.facts(store, record)
-        manifest = product_store.manifest(store, ExampleImages, facts)
-        if manifest is None or manifest.state != "complete" or manifest.inputs.parts.get("test") != part:
-            continue
-        asked += 1
-        predicted = int(_array(store, manifest, "predicted")[index])
-        yield OtherAnswer(
-            dataset=identity.dataset,
-            model=identity.model,
-            version=identity.version,
-            predicted=predicted if predicted >= 0 else None,
-            predicted_name=answered.classes[predicted] if predicted >= 0 else None,
-            confidence=float(_array(store, manifest, "confidence")[index]),
-            right=predicted == int(answered.labels[index]),
-        )

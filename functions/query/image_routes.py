@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field
 
 from layerscope.functions.analysis.images import png
-from layerscope.functions.query import answered_images, page_routes
+from layerscope.functions.query import answered_images, page_routes, single_image
 from layerscope.functions.query.answered_images import Selection
 from layerscope.functions.query.answers import unknown
 from layerscope.functions.query.page_routes import wants_page
@@ -82,7 +82,7 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         """Return all that a model says of one test image, and what other models on the same images answer."""
         answers, identity = given(), Identity(dataset, model, version)
         lines = await answers.lines()
-        found = await asyncio.to_thread(answered_images.one, answers.services.store, identity, index, lines)
+        found = await asyncio.to_thread(single_image.one, answers.services.store, identity, index, lines)
         return page_routes.page("image.html", answer=found) if wants_page(request.scope) else found
 
     @made.get("/datasets/{dataset}/images/{index}.png", response_class=Response)
@@ -103,6 +103,6 @@ def _picture(store: ObjectStore, dataset: str, index: int) -> tuple[bytes, str]:
     described = datasets.describe(store, dataset)
     if described is None:
         unknown("dataset", f"There is no dataset {dataset}.", "GET /models lists models with theirs")
-    pixels = answered_images.pixels(store, described, index)
+    pixels = single_image.pixels(store, described, index)
     part = described.part("test")
     return png(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)), part.sha256 if part else ""

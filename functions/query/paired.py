@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import json
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.analysis.outputs import log_probabilities
 from layerscope.functions.analysis.paired import difference, holm, mcnemar
-from layerscope.functions.query import answered_images, answers
+from layerscope.functions.query import answered_images
 from layerscope.functions.query.answered_images import Answered
-from layerscope.schemas.files import DATA
+from layerscope.functions.query.stored_outputs import stored_outputs
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.paired import PairedAnswer, PairedClass
-from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.object_store import ObjectStore
 
 LEVEL: Final = 0.05
-MOST_PROBABILITIES: Final = 5_000_000
-"""Images times classes up to which two models' outputs are read for their mean: 20 MB each."""
+AT_ONCE: Final = 2_000_000
+"""Images times classes whose probabilities are held at once: 16 MB of each model."""
 
 Mask = NDArray[np.bool_]
 
@@ -106,24 +102,14 @@ def _classes(answered: Answered, only_a: Mask, only_b: Mask) -> tuple[PairedClas
 
 
 def _ensemble(store: ObjectStore, first: Answered, second: Answered) -> float | None:
-    if len(first.labels) * len(first.classes) > MOST_PROBABILITIES:
+    """Return how often the mean of both models' probabilities is right; where either has no finite outputs, it is not."""
+    one, other = (stored_outputs(store, answered.identity) for answered in (first, second))
+    if one is None or other is None or one.shape != other.shape:
         return None
-    probabilities = [_probabilities(store, one.identity) for one in (first, second)]
-    if probabilities[0] is None or probabilities[1] is None:
-        return None
-    mean = probabilities[0] + probabilities[1]
-    return float((mean.argmax(axis=1) == first.labels).mean())
-
-
-def _probabilities(store: ObjectStore, identity: Identity) -> NDArray[np.float64] | None:
-    """Return a model's probabilities (N, C); None where an output is not finite, or they are not there."""
-    outcome = answers.standing(store, identity).outcomes.get(Predictions.declared.name)
-    manifest = outcome.manifest if outcome else None
-    if manifest is None or manifest.state != "complete":
-        return None
-    content = answers.content(store, manifest.file("outputs.npy"))
-    outputs = np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
-    if not np.isfinite(outputs).all():
-        return None
-    kind = json.loads(answers.content(store, manifest.file(DATA)))["output_kind"]
-    return np.exp(log_probabilities(outputs, kind))
+    images, classes = one.shape
+    right, at_once = 0, max(1, AT_ONCE // classes)
+    for start in range(0, images, at_once):
+        end = min(start + at_once, images)
+        mean = one.probabilities(start, end) + other.probabilities(start, end)
+        right += int((np.isfinite(mean).all(axis=1) & (mean.argmax(axis=1) == first.labels[start:end])).sum())
+    return right / images

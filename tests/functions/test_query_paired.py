@@ -14,7 +14,9 @@ from scipy.stats import binomtest, false_discovery_control
 
 from layerscope.functions.analysis.paired import SUMMED, difference, holm, mcnemar
 from layerscope.functions.example_images.func import compute as shown
+from layerscope.functions.query.stored_outputs import stored_outputs
 from layerscope.functions.runtime.services import Services
+from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores import datasets
@@ -72,7 +74,9 @@ def write(tmp_path: Path) -> Write:
         bucket = Bucket(made.store, who)
         bucket.admit(content=who.subject.encode())
         outputs = outputs_of(predicted, seed)
-        predictions = Predictions(outputs=outputs, output_kind="logits", images=IMAGES, non_finite=0)
+        outputs[predicted < 0] = np.nan
+        lost = int((predicted < 0).sum())
+        predictions = Predictions(outputs=outputs, output_kind="logits", images=IMAGES, non_finite=lost)
         bucket.write(predictions)
         assert bucket.facts.dataset is not None
         bucket.write(shown(predictions, Dataset(bucket.facts.dataset, {"test": part})))
@@ -219,3 +223,27 @@ def test_images_are_held_against_a_model_that_is_there_and_saw_them(write: Write
         path = f"/models/{OLD.subject}/images?against={against}"
         answer = run(given, lambda client, path=path: client.get(path))
         assert answer.status_code == status and words in answer.json()["message"]
+
+
+def test_images_without_finite_outputs_are_wrong_for_the_two_as_one(write: Write) -> None:
+    lost = wrong_on()
+    lost[[3, 40]] = -1
+    write(OLD, lost, 1)
+    given = write(OTHER, wrong_on(), 2)
+    found = side_by_side(given, OLD, OTHER)["paired"]
+    assert (found["only_b"], found["ensemble"]) == (2, (IMAGES - 2) / IMAGES)
+
+
+def test_outputs_are_read_some_rows_at_a_time_and_what_is_cut_short_is_told(write: Write) -> None:
+    write(OLD, wrong_on(3), 1)
+    given = write(OTHER, wrong_on(5), 2)
+    stored = stored_outputs(given.store, OLD)
+    assert stored is not None and stored.shape == (IMAGES, len(CLASSES))
+    read = np.concatenate([stored.probabilities(at, min(at + 70, IMAGES)) for at in range(0, IMAGES, 70)])
+    exponentials = np.exp(outputs_of(wrong_on(3), 1).astype(np.float64))
+    np.testing.assert_allclose(read, exponentials / exponentials.sum(1, keepdims=True), rtol=1e-12)
+    key = keys.blob(stored.sha256)
+    given.store.put(keys.PRODUCTS, key, given.store.get(keys.PRODUCTS, key)[:-8])
+    for path in (f"/compare?a={OLD.subject}&b={OTHER.subject}", f"/models/{OLD.subject}/images/{IMAGES - 1}"):
+        answer = run(given, lambda client, path=path: client.get(path))
+        assert answer.status_code == 503 and "cut short" in answer.json()["message"]

@@ -131,6 +131,9 @@ def chosen(store: ObjectStore, answered: Answered, asked: Selection) -> NDArray[
         meant &= answered.confidence <= asked.up_to
     if asked.against is not None:
         meant &= _held_against(answered, read(store, asked.against), asked.against_correct)
+    elif asked.against_correct is not None:
+        why = "against_correct is about another model, which is not named."
+        raise Unanswerable(409, "against-missing", why, "give against=DATASET/MODEL/VERSION as well")
     if asked.finding is not None:
         return _of_finding(store, asked, meant)
     images = np.flatnonzero(meant)

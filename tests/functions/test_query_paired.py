@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 CLASSES = ("ant", "bee", "1", "none")
 IMAGES = 300
 OLD, NEW, OTHER = Identity("insects", "net", "1"), Identity("insects", "net", "2"), Identity("insects", "mlp", "1")
-Write = Callable[..., None]
+Write = Callable[..., Services]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -216,6 +216,8 @@ def test_images_are_held_against_a_model_that_is_there_and_saw_them(write: Write
     write(OLD, wrong_on(3))
     part = PartArrays(insects().images[::-1].copy(), insects().labels)
     given = write(Identity("others", "net", "1"), wrong_on(6), part=part)
+    path = f"/models/{OLD.subject}/images?against_correct=true"
+    assert run(given, lambda client: client.get(path)).json()["code"] == "against-missing"
     for against, status, words in (
         ("insects/net/9", 404, "There is no"),
         ("others/net/1", 409, "different test images"),

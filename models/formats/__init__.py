@@ -54,7 +54,7 @@ def rebuild(
     from layerscope.models import file_kinds
     from layerscope.models.formats import reparametrized
     from layerscope.models.formats.pickled import read_pickled
-    from layerscope.models.formats.pickled.archive import Archive
+    from layerscope.models.formats.pickled.archive import ROOTLESS, Archive
     from layerscope.models.formats.plain_safetensors import read_plain
     from layerscope.models.formats.state_dicts import State, plain_keys, unwrap
 
@@ -65,7 +65,8 @@ def rebuild(
         return read_onnx(path)
     if kind == "torch-zip":
         archive = Archive.open(path)
-        if archive.is_exported:
+        programs = (one for one in archive.names if one.startswith("models/") and one.endswith(".json"))
+        if ROOTLESS in archive.names or any(programs):
             from layerscope.models.formats.exported_program import read_exported
 
             return read_exported(archive)

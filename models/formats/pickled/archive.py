@@ -26,7 +26,7 @@ MAX_TEXT: Final = 4 * 2**20
 MAX_TEXTS: Final = 64 * 2**20
 """Of one archive, unpacked."""
 
-_ROOTLESS: Final = "serialized_exported_program.json"
+ROOTLESS: Final = "serialized_exported_program.json"
 """The record of torch.export before 2.8, which alone wrote archives without a folder around them."""
 _LOCAL: Final = struct.Struct("<4s2x2H8x2I2H")
 _CENTRAL: Final = struct.Struct("<4s4x2H8x2I5H4xI")
@@ -74,9 +74,6 @@ class Archive:
         self.size = len(data)
         self.names = tuple(self._entries)
         self.is_torchscript = any(name == "constants.pkl" or name.startswith("code/") for name in self.names)
-        self.is_exported = _ROOTLESS in self.names or any(
-            name.startswith("models/") and name.endswith(".json") for name in self.names
-        )
         if "byteorder" in self._entries and bytes(self.read("byteorder", 16)) != b"little":
             raise unreadable("big-endian", "The model was saved on a big-endian machine.")
 
@@ -135,7 +132,7 @@ def _records(data: memoryview) -> dict[str, Entry]:
     records: dict[str, Entry] = {}
     folders: set[str] = set()
     entries = list(_entries(data, start, end, count))
-    rootless = any(entry.name == _ROOTLESS for entry in entries)
+    rootless = any(entry.name == ROOTLESS for entry in entries)
     for entry in entries:
         folder, _, name = ("", "", entry.name) if rootless else entry.name.partition("/")
         if not name or {"", ".", ".."} & set(entry.name.split("/")) or "\\" in name or not entry.name.isprintable():
@@ -143,9 +140,8 @@ def _records(data: memoryview) -> dict[str, Entry]:
         if name in records:
             raise unreadable("duplicate-entry", f"The archive has the record {quoted(name)} twice.")
         if entry.deflated and not name.startswith("code/"):
-            raise unreadable(
-                "compressed-entry", f"The record {quoted(name)} is compressed; torch.save never does that."
-            )
+            message = f"The record {quoted(name)} is compressed; torch.save never does that."
+            raise unreadable("compressed-entry", message)
         folders.add(folder)
         records[name] = entry
     if len(folders) != 1:

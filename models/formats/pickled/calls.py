@@ -62,10 +62,7 @@ def _encoded(args: Arguments, budget: ReadBudget) -> Value:
 
 
 def _size(args: Arguments, budget: ReadBudget) -> Value:
-    match args:
-        case (tuple() as sizes,):
-            return sizes
-    return NotImplemented
+    return args[0] if len(args) == 1 and isinstance(args[0], tuple) else NotImplemented
 
 
 def _device(args: Arguments, budget: ReadBudget) -> Value:

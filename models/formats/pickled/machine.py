@@ -184,9 +184,8 @@ def _check_extent(root: Value, budget: ReadBudget) -> None:
             budget.count()
             if isinstance(value, list | tuple | dict | set | frozenset | BuiltObject):
                 if len(path) > MAX_DEPTH:
-                    raise unreadable(
-                        "too-deep", f"The pickle is nested deeper than {MAX_DEPTH} levels, or holds itself."
-                    )
+                    message = f"The pickle is nested deeper than {MAX_DEPTH} levels, or holds itself."
+                    raise unreadable("too-deep", message)
                 path.append(_parts(value))
                 break
         else:

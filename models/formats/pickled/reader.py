@@ -61,8 +61,7 @@ def _is_layer(name: Global) -> bool:
 
 def _check_kind(archive: Archive) -> None:
     if archive.is_torchscript:
-        message = "This is a TorchScript archive, not a file of torch.save."
-        raise unreadable("torchscript", message)
+        raise unreadable("torchscript", "This is a TorchScript archive, not a file of torch.save.")
     if "data.pkl" in archive.names:
         return
     if any(name.endswith((".json", "archive_format")) for name in archive.names):
@@ -73,6 +72,5 @@ def _check_kind(archive: Archive) -> None:
 
 def _not_torch(data: memoryview) -> Refused:
     if bytes(data[_TAR]) == b"ustar":
-        message = "This is a tar archive, as torch.save wrote it before version 0.2."
-        return unreadable("tar-era", message)
+        return unreadable("tar-era", "This is a tar archive, as torch.save wrote it before version 0.2.")
     return unreadable("not-torch", "The file begins neither as a zip archive nor as a pickle of torch.save.")

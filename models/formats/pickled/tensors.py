@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -23,14 +23,11 @@ MAX_VIEWS: Final = 4
 _SPARE_BYTES: Final = 2**24
 _FAR: Final = 2**40
 
-_NUMPY: Final[Mapping[str, np.dtype[Any]]] = {
-    name: np.dtype(kind)
-    for name, kind in zip(
-        ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"),
-        ("<f8", "<f4", "<f2", "<u2", "<i8", "<i4", "<i2", "i1", "u1", "?"),
-        strict=True,
-    )
-}
+Sizes: TypeAlias = tuple[Value, ...]
+
+_NAMES: Final = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
+_KINDS: Final = ("<f8", "<f4", "<f2", "<u2", "<i8", "<i4", "<i2", "i1", "u1", "?")
+_NUMPY: Final[Mapping[str, np.dtype[Any]]] = dict(zip(_NAMES, map(np.dtype, _KINDS), strict=True))
 _PREFIXES: Final = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _STORAGES: Final[Mapping[str, str]] = {
     **{f"{prefix}Storage": dtype for prefix, dtype in zip(_PREFIXES, _NUMPY, strict=True)},
@@ -62,9 +59,7 @@ def declared(saved_id: Value) -> Declared:
         Refused: `bad-tensor`, `unknown-dtype`, `quantised-model`, `tensor-too-large`.
     """
     match saved_id:
-        case ("storage", Global() as type_, str() as key, str(), int() as numel):
-            pass
-        case ("storage", Global() as type_, str() as key, str(), int() as numel, None):
+        case ("storage", Global() as type_, str() as key, str(), int() as numel, *no_view) if no_view in ([], [None]):
             pass
         case _:
             raise unreadable("bad-tensor", f"The pickle refers to {quoted(saved_id)}, which is no storage of torch's.")
@@ -72,9 +67,8 @@ def declared(saved_id: Value) -> Declared:
         raise _quantised()
     if not is_known(type_) or type_.name not in _STORAGES:
         message = f"A tensor is stored as {quoted(type_.dotted)}; only {', '.join(_NUMPY)} can be read."
-        raise unreadable(
-            "unknown-dtype", message, 'Convert it first: torch.save(model.float().state_dict(), "model.pt")'
-        )
+        hint = 'Convert it first: torch.save(model.float().state_dict(), "model.pt")'
+        raise unreadable("unknown-dtype", message, hint)
     if isinstance(numel, bool) or numel < 0:
         raise unreadable("bad-tensor", f"A storage announces {quoted(numel)} elements.")
     if numel > MAX_ELEMENTS:
@@ -97,14 +91,7 @@ class Storages:
         array: Any = np.ndarray((numel,), _NUMPY[dtype], content)
         return StoredTensor(dtype, array.shape, array, False, False, key, 0, (1,))
 
-    def view(
-        self,
-        flat: StoredTensor,
-        offset: Value,
-        shape: tuple[Value, ...],
-        strides: tuple[Value, ...],
-        requires_grad: bool = False,
-    ) -> StoredTensor:
+    def view(self, flat: StoredTensor, offset: Value, shape: Sizes, strides: Sizes, grad: bool) -> StoredTensor:
         """Return a tensor that shows a storage; raises Refused: `bad-tensor`, `tensor-too-large`, `too-large`."""
         _check_view(flat.array.size, offset, shape, strides)
         view, itemsize = (flat.storage, offset, shape, strides), flat.array.itemsize
@@ -115,7 +102,7 @@ class Storages:
             raise unreadable("too-large", f"The tensors show the bytes of the file more than {MAX_VIEWS} times.")
         steps = [stride * itemsize for stride in strides]
         array: Any = np.ndarray(shape, flat.array.dtype, flat.array.data, offset * itemsize, steps)
-        return StoredTensor(flat.dtype, shape, array, False, requires_grad, flat.storage, offset, strides)
+        return StoredTensor(flat.dtype, shape, array, False, grad, flat.storage, offset, strides)
 
 
 class PickledTensors:
@@ -148,17 +135,14 @@ class PickledTensors:
         return flat
 
     def _tensor(self, args: tuple[Value, ...], budget: ReadBudget) -> StoredTensor:
-        requires_grad = False
         match args:  # hooks, the last of six, would be functions; a seventh would change what the numbers mean
-            case (StoredTensor() as flat, offset, tuple() as shape, tuple() as strides):
-                pass
-            case (StoredTensor() as flat, offset, tuple() as shape, tuple() as strides, bool() as requires_grad, _):
-                pass
+            case (StoredTensor() as flat, offset, tuple() as shape, tuple() as strides, *rest) if len(rest) in (0, 2):
+                grad, _ = rest or (False, None)
             case _:
                 raise unreadable("bad-tensor", "A tensor is not made of a storage, an offset, a shape and strides.")
-        if self._storages[flat.storage][1] is not flat:
+        if not isinstance(grad, bool) or self._storages[flat.storage][1] is not flat:
             raise unreadable("bad-tensor", "A tensor is made of something that is no storage.")
-        return self._shown.view(flat, offset, shape, strides, requires_grad)
+        return self._shown.view(flat, offset, shape, strides, grad)
 
     def _of_type(self, args: tuple[Value, ...], budget: ReadBudget) -> Value:
         match args:
@@ -168,7 +152,7 @@ class PickledTensors:
         return NotImplemented
 
 
-def _check_view(numel: int, offset: Value, shape: tuple[Value, ...], strides: tuple[Value, ...]) -> None:
+def _check_view(numel: int, offset: Value, shape: Sizes, strides: Sizes) -> None:
     if len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS:
         raise unreadable("bad-tensor", f"A tensor has {len(shape)} dimensions and {len(strides)} strides.")
     if not all(type(number) is int and 0 <= number < _FAR for number in (offset, *shape, *strides)):

@@ -116,6 +116,18 @@ def is_of(found: UploadRecord, upload: Upload) -> bool:
     return bool(upload.given) or found.architecture_given is None or "architecture" in found.sidecars
 
 
+def earlier_record(store: ObjectStore, upload: Upload, architecture: str | None) -> UploadRecord | None:
+    """Return the record of an upload with deciding metadata that an earlier version stored without them in its key.
+
+    None where there is none, or where it was read as another `architecture`.
+    """
+    if not upload.given:
+        return None
+    plain = replace(upload, given={})
+    found = damage.read_json(store, keys.PRODUCTS, plain.record_key, UploadRecord)
+    return found if found is not None and found.architecture_given == architecture else None
+
+
 def is_whole(store: ObjectStore, admitted: UploadRecord) -> bool:
     """Tell whether the bytes that a record names are there with their sizes."""
     if admitted.content is None:

@@ -77,13 +77,19 @@ class Admit(WorkingFunction):
         again = found is not None and found.refusal is not None and await asyncio.to_thread(_put_again, store, upload)
         lost = asked_for and found is not None and not await asyncio.to_thread(uploads.is_whole, store, found)
         if found is not None and not again and not lost:
-            count(self.name, "already_there")
-            return found
+            return self._there(found)
         given = await asyncio.to_thread(_given, store, upload)
+        earlier = await asyncio.to_thread(uploads.earlier_record, store, upload, given.architecture)
+        if found is None and earlier is not None:
+            return self._there(await asyncio.to_thread(_settle, store, upload, earlier))
         with self.circuit.trying(upload.identity.subject):
             record = await self._read(upload, given, event, again)
         count(self.name, "refused" if record.refusal else "computed")
         return record
+
+    def _there(self, found: UploadRecord) -> UploadRecord:
+        count(self.name, "already_there")
+        return found
 
     async def _read(self, upload: Upload, given: Given, event: CloudEvent, again: bool) -> UploadRecord:
         store, start = self.services.store, time.perf_counter()

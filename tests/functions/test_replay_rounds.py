@@ -238,10 +238,16 @@ def test_the_address_of_an_upload_without_such_metadata_is_as_ever() -> None:
     )
 
 
-def test_a_record_read_as_another_architecture_is_not_of_an_upload_without(stored: Stored) -> None:
+def test_a_record_of_an_earlier_version_is_of_the_upload_whose_metadata_it_names(stored: Stored) -> None:
     identity = stored.identities[0]
     plain = uploads.current(stored.store, identity)
     assert plain is not None
     record = stored.bucket(identity).record.model_copy(update={"architecture_given": "lenet"})
     stored.store.put(keys.PRODUCTS, plain.record_key, record.to_bytes())
     assert uploads.record(stored.store, plain) is None  # it was read as what it is no longer said to be
+    content = stored.store.get(keys.MODELS, plain.key)
+    stored.store.put(keys.MODELS, plain.key, content, metadata={"architecture": "lenet"})
+    named = uploads.current(stored.store, identity)
+    assert named is not None
+    assert uploads.earlier_record(stored.store, named, "lenet") == record
+    assert uploads.earlier_record(stored.store, named, "resnet18") is None

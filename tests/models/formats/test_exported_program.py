@@ -20,10 +20,10 @@ from torch.export import Dim
 from layerscope.models.formats import rebuild
 from layerscope.models.formats.rebuilt_model import Rebuilt
 from layerscope.models.safe_form.graph_module import SafeModel, assemble
-from layerscope.models.safe_form.graph_spec import Graph
 from layerscope.models.safe_form.tracing import trace
 from layerscope.schemas.errors import Refused
 from tests.functions.networks import NETWORKS, images, randomise
+from tests.models.formats.graph_layers import called, layers
 from tests.models.formats.hostile_programs import HOSTILE, MARKER, mutants
 
 pytestmark = pytest.mark.slow
@@ -71,23 +71,6 @@ def refused(path: Path) -> Refused:
     with pytest.raises(Refused) as caught:
         rebuild(path)
     return caught.value
-
-
-def called(graph: Graph) -> list[str]:
-    return [node.target for node in graph.nodes if node.operation == "layer"]
-
-
-def layers(graph: Graph) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return the layers with their arguments, `(3, 3)` for `3`."""
-    return {
-        module.name: (module.kind, {name: _short(value) for name, value in module.arguments.items()})
-        for module in graph.modules
-        if module.arguments is not None
-    }
-
-
-def _short(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(set(value)) == 1 else value
 
 
 # The same model ------------------------------------------------------------------------------------------------------

@@ -22,10 +22,10 @@ from torch.nn import functional
 from layerscope.models.formats.rebuilt_model import Rebuilt
 from layerscope.models.formats.torchscript import read_traced
 from layerscope.models.safe_form.graph_module import SafeModel, assemble
-from layerscope.models.safe_form.graph_spec import Graph
 from layerscope.models.safe_form.tracing import trace
 from layerscope.schemas.errors import Refused
 from tests.functions.networks import NETWORKS, images, randomise
+from tests.models.formats.graph_layers import called, layers
 from tests.models.formats.hostile_traces import HOSTILE, LONG, honest_archive, of, returning, rewritten
 from tests.soon import soon
 
@@ -86,23 +86,6 @@ def assert_close(actual: Tensor, expected: Tensor, relative: float = 1e-6) -> No
     assert actual.shape == expected.shape
     assert expected.isfinite().all()
     assert float((actual - expected).abs().max()) <= relative * max(1.0, float(expected.abs().max()))
-
-
-def called(graph: Graph) -> list[str]:
-    return [node.target for node in graph.nodes if node.operation == "layer"]
-
-
-def layers(graph: Graph) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return the layers with their arguments, `(3, 3)` for `3`."""
-    return {
-        module.name: (module.kind, {name: _short(value) for name, value in module.arguments.items()})
-        for module in graph.modules
-        if module.arguments is not None
-    }
-
-
-def _short(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(set(value)) == 1 else value
 
 
 # The same model ------------------------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ from typing import Final
 
 from layerscope.schemas.errors import Refused
 
-SAVE: Final = (
-    "Save it so: torch.export.save(torch.export.export(model.eval(), (images,), "
+_CALL: Final = (
+    "torch.export.save(torch.export.export(model.eval(), (images,), "
     "dynamic_shapes=({0: torch.export.Dim('batch')},)), 'model.pt2')"
 )
+SAVE: Final = f"Save it so: {_CALL}"
 UPLOAD: Final = "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION')"
 WHOLE: Final = (
     f"If it was decomposed, save the program as torch.export.export gives it, without run_decompositions(). {UPLOAD}"
@@ -23,9 +24,4 @@ def bad_program(what: str) -> Refused:
 
 def fixed_batch(what: str) -> Refused:
     """Return the refusal of a program that only fits batches of the size that it was exported with."""
-    return Refused(
-        "fixed-batch",
-        what,
-        "Export it with a batch of any size, on at least two images: torch.export.save(torch.export.export(model.eval(), "
-        "(images,), dynamic_shapes=({0: torch.export.Dim('batch')},)), 'model.pt2')",
-    )
+    return Refused("fixed-batch", what, f"Export it with a batch of any size, on at least two images: {_CALL}")

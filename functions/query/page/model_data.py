@@ -59,6 +59,12 @@ class ModelData:
         """Return each product's data, by the product's full name."""
         return ProductData({name: product.data for name, product in self.view.products.items()})
 
+    @property
+    def guesses(self) -> bool:
+        """Tell whether its answers are no better than chance: how sure it is, and what it confuses, then mean nothing."""
+        findings = self.data["findings"]
+        return findings is not None and not findings["answers_mean_something"]
+
     @cached_property
     def layers(self) -> tuple[LayerView, ...]:
         """Return the layers, with what each product says of them."""

@@ -10,11 +10,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from layerscope.functions.query import page_routes
 from layerscope.functions.query.alike import Question, alike
-from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.filters import Filters
 from layerscope.functions.query.page_routes import wants_page
-from layerscope.functions.query.paired import paired
+from layerscope.functions.query.paired import paired_or_why_not
 from layerscope.functions.query.parameters import (
     Blank,
     K,
@@ -87,10 +86,8 @@ def _side_by_side(
     store: ObjectStore, a: Identity, b: Identity, metric: Metric, probe: ProbeName | None
 ) -> CompareAnswer:
     answer = compare(store, a, b, metric, probe)
-    try:
-        return answer.model_copy(update={"paired": paired(store, a, b)})
-    except Unanswerable as error:
-        return answer.model_copy(update={"paired_reason": error.answer.message})
+    images, why_not = paired_or_why_not(store, a, b)
+    return answer.model_copy(update={"paired": images, "paired_reason": why_not})
 
 
 def _lasting(answer: AlikeAnswer) -> bool:

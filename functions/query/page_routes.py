@@ -20,7 +20,7 @@ from layerscope.functions.query.page.model_page import model_page
 from layerscope.functions.query.page.picture_field import picture_field
 from layerscope.functions.query.page.rendering import assets, render
 from layerscope.functions.query.page.sections import page_sections
-from layerscope.functions.query.paired import paired
+from layerscope.functions.query.paired import paired_or_why_not
 from layerscope.functions.runtime.asgi import Scope
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
@@ -95,11 +95,8 @@ async def compared(
             answer, why_not = compare(store, a, b, metric, probe), None
         except Unanswerable as error:
             answer, why_not = None, error.answer.message
-        try:
-            images, no_images = paired(store, a, b), None
-        except Unanswerable as error:
-            images, no_images = None, error.answer.message
-        return HTMLResponse(compare_page(*both, answer, why_not, images, no_images), headers=headers())
+        told = compare_page(*both, answer, why_not, *paired_or_why_not(store, a, b))
+        return HTMLResponse(told, headers=headers())
 
     return await asyncio.to_thread(made)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from layerscope.functions.analysis.paired import difference, holm, mcnemar
 from layerscope.functions.query import answered_images
 from layerscope.functions.query.answered_images import Answered
+from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.stored_outputs import stored_outputs
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.paired import PairedAnswer, PairedClass
@@ -54,6 +55,14 @@ def paired(store: ObjectStore, a: Identity, b: Identity) -> PairedAnswer:
         classes=_classes(first, only_a, only_b),
     )
     return found.model_copy(update={"verdict": verdict(a, b, found)})
+
+
+def paired_or_why_not(store: ObjectStore, a: Identity, b: Identity) -> tuple[PairedAnswer | None, str | None]:
+    """Return the same, or else None and the reason: of two models there is more to tell."""
+    try:
+        return paired(store, a, b), None
+    except Unanswerable as error:
+        return None, error.answer.message
 
 
 def verdict(a: Identity, b: Identity, found: PairedAnswer) -> str:

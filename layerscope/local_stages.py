@@ -34,7 +34,9 @@ def services_of(system: Located) -> Services:
     """
     match system:
         case Embedded(directory):
-            return replace(embedded(directory), worker=None)  # each stage has a worker of its own
+            return replace(
+                embedded(directory), workers=None, reading_workers=None
+            )  # each stage has a worker of its own
         case Remote():
             raise NoSystem(f"{system.url} is elsewhere: its operator runs stages there, by the overlay two-stages")
     return connect(Settings.read(system.function_environment()))

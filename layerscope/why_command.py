@@ -23,6 +23,7 @@ from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.why import WhyAnswer, WhyFinding
+from layerscope.stack.hosts import hosts
 from layerscope.stack.process import ProcessStatus
 from layerscope.stack.subscriptions import subscriptions_of
 from layerscope.stack.supervisor import read_status
@@ -48,9 +49,14 @@ async def asked(system: Located, identity: Identity, product: str | None) -> Why
 
 
 def processes_of(stack: Stack) -> dict[str, ProcessState]:
-    """Return the processes of a stack on this machine by name; none where it does not run."""
+    """Return the processes of a stack on this machine, by the names of their functions; none where it does not run."""
     status = read_status(stack.directory)
-    states = {one.name: state_of(one) for one in (status.processes if status is not None else ())}
+    functions = {one.name: one.functions for one in hosts()}
+    states = {
+        name: state_of(one)
+        for one in (status.processes if status is not None else ())
+        for name in functions.get(one.name, (one.name,))
+    }
     for row in subscriptions_of(stack)[1] if states else ():
         name = row["name"].removesuffix("-replay").replace("-", "_")
         if name in states:
@@ -116,7 +122,7 @@ def _of_stack(stack: Stack, identity: Identity, product: str | None) -> WhyAnswe
     try:
         return answer(services, identity, product, Watch(), processes)
     except Unavailable as error:
-        down = [one.name for one in processes.values() if not (one.is_running and one.is_ready)]
+        down = dict.fromkeys(one.name for one in processes.values() if not (one.is_running and one.is_ready))
         named = f"; not running or not ready: {', '.join(down)}" if down else ""
         raise NoSystem(f"the object store does not answer ({error}){named}; layerscope status tells more") from error
     finally:

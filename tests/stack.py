@@ -19,6 +19,7 @@ from botocore.config import Config
 
 from layerscope.functions.runtime.services import object_store
 from layerscope.functions.runtime.settings import ObjectStoreSettings
+from layerscope.stack.hosts import hosts
 from layerscope.stack.supervisor import read_status
 from layerscope.stores.s3_store import S3Store
 from layerscope.systems import Stack, make_stack
@@ -49,11 +50,13 @@ class RealStack:
         return [one.name for one in status.processes]
 
     def log(self, name: str) -> list[dict[str, Any]]:
+        """Return what a process wrote, or the one that has this function."""
+        name = next((one.name for one in hosts() if name in one.functions), name)
         lines = (self.stack.directory / "logs" / f"{name}.log").read_text(errors="replace").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def computations(self, function: str, subject: str) -> int:
-        said = f"a computation for {subject} ended"
+        said = f"a computation of {function} for {subject} ended"
         return sum(line["message"].startswith(said) for line in self.log(function))
 
     def model(self, subject: str) -> dict[str, Any] | None:

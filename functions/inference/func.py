@@ -20,7 +20,7 @@ from layerscope.functions.runtime.asgi import Receive, Scope, Send
 from layerscope.functions.runtime.asked import AskedFunction
 from layerscope.functions.runtime.circumstances import shortage
 from layerscope.functions.runtime.request_body import read_body
-from layerscope.functions.runtime.services import Services, connect
+from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import Busy, EventError
 from layerscope.schemas.inference import PICTURE_BYTES, PredictionAnswer
@@ -40,7 +40,7 @@ class InferenceFunction(AskedFunction):
 
     def begin(self, settings: Settings) -> None:
         """Use the services of these settings; they connect when they are first used."""
-        self.attach(connect(settings))
+        self.attach(self.connect(settings))
 
     def attach(self, services: Services) -> None:
         """Use these services, and start the workers."""

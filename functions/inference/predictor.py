@@ -32,13 +32,10 @@ class Predictor:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._reading = services.worker_of(uploads=True)
-        self._running = services.worker_of(uploads=False)
-        loop = asyncio.get_running_loop()
-        self._warming = [
-            loop.create_task(self._reading.run(partial(warm, _READING))),
-            loop.create_task(self._running.run(partial(warm, _RUNNING))),
-        ]
+        self._reading = services.workers_for("inference", partial(warm, _READING), uploads=True)
+        self._running = services.workers_for("inference", partial(warm, _RUNNING))
+        loop, early = asyncio.get_running_loop(), services.warms_early
+        self._warming = [loop.create_task(one.warm()) for one in (self._reading, self._running) if early]
 
     def stop(self) -> None:
         """End the workers."""

@@ -18,7 +18,7 @@ from layerscope.functions.query.route_services import Answers
 from layerscope.functions.query.routes import application, secured
 from layerscope.functions.runtime.asgi import Receive, Scope, Send
 from layerscope.functions.runtime.asked import AskedFunction
-from layerscope.functions.runtime.services import Services, connect
+from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import LayerscopeError
 from layerscope.schemas.queries import ErrorAnswer
@@ -39,7 +39,7 @@ class QueryFunction(AskedFunction):
         Raises:
             InvalidSettings: strangers could reach it, and no key is set.
         """
-        self.attach(connect(settings), Guard.of(settings), client_of(settings.inference_url))
+        self.attach(self.connect(settings), Guard.of(settings), client_of(settings.inference_url))
 
     def attach(self, services: Services, guard: Guard = ANYBODY, inference: httpx.AsyncClient | None = None) -> None:
         """Use these services, and `inference` for pictures; a guard is for those who come over a network."""

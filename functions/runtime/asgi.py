@@ -49,6 +49,7 @@ class EventFunction(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.connect: Callable[[Settings], Services] = connect
         self.circuit: Circuit | None = None
         self._services: Services | None = None
         self._in_progress = 0
@@ -87,7 +88,7 @@ class EventFunction(ABC):
         """
         settings = Settings.read(cfg)
         func_server.configure(settings.drain_seconds)
-        self.attach(connect(settings))
+        self.attach(self.connect(settings))
 
     def attach(self, services: Services) -> None:
         """Use these services."""
@@ -135,23 +136,23 @@ class EventFunction(ABC):
             if not accepting or self._in_progress > QUEUE_LIMIT:
                 raise Busy(f"this replica is {state}, with {self._in_progress} events in progress")
             event = self.read(scope["headers"], await read_body(scope["headers"], receive, BODY_LIMIT, "an event"))
-            _log.info("received %s of %s, id %s", event.type, event.subject, event.id)
+            _log.info("%s received %s of %s, id %s", self.name, event.type, event.subject, event.id)
             with self.services.tracing.handling(self.name, event) as traced:
                 answer = await self.respond(traced)
         except Ignored as reason:
-            _log.info("ignored: %s", reason)
+            _log.info("%s ignored it: %s", self.name, reason)
             return reason.status, {}, b""
         except EventError as error:
             count_error(self.name, error.status)
-            _log.warning("answered %d: %s", error.status, error)
+            _log.warning("%s answered %d: %s", self.name, error.status, error)
             return _problem(error.status, type(error).__name__, str(error))
         except Exception as error:  # noqa: BLE001  the one error boundary
             if (short := shortage(error)) is not None:
                 count_error(self.name, short.status)
-                _log.warning("answered %d: %s", short.status, short)
+                _log.warning("%s answered %d: %s", self.name, short.status, short)
                 return _problem(short.status, type(short).__name__, str(short))
             count_error(self.name, 500)
-            _log.error("a bug, while an event was answered", exc_info=error)
+            _log.error("a bug in %s, while an event was answered", self.name, exc_info=error)
             kind = type(error).__name__.lstrip(
                 "_"
             )  # of an error that nobody foresaw, only the kind leaves the function

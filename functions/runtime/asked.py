@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from layerscope.functions.runtime import func_server
 from layerscope.functions.runtime.asgi import Receive, Scope, Send
+from layerscope.functions.runtime.services import Services, connect
 from layerscope.functions.runtime.settings import Settings
 
 
@@ -15,6 +16,7 @@ class AskedFunction(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.connect: Callable[[Settings], Services] = connect
         self.under_way = 0
         self.draining = False
 

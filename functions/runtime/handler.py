@@ -21,7 +21,7 @@ from layerscope.functions.runtime.computation import gather, perform, software, 
 from layerscope.functions.runtime.outcomes import count
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
-from layerscope.functions.runtime.worker import Worker
+from layerscope.functions.runtime.worker_pool import Share
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts, address_of, manifest_key
 from layerscope.schemas.errors import Ignored, Refused, Unavailable
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class WorkingFunction(EventFunction):
-    """A function that computes in a worker, started with it and warmed by `warming`; `uploads`: it reads those there."""
+    """A function that computes in a worker, warmed by `warming`; `uploads`: it reads those there."""
 
     def __init__(self, name: str, warming: Callable[[], None], *, uploads: bool = False) -> None:
         super().__init__(name)
@@ -47,20 +47,22 @@ class WorkingFunction(EventFunction):
         self._uploads = uploads
         self.circuit: Circuit = Circuit(name)
         self._attempts: Attempts
-        self._worker: Worker
-        self._warming: asyncio.Task[None]
+        self._worker: Share
+        self._warming: asyncio.Task[None] | None = None
 
     def attach(self, services: Services) -> None:
-        """Use these services, and start the worker."""
+        """Use these services, and start the worker if it is this function's own."""
         super().attach(services)
         self._attempts = Attempts(services.scratch / "attempts" / self.name)
-        self._worker = services.worker_of(uploads=self._uploads)
-        self._warming = asyncio.get_running_loop().create_task(self._worker.run(self._warm))
+        self._worker = services.workers_for(self.name, self._warm, uploads=self._uploads)
+        if services.warms_early:
+            self._warming = asyncio.get_running_loop().create_task(self._worker.warm())
 
     def stop(self) -> None:
         """Take nothing new, and end the worker."""
         super().stop()
-        self._warming.cancel()
+        if self._warming is not None:
+            self._warming.cancel()
         self._worker.stop()
 
     async def compute(self, subject: str, work: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -82,7 +84,7 @@ class WorkingFunction(EventFunction):
             outcome = "interrupted"
             raise
         finally:
-            _log.info("a computation for %s ended: %s", subject, outcome)
+            _log.info("a computation of %s for %s ended: %s", self.name, subject, outcome)
 
 
 class ProductFunction(WorkingFunction):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from layerscope.events.topics import Tenant
 from layerscope.functions.runtime.settings import KafkaSettings, ObjectStoreSettings, Settings
 from layerscope.functions.runtime.tracing import UNTRACED, Tracing, begun, tracing
 from layerscope.functions.runtime.worker import Worker
+from layerscope.functions.runtime.worker_pool import Share, WorkerPool
 from layerscope.models.sandbox.confinement import Sandbox, confining, has_gpus
 from layerscope.schemas.errors import Unavailable
 from layerscope.stores.cache import Cache, MemoryCache, RedisCache
@@ -51,14 +53,22 @@ class Services:
     limits: Limits = Limits()
     tenant: Tenant = field(default_factory=Tenant)
     tracing: Tracing = UNTRACED
-    worker: Worker | None = None
-    """The worker of all functions where they are one process; None: each starts its own."""
+    workers: WorkerPool | None = None
+    """The workers that functions of one process share; None: each has one of its own, and starts it at once."""
+    reading_workers: WorkerPool | None = None
+    """The same for what reads uploads."""
 
-    def worker_of(self, *, uploads: bool) -> Worker:
-        """Return the worker for a function; one that reads `uploads` has a confined one, if need be of its own."""
-        if self.worker is not None and (self.worker.confined or not uploads):
-            return self.worker
-        return start_worker(self.limits, self.uploads if uploads else self.scratch, uploads=uploads)
+    def workers_for(self, function: str, warming: Callable[[], None], *, uploads: bool = False) -> Share:
+        """Return where a function computes; one that reads `uploads` does it where there is nothing else."""
+        shared = self.reading_workers if uploads else self.workers
+        folder = self.uploads if uploads else self.scratch
+        pool = shared or WorkerPool(1, lambda: new_worker(self.limits, folder, uploads=uploads))
+        return Share(pool, function, warming)
+
+    @property
+    def warms_early(self) -> bool:
+        """Tell whether workers start before there is work: not where many functions share the machine."""
+        return self.workers is None
 
     @property
     def uploads(self) -> Path:
@@ -66,7 +76,7 @@ class Services:
         return self.scratch / "uploads"
 
 
-def start_worker(limits: Limits, folder: Path, *, uploads: bool = False) -> Worker:
+def new_worker(limits: Limits, folder: Path, *, uploads: bool = False) -> Worker:
     """Return a worker that has this folder and nothing else of the machine.
 
     Only one that may use a GPU and reads no `uploads` is not confined: drivers need more than can be listed here.
@@ -78,12 +88,15 @@ def start_worker(limits: Limits, folder: Path, *, uploads: bool = False) -> Work
 
 
 def connect(settings: Settings) -> Services:
-    """Return the real services that the settings name.
+    """Return the real services that the settings name, with the workers that they say are shared.
 
     Raises:
         CertificateUnusable: a file of certificates that they name is none.
         TracingUnavailable: spans are to be exported, and the packages for it are not installed.
     """
+    limits, scratch, workers = limits_of(settings), settings.layerscope_scratch, None
+    if settings.layerscope_workers is not None:
+        workers = WorkerPool(settings.layerscope_workers, lambda: new_worker(limits, scratch))
     token, url = settings.milvus_token.get_secret_value(), settings.redis_url.get_secret_value()
     for cafile in (settings.milvus_ssl_cafile, settings.redis_ssl_cafile):
         client_context(cafile)  # their clients read it late, and then say little
@@ -92,16 +105,22 @@ def connect(settings: Settings) -> Services:
         vectors=MilvusStore(settings.milvus_uri, token, cafile=settings.milvus_ssl_cafile),
         cache=RedisCache(url, cafile=settings.redis_ssl_cafile, namespace=settings.layerscope_namespace),
         log=KafkaLog(settings.kafka_bootstrap_servers, security=kafka_security(settings)),
-        scratch=settings.layerscope_scratch,
-        limits=Limits(
-            settings.layerscope_limit_seconds,
-            settings.layerscope_limit_memory_mb,
-            settings.layerscope_device,
-            settings.layerscope_neighbours_mb,
-            settings.layerscope_inference_mb,
-        ),
+        scratch=scratch,
+        limits=limits,
         tenant=tenant(settings),
         tracing=tracing(settings.otel_exporter_otlp_endpoint),
+        workers=workers,
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what one computation may use by these settings."""
+    return Limits(
+        settings.layerscope_limit_seconds,
+        settings.layerscope_limit_memory_mb,
+        settings.layerscope_device,
+        settings.layerscope_neighbours_mb,
+        settings.layerscope_inference_mb,
     )
 
 
@@ -149,6 +168,7 @@ def tenant(settings: Settings) -> Tenant:
 def embedded(directory: Path) -> Services:
     """Return the services of a system that is one directory: buckets, an index in a file, an in-memory log and cache."""
     limits = Limits()
+    workers = WorkerPool(1, lambda: new_worker(limits, directory / ".scratch"))
     return Services(
         store=DirectoryStore(directory),
         vectors=MilvusStore(str(directory / "index.db"), ""),
@@ -156,7 +176,8 @@ def embedded(directory: Path) -> Services:
         log=MemoryLog(),
         scratch=directory / ".scratch",
         limits=limits,
-        worker=start_worker(limits, directory / ".scratch"),
+        workers=workers,
+        reading_workers=workers if workers.confined else None,
     )
 
 

@@ -50,17 +50,19 @@ class Chain:
 
     def __init__(self, services: Services, addresses: tuple[tuple[str, ...], ...]) -> None:
         self._services = services
-        self._worker = services.worker_of(uploads=False)
+        self._worker = services.workers_for("stage", partial(warm, _WARM))
         self._files = StageFiles(services.scratch / "stages", services.limits.inference_mb * 2**20)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=60)
         self._client = httpx.AsyncClient(trust_env=False, limits=limits)
         self._stages = tuple(map(self.replicas, addresses)) if any(addresses) else ()
         self._bringing: SingleFlight[Path] = SingleFlight()
-        self._warming = asyncio.get_running_loop().create_task(self._worker.run(partial(warm, _WARM)))
+        loop = asyncio.get_running_loop()
+        self._warming = loop.create_task(self._worker.warm()) if services.warms_early else None
 
     def stop(self) -> None:
         """End the worker, and let go of connections."""
-        self._warming.cancel()
+        if self._warming is not None:
+            self._warming.cancel()
         self._worker.stop()
         self._closing = asyncio.get_running_loop().create_task(self._client.aclose())
 
@@ -69,7 +71,7 @@ class Chain:
         return Replicas(addresses, self._client)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function in the worker; it raises what `Worker.run` does."""
+        """Call a function in the worker; it raises what `Share.run` does."""
         return await self._worker.run(function, *args, **kwargs)
 
     async def answer(

@@ -13,7 +13,7 @@ from layerscope.functions.runtime.asgi import Receive, Scope, Send
 from layerscope.functions.runtime.asked import AskedFunction
 from layerscope.functions.runtime.circumstances import shortage
 from layerscope.functions.runtime.request_body import drop_body, read_body
-from layerscope.functions.runtime.services import Services, connect
+from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.settings import Settings
 from layerscope.functions.stage.answers import Answered, Passed, failed, passed, refused
 from layerscope.functions.stage.chain import Chain
@@ -43,7 +43,9 @@ class StageFunction(AskedFunction):
 
     def begin(self, settings: Settings) -> None:
         """Use the services of these settings; they connect when they are first used."""
-        self.attach(connect(settings), settings.stage_urls, settings.layerscope_stage_model, settings.stage_allowed)
+        self.attach(
+            self.connect(settings), settings.stage_urls, settings.layerscope_stage_model, settings.stage_allowed
+        )
 
     def attach(
         self,

@@ -16,12 +16,14 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs
 from uuid import uuid4
 
 import numpy as np
 
+from layerscope.functions.runtime.computation import warm
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.shared_buffers import arrived
 from layerscope.functions.stage.call import Pixels, inputs_of, picture_of
@@ -39,6 +41,7 @@ from layerscope.stores.catalogue import Standing
 
 CONFIGURE: Final = "/configure"
 PREDICT: Final = "/predict"
+_WARM: Final = ("layerscope.functions.analysis.pictures.picture",)
 _PARAMETERS: Final = ("start", "end", "nextaddr", "model")
 _NOBODY: Final = frozenset({"", "None"})
 _DTYPES: Final[Mapping[str, str]] = {"FP64": "<f8", "FP32": "<f4", "FP16": "<f2"}
@@ -76,7 +79,7 @@ class Older:
         self._model = model
         self._allowed = allowed
         self._configured: Configured | None = None
-        self._reading = services.worker_of(uploads=True)
+        self._reading = services.workers_for("stage", partial(warm, _WARM), uploads=True)
 
     def stop(self) -> None:
         """End the worker that reads pictures."""

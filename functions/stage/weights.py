@@ -24,7 +24,7 @@ from layerscope.functions.runtime.model_ranges import (
     write_with_holes,
 )
 from layerscope.functions.runtime.services import Services
-from layerscope.functions.runtime.worker import Worker
+from layerscope.functions.runtime.worker_pool import Share
 from layerscope.functions.stage.call import DIGESTS, Part, Span
 from layerscope.functions.stage.call import spans as spans_of
 from layerscope.schemas import keys
@@ -74,7 +74,7 @@ class StageFiles:
                 yield path, found.st_mtime, found.st_blocks * 512
 
 
-async def stage_file(services: Services, worker: Worker, files: StageFiles, part: Part, sketch: str) -> Path:
+async def stage_file(services: Services, worker: Share, files: StageFiles, part: Part, sketch: str) -> Path:
     """Return a file that has the tensors of a stage; `sketch` is the digest of the data of `weight_sketch`, or "".
 
     Raises:

@@ -142,9 +142,9 @@ def _start(stack: Stack, supervisor: Supervisor, say: Say) -> None:
     supervisor.start(*stack_servers(stack), say=say)
     provide(stack, say)
     say(f"starting {len(names())} functions")
-    functions = stack_functions(stack)
-    supervisor.start(*(process for process, _ in functions.values()), say=say)
-    supervisor.start(stack_dataplane(stack, {name: url for name, (_, url) in functions.items()}), say=say)
+    functions, urls = stack_functions(stack)
+    supervisor.start(*functions, say=say)
+    supervisor.start(stack_dataplane(stack, urls), say=say)
 
 
 def _mend(stack: Stack, server: str, say: Say) -> None:

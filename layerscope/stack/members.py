@@ -1,20 +1,20 @@
-"""Of whom a stack consists: its servers, a process for each function, and the data plane that calls them."""
+"""Of whom a stack consists: its servers, the hosts of its functions, and the data plane that calls them."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from layerscope.dataplane import manifests, resources
 from layerscope.events.topics import Tenant
-from layerscope.functions.__main__ import names
 from layerscope.functions.runtime.services import kafka_security
 from layerscope.functions.runtime.settings import Settings
 from layerscope.stack import readiness, servers
 from layerscope.stack.environment import Stack
+from layerscope.stack.hosts import hosts
 from layerscope.stack.kafka_node import SecuredKafka
 from layerscope.stack.ports import free_ports
 from layerscope.stack.process import Process
@@ -56,29 +56,33 @@ def stack_servers(stack: Stack) -> tuple[Process, ...]:
     )
 
 
-def stack_functions(stack: Stack) -> dict[str, tuple[Process, str]]:
-    """Return a process for each function, and its URL, by the name of its Service."""
-    declared = manifests.load(MANIFESTS).services
-    ports = dict(zip(names(), free_ports(len(names())), strict=True)) | {"query": stack.ports["query"]}
-    made = {}
-    for name, port in ports.items():
-        service = name.replace("_", "-")
+def stack_functions(stack: Stack) -> tuple[tuple[Process, ...], dict[str, str]]:
+    """Return a process for each host of functions, and the URL of each function's host by the name of its Service."""
+    declared, made = manifests.load(MANIFESTS).services, hosts()
+    ports = dict(zip((one.name for one in made), free_ports(len(made)), strict=True))
+    ports |= {"query": stack.ports["query"]}
+    processes: list[Process] = []
+    urls: dict[str, str] = {}
+    for host in made:
+        services = [name.replace("_", "-") for name in host.functions]
         environment = {
             **inherited(),
             **stack.function_environment(),
-            **_limits(declared[service]),
-            "LISTEN_ADDRESS": f"127.0.0.1:{port}",
-            "LAYERSCOPE_INFERENCE_URL": f"http://127.0.0.1:{ports['inference']}",
-            "LAYERSCOPE_STAGE_URLS": f"http://127.0.0.1:{ports['stage']}",
+            **_limits(declared[name] for name in services),
+            "LISTEN_ADDRESS": f"127.0.0.1:{ports[host.name]}",
+            "LAYERSCOPE_WORKERS": str(host.workers),
+            "LAYERSCOPE_INFERENCE_URL": f"http://127.0.0.1:{ports['inference']}/inference",
+            "LAYERSCOPE_STAGE_URLS": f"http://127.0.0.1:{ports['inference']}/stage",
             "LAYERSCOPE_SCRATCH": str(stack.directory / "scratch"),
             # One thread each: several workers with a thread a core are slower together (they share two cores here).
             "OMP_NUM_THREADS": "1",
         }
-        command = (sys.executable, "-m", "layerscope.functions", name)
+        command = (sys.executable, "-m", "layerscope.functions", *host.functions)
         grace = float(environment.get("LAYERSCOPE_LIMIT_SECONDS", 5)) + 5
-        process = Process(name, command, environment, readiness.probe(port), grace_seconds=grace)
-        made[service] = (process, f"http://127.0.0.1:{port}")
-    return made
+        ready = readiness.probe(ports[host.name])
+        processes.append(Process(host.name, command, environment, ready, grace_seconds=grace))
+        urls |= dict.fromkeys(services, f"http://127.0.0.1:{ports[host.name]}")
+    return tuple(processes), urls
 
 
 def stack_dataplane(stack: Stack, urls: Mapping[str, str]) -> Process:
@@ -100,7 +104,8 @@ def inherited() -> dict[str, str]:
     return {**{name: os.environ[name] for name in _KEPT if name in os.environ}, **servers.locale(os.environ)}
 
 
-def _limits(service: resources.Service) -> dict[str, str]:
-    """Return the limits of a function: those of its Service, and over them those that the environment names."""
-    declared = {} if service.limit_seconds is None else {"LAYERSCOPE_LIMIT_SECONDS": f"{service.limit_seconds:g}"}
+def _limits(services: Iterable[resources.Service]) -> dict[str, str]:
+    """Return the limits of a host: the longest of its Services', and over them those that the environment names."""
+    seconds = max((one.limit_seconds for one in services if one.limit_seconds is not None), default=None)
+    declared = {} if seconds is None else {"LAYERSCOPE_LIMIT_SECONDS": f"{seconds:g}"}
     return declared | {name: os.environ[name] for name in _LIMITS if name in os.environ}

@@ -19,8 +19,8 @@ from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.events.memory import MemoryLog
 from layerscope.functions.admit.func import Admit
 from layerscope.functions.runtime.asgi import EventFunction
-from layerscope.functions.runtime.services import Limits, Services, start_worker
-from layerscope.functions.runtime.worker import Worker
+from layerscope.functions.runtime.services import Limits, Services, new_worker
+from layerscope.functions.runtime.worker_pool import WorkerPool
 from layerscope.functions.training_history.func import new as new_history
 from layerscope.models import safe_form
 from layerscope.models.sandbox import landlock
@@ -49,13 +49,19 @@ SMALL_MEMORY = 24
 class System:
     """A bucket and the functions that look at its uploads, with one worker among them."""
 
-    def __init__(self, directory: Path, runner: asyncio.Runner, worker: Worker) -> None:
+    def __init__(self, directory: Path, runner: asyncio.Runner, workers: WorkerPool) -> None:
         self.directory = directory
         self.runner = runner
         self.store = DescribedStore(directory)
         self.store.ensure_buckets()
         self._services = Services(
-            self.store, NumpyStore(), MemoryCache(), MemoryLog(), directory / ".scratch", worker=worker
+            self.store,
+            NumpyStore(),
+            MemoryCache(),
+            MemoryLog(),
+            directory / ".scratch",
+            workers=workers,
+            reading_workers=workers,
         )
         self.admitting = self.attached(Admit())
         self.history = self.attached(new_history())
@@ -64,8 +70,9 @@ class System:
             datasets.write(self.store, name, tuple("0123456789"), {"test": part, "probe": part})
 
     def attached(self, function: F, memory_mb: int = 8_192, *, shared: bool = True) -> F:
-        worker = self._services.worker if shared else None
-        services = dataclasses.replace(self._services, limits=Limits(60, memory_mb, "cpu"), worker=worker)
+        services = dataclasses.replace(self._services, limits=Limits(60, memory_mb, "cpu"))
+        if not shared:
+            services = dataclasses.replace(services, workers=None, reading_workers=None)
 
         async def attach() -> None:
             function.attach(services)
@@ -105,7 +112,8 @@ def running(directory: Path) -> Iterator[System]:
     """Yield a system with a worker that reads uploads, until it is left."""
     torch.set_num_threads(1)
     with asyncio.Runner() as runner:
-        made = System(directory, runner, start_worker(Limits(60, 8_192, "cpu"), directory / ".scratch"))
+        limits, scratch = Limits(60, 8_192, "cpu"), directory / ".scratch"
+        made = System(directory, runner, WorkerPool(1, lambda: new_worker(limits, scratch)))
         yield made
         for function in (made.admitting, made.history):
             function.stop()

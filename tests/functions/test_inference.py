@@ -26,7 +26,8 @@ from layerscope.functions.inference.prediction import kept_models, predict
 from layerscope.functions.inference.stored_model import StoredModel, stored_model
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.kept_models import KeptModels
-from layerscope.functions.runtime.services import Services, embedded, start_worker
+from layerscope.functions.runtime.services import Services, embedded, new_worker
+from layerscope.functions.runtime.worker_pool import WorkerPool
 from layerscope.models import safe_form
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Unavailable
@@ -103,8 +104,8 @@ class Asking:
 
 @pytest.fixture(scope="module")
 def asked(services: Services) -> Iterator[Asking]:
-    worker = start_worker(services.limits, services.scratch)
-    made = Asking(replace(services, worker=worker))
+    workers = WorkerPool(1, lambda: new_worker(services.limits, services.scratch))
+    made = Asking(replace(services, workers=workers, reading_workers=workers))
     yield made
     made.stop()
 

@@ -27,8 +27,8 @@ from layerscope.functions.query.page.model_data import ModelData
 from layerscope.functions.query.page.model_page import model_page
 from layerscope.functions.query.page.sections import general, product_text
 from layerscope.functions.query.page_routes import headers
-from layerscope.functions.runtime.services import Services, embedded
-from layerscope.functions.runtime.worker import Worker
+from layerscope.functions.runtime.services import Services, embedded, new_worker
+from layerscope.functions.runtime.worker_pool import WorkerPool
 from layerscope.packer import pack
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products import declared_products
@@ -249,8 +249,8 @@ def test_a_half_computed_page_completes_by_itself_and_keeps_what_is_open(
     chosen = {"name": "mine.png", "mimeType": "image/png", "buffer": b"not looked at before it is asked about"}
     seen.page.get_by_label("Picture", exact=True).set_input_files(chosen)
     seen.page.get_by_label("Picture", exact=True).focus()
-    # The worker of the services belongs to the event loop that first used it.
-    fresh = replace(services, worker=Worker(services.limits.seconds, services.limits.memory_mb))
+    # The workers of the services belong to the event loop that first used them.
+    fresh = replace(services, workers=WorkerPool(1, lambda: new_worker(services.limits, services.scratch)))
     analysed(fresh, Given(HALF, b"", products=(LATE,), is_there=True))
     expect(seen.page.get_by_text("This model gets")).to_be_visible(timeout=15_000)
     expect(seen.page.locator("#waiting")).to_have_count(0)

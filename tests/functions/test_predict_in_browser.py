@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, FileChooser, Page, expect
 from layerscope.datasets.digits import CLASSES, digits
 from layerscope.embedded import WaitingInference
 from layerscope.functions.query.page.picture_field import picture_field
-from layerscope.functions.runtime.services import embedded, start_worker
+from layerscope.functions.runtime.services import embedded, new_worker
+from layerscope.functions.runtime.worker_pool import WorkerPool
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.stores import datasets
 from tests.functions.analysed import Given, analyse
@@ -37,8 +38,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     datasets.write(made.store, "digits", CLASSES, digits())
     with ThreadPoolExecutor(1) as thread:  # Playwright holds the event loop of this one
         thread.submit(analyse, made, Given(WHO, tiny(0), products=("predictions", "feature_activation"))).result()
-    # A worker belongs to one event loop, and that of `analyse` is gone.
-    inference = WaitingInference(replace(made, worker=start_worker(made.limits, made.scratch)))
+    # Workers belong to one event loop, and that of `analyse` is gone.
+    workers = WorkerPool(1, lambda: new_worker(made.limits, made.scratch))
+    inference = WaitingInference(replace(made, workers=workers, reading_workers=workers))
     with served(made, inference.client) as found:
         yield found
         inference.stop()

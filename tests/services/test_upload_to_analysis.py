@@ -171,5 +171,5 @@ def test_the_python_client_uploads_to_the_stack(stack: RealStack) -> None:
 
 
 def heard(stack: RealStack, subject: str) -> int:
-    said = f"received io.layerscope.model.uploaded.v1 of {subject},"
+    said = f"admit received io.layerscope.model.uploaded.v1 of {subject},"
     return sum(line["message"].startswith(said) for line in stack.log("admit"))

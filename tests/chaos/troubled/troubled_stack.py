@@ -20,7 +20,6 @@ from typing import Final
 
 import httpx
 
-from layerscope.schemas.products import declared_products
 from layerscope.stack.members import stack_dataplane, stack_functions, stack_servers
 from layerscope.stack.process import Process
 from layerscope.stack.provision import provide
@@ -123,22 +122,12 @@ def running(directory: Path) -> Iterator[Troubled]:
         supervisor.start(*(_advertised(one, proxies["kafka"].port) for one in stack_servers(stack)), say=print)
         provide(stack, print)
         far = {**_through(stack, proxies), **clock.environment()}
-        functions, urls = _sharing(stack_functions(stack))
+        functions, urls = stack_functions(stack)
         supervisor.start(*(_with(process, far) for process in functions), say=print)
         dataplane = stack_dataplane(stack, urls)
         supervisor.start(_with(dataplane, {"KAFKA_BOOTSTRAP_SERVERS": far["KAFKA_BOOTSTRAP_SERVERS"]}), say=print)
         query = held.enter_context(httpx.Client(base_url=stack.url, timeout=30))
         yield Troubled(RealStack(stack, s3_client(stack.client_environment()), query), proxies, clock, disks)
-
-
-def _sharing(functions: Mapping[str, tuple[Process, str]]) -> tuple[list[Process], dict[str, str]]:
-    """Return processes and URLs where all that make products are served by one process, for the sake of memory."""
-    products = sorted(one.declared.name for one in declared_products())
-    services = [name.replace("_", "-") for name in products]
-    first, url = functions[services[0]]
-    shared = replace(first, name="products", command=(*first.command[:-1], *products))
-    alone = [process for name, (process, _) in functions.items() if name not in services]
-    return [*alone, shared], {name: url if name in services else own for name, (_, own) in functions.items()}
 
 
 def _with(process: Process, environment: Mapping[str, str]) -> Process:

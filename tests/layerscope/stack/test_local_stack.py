@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from layerscope.functions.__main__ import names
 from layerscope.initialise import NoNotifications
 from layerscope.schemas.errors import Unavailable
 from layerscope.stack import members, readiness, servers
+from layerscope.stack.hosts import hosts
 from layerscope.stack.provision import until_made
 from layerscope.systems import Stack, make_stack, on_free_ports
 
@@ -74,24 +76,34 @@ def test_a_stack_whose_ports_are_free_stays_where_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "system.json").stat().st_mtime_ns == before
 
 
-def functions_of(stack: Stack) -> dict[str, dict[str, str]]:
-    return {name: dict(process.environment) for name, (process, _) in members.stack_functions(stack).items()}
+def hosts_of(stack: Stack) -> dict[str, dict[str, str]]:
+    return {process.name: dict(process.environment) for process in members.stack_functions(stack)[0]}
 
 
-def test_limits_of_the_environment_reach_the_functions_and_without_them_each_has_its_own(
+def test_every_function_has_one_host_and_its_service_the_address(tmp_path: Path) -> None:
+    processes, urls = members.stack_functions(make_stack(tmp_path))
+    served = [name for process in processes for name in process.command[3:]]
+    assert sorted(served) == names()
+    assert sorted(urls) == sorted(name.replace("_", "-") for name in names())
+    for process in processes:
+        for name in process.command[3:]:
+            assert urls[name.replace("_", "-")] == f"http://{process.environment['LISTEN_ADDRESS']}", name
+
+
+def test_limits_of_the_environment_reach_the_functions_and_without_them_each_host_has_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = make_stack(tmp_path)
-    own = {name: given.get("LAYERSCOPE_LIMIT_SECONDS") for name, given in functions_of(stack).items()}
+    own = {name: given.get("LAYERSCOPE_LIMIT_SECONDS") for name, given in hosts_of(stack).items()}
     assert len(set(own.values())) > 1
 
     monkeypatch.setenv("LAYERSCOPE_LIMIT_SECONDS", "777")
     monkeypatch.setenv("LAYERSCOPE_LIMIT_MEMORY_MB", "1234")
-    given = functions_of(stack)
+    given = hosts_of(stack)
 
     assert {one["LAYERSCOPE_LIMIT_SECONDS"] for one in given.values()} == {"777"}
     assert {one["LAYERSCOPE_LIMIT_MEMORY_MB"] for one in given.values()} == {"1234"}
-    assert members.stack_functions(stack)["summary"][0].grace_seconds == 782
+    assert {process.grace_seconds for process in members.stack_functions(stack)[0]} == {782}
 
 
 def test_proxies_and_credentials_of_the_shell_reach_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,8 +111,8 @@ def test_proxies_and_credentials_of_the_shell_reach_no_process(tmp_path: Path, m
         monkeypatch.setenv(name, "http://proxy.example:3128")
     stack = make_stack(tmp_path)
 
-    processes = [*members.stack_servers(stack), *(one for one, _ in members.stack_functions(stack).values())]
-    assert len(processes) > 15
+    processes = [*members.stack_servers(stack), *members.stack_functions(stack)[0]]
+    assert len(processes) == 4 + len(hosts())
     assert not any("proxy.example" in value for one in processes for value in one.environment.values())
 
 

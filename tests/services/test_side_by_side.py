@@ -102,6 +102,7 @@ def test_the_functions_of_one_host_make_what_separate_processes_make(
         **{f"S3_BUCKET_{name.upper()}": other for name, other in buckets.items()},
         "LISTEN_ADDRESS": f"127.0.0.1:{port}",
         "LAYERSCOPE_SCRATCH": str(tmp_path / "scratch"),
+        "LAYERSCOPE_WORKERS": "1",
         "OMP_NUM_THREADS": "1",  # as the stack's functions have: sums over several threads end in other digits
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),

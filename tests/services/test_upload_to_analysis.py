@@ -141,7 +141,9 @@ def test_no_secret_is_in_a_log_a_product_an_answer_a_page_or_an_event(stack: Rea
     secrets = [held.secret_key, held.functions_secret_key, held.uploader_secret_key, held.redis_password]
     texts = {path.name: path.read_bytes() for path in (stack.stack.directory / "logs").iterdir()}
     texts |= {one.key: stack.store.get("products", one.key) for one in stack.store.list("products")}
-    names = [f"{one['dataset']}/{one['model']}/{one['version']}" for one in stack.query.get("/models").json()["models"]]
+    names = [
+        f"{one['dataset']}/{one['model']}/{one['version']}" for one in stack.query.get("/models").json()["models"][:5]
+    ]
     paths = ["/models", "/refusals", "/metrics", "/openapi.json", "/nothing", *(f"/models/{name}" for name in names)]
     for accept in ("*/*", "text/html"):
         for path in paths:

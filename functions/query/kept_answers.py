@@ -1,0 +1,159 @@
+"""Answers about models that are kept in memory: made once for what the bucket has of these models, and packed once.
+
+    the same request again ─▶ is the bucket as it was? ─ yes ─▶ 304, or the bytes that are kept
+                              (a listing of each model, at most every `trusted_seconds`)   ─ no ─▶ made anew
+
+The state of a model is read before its answer is made, so one that changes meanwhile is found changed. ETags are weak, as
+the packed form has the same (RFC 9110, 8.8.1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from starlette.responses import Response
+
+from layerscope.functions.query.page_routes import wants_page
+from layerscope.functions.runtime.asgi import Scope
+from layerscope.functions.runtime.single_flight import SingleFlight
+from layerscope.schemas.identity import Identity
+
+MOST_BYTES: Final = 64 * 2**20
+MOST_SECONDS: Final = 60.0
+"""How long one is kept at most: links to files that it may hold are good for some minutes only."""
+PACKED_FROM: Final = 1_024
+"""Bytes from which an answer is packed for those who take it so."""
+
+Words = tuple[str, bytes, bool]
+"""A path and its query as they came, and whether a page is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer, plain and packed, with the models that it is about and the state in which they were."""
+
+    about: tuple[Identity, ...]
+    state: tuple[str | None, ...]
+    made: float
+    etag: str
+    plain: Response
+    packed: Response | None
+    unchanged: Response
+
+    @property
+    def size(self) -> int:
+        """Return its bytes in memory."""
+        return len(self.plain.body) + (len(self.packed.body) if self.packed is not None else 0)
+
+    def for_(self, scope: Scope) -> Response:
+        """Return the response to a request."""
+        given = dict(scope["headers"])
+        if self.etag.encode() in given.get(b"if-none-match", b""):
+            return self.unchanged
+        return self.packed if self.packed is not None and takes_gzip(given.get(b"accept-encoding", b"")) else self.plain
+
+
+class KeptAnswers:
+    """Keeps answers by the words in which they were asked for, the least recently used go first."""
+
+    def __init__(self, state: Callable[[Identity], str | None], trusted_seconds: float) -> None:
+        """Keep nothing yet.
+
+        Args:
+            state: returns a digest of all that the bucket has of a model; it may block.
+            trusted_seconds: how long that is taken to hold without another look.
+        """
+        self._state = state
+        self._trusted = trusted_seconds
+        self._kept: OrderedDict[Words, Kept] = OrderedDict()
+        self._bytes = 0
+        self._seen: OrderedDict[Identity, tuple[float, str | None]] = OrderedDict()
+        self._looking: SingleFlight[str | None] = SingleFlight()
+        self._making: SingleFlight[Kept] = SingleFlight()
+
+    async def again(self, scope: Scope) -> Response | None:
+        """Return the response to a request that was made before, if what it is about is as it was."""
+        words = _words(scope)
+        found = self._kept.get(words) if scope["method"] == "GET" else None
+        if found is None:
+            return None
+        if time.monotonic() - found.made > MOST_SECONDS or await self._states(found.about) != found.state:
+            return None
+        if words in self._kept:
+            self._kept.move_to_end(words)
+        return found.for_(scope)
+
+    async def get(self, scope: Scope, about: Collection[Identity], make: Callable[[], Awaitable[Response]]) -> Response:
+        """Return the response that `make` makes, and keep it; raises what `make` raises."""
+        words, models = _words(scope), tuple(about)
+        state = await self._states(models)
+        kept = await self._making.run(f"{words} {state}", lambda: self._made(words, models, state, make))
+        return kept.for_(scope)
+
+    async def _made(
+        self,
+        words: Words,
+        about: tuple[Identity, ...],
+        state: tuple[str | None, ...],
+        make: Callable[[], Awaitable[Response]],
+    ) -> Kept:
+        response = await make()
+        made = await asyncio.to_thread(_kept, about, state, response)
+        self._forget(words)
+        self._kept[words] = made
+        self._bytes += made.size
+        while self._bytes > MOST_BYTES:
+            self._forget(next(iter(self._kept)))
+        return made
+
+    def _forget(self, words: Words) -> None:
+        if (old := self._kept.pop(words, None)) is not None:
+            self._bytes -= old.size
+
+    async def _states(self, models: tuple[Identity, ...]) -> tuple[str | None, ...]:
+        return tuple([await self._state_of(one) for one in models])
+
+    async def _state_of(self, identity: Identity) -> str | None:
+        looked, found = self._seen.get(identity, (float("-inf"), None))
+        now = time.monotonic()
+        if now - looked < self._trusted:
+            return found
+        found = await self._looking.run(identity.subject, lambda: asyncio.to_thread(self._state, identity))
+        self._seen[identity] = (now, found)
+        self._seen.move_to_end(identity)
+        if len(self._seen) > 4_096:
+            self._seen.popitem(last=False)
+        return found
+
+
+def takes_gzip(accepted: bytes) -> bool:
+    """Tell whether an Accept-Encoding takes gzip."""
+    for one in accepted.split(b","):
+        name, _, weight = one.partition(b";")
+        if name.strip() in (b"gzip", b"*"):
+            return weight.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
+    return False
+
+
+def _words(scope: Scope) -> Words:
+    return scope["path"], scope["query_string"], wants_page(scope)
+
+
+def _kept(about: tuple[Identity, ...], state: tuple[str | None, ...], response: Response) -> Kept:
+    body = bytes(response.body)
+    etag = f'W/"{sha256(body).hexdigest()[:32]}"'
+    varies = {"etag": etag, "vary": "accept, accept-encoding", "cache-control": "no-cache"}
+    headers = {name: value for name, value in response.headers.items() if name != "content-length"} | varies
+    packed = None
+    if len(body) >= PACKED_FROM:
+        content = gzip.compress(body, compresslevel=6, mtime=0)
+        packed = Response(content, headers={**headers, "content-encoding": "gzip"})
+    unchanged = Response(status_code=304, headers=varies)
+    return Kept(about, state, time.monotonic(), etag, Response(body, headers=headers), packed, unchanged)

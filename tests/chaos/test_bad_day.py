@@ -28,10 +28,10 @@ from tests.stack import RealStack, eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-UPLOADS = int(os.environ.get("LAYERSCOPE_CHAOS_UPLOADS", "100"))
-BREAKDOWNS = int(os.environ.get("LAYERSCOPE_CHAOS_FAULTS", "30"))
+UPLOADS = int(os.environ.get("LAYERSCOPE_CHAOS_UPLOADS", "50"))
+BREAKDOWNS = int(os.environ.get("LAYERSCOPE_CHAOS_FAULTS", "16"))
 SEED = int(os.environ.get("LAYERSCOPE_CHAOS_SEED", "13"))
-UNANNOUNCED = int(os.environ.get("LAYERSCOPE_CHAOS_UNANNOUNCED", "20"))
+UNANNOUNCED = int(os.environ.get("LAYERSCOPE_CHAOS_UNANNOUNCED", "10"))
 CONTENTS = 4
 SETTLE_SECONDS = 1800  # a busy machine takes long; what is lost would take for ever
 

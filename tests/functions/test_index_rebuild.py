@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("milvus_lite")
 
 WHO = [Identity("tiny", "net", str(i)) for i in range(5)]
-KILLS = int(os.environ.get("LAYERSCOPE_TEST_KILLS", "50"))
+KILLS = int(os.environ.get("LAYERSCOPE_TEST_KILLS", "15"))
 
 
 def ignore(done: int, total: int) -> None:

@@ -1,6 +1,6 @@
 """Thousands of made-up events, keys and questions: nothing is a bug, nothing hangs, and no parameter shows more.
 
-An ordinary run makes 20,000 examples; LAYERSCOPE_EXAMPLES=100000 makes as many. Each test counts the examples that it
+An ordinary run makes 5,000 examples; LAYERSCOPE_EXAMPLES=100000 makes as many. Each test counts the examples that it
 has really made, and there are as many as its share.
 """
 
@@ -54,7 +54,7 @@ from tests.functions.bucket import services
 from tests.functions.inference_answers import Inference
 from tests.stores.exact_vector_store import NumpyStore
 
-TOTAL = int(os.environ.get("LAYERSCOPE_EXAMPLES", "20000"))
+TOTAL = int(os.environ.get("LAYERSCOPE_EXAMPLES", "5000"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 * max(1, TOTAL // 20_000))]
 
 SHARES = {"binary": 0.2, "structured": 0.1, "records": 0.15, "notifications": 0.1, "keys": 0.33, "queries": 0.1}

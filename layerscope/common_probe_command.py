@@ -11,8 +11,9 @@ from layerscope import client, systems
 from layerscope.console import say
 from layerscope.options import At
 from layerscope.schemas.datasets import CommonProbe
-from layerscope.schemas.errors import NotFound, Refused
+from layerscope.schemas.errors import NotFound
 from layerscope.stores import common_probe
+from layerscope.stores.dataset_names import no_dataset
 from layerscope.systems import Embedded
 
 
@@ -24,10 +25,11 @@ def renew_common(
     What the models on these datasets are compared by across datasets is then missing, and made again on the new images.
     """
     system = systems.locate(at)
+    store = client.object_store(system)
     try:
-        renewed = common_probe.renew(client.object_store(system), name)
+        renewed = common_probe.renew(store, name)
     except NotFound as error:
-        raise Refused("no-dataset", f"There is no dataset {name!r}.", "layerscope datasets list") from error
+        raise no_dataset(store, name) from error
     names = [one.name for one in renewed]
     say(f"{', '.join(names)}: common probe images from {'all of these' if len(names) > 1 else 'it alone'}")
     if isinstance(system, Embedded):

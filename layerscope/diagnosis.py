@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from layerscope.schemas import keys
 from layerscope.stores import datasets
+from layerscope.stores.dataset_names import dataset_names
 from layerscope.stores.object_store import ObjectStore
 
 
@@ -16,8 +16,7 @@ def datasets_of(store: ObjectStore) -> tuple[list[dict[str, Any]], RenderableTyp
     """Return the datasets of a system, as data and as a table."""
     table = Table("dataset", "classes", "shape", "images", "source", box=None, header_style="dim")
     found = []
-    names = {one.key.split("/")[0] for one in store.list(keys.DATASETS) if one.key.endswith("/dataset.json")}
-    for name in sorted(names):
+    for name in dataset_names(store):
         description = datasets.describe(store, name)
         if description is None:
             continue

@@ -28,6 +28,7 @@ from layerscope.schemas.products.sprites import SheetImage
 from layerscope.stores import blobs, catalogue, datasets
 from layerscope.stores.blobs import Damaged
 from layerscope.stores.catalogue import Outcome, Standing
+from layerscope.stores.dataset_names import no_dataset
 
 PATH: Final = re.compile(
     rf"(?:/inference)?/models/(?P<dataset>{NAME_PATTERN})/(?P<model>{NAME_PATTERN})/(?P<version>{NAME_PATTERN})/predict"
@@ -79,9 +80,8 @@ def stored_model(services: Services, identity: Identity) -> StoredModel:
     if facts is None:
         _not_admitted(found, identity)
     if facts.dataset is None:
-        message = f"There is no dataset {identity.dataset!r}, so nobody knows which pictures the model takes."
-        hint = f"layerscope datasets add {identity.dataset} --test test.npz --classes a,b,c"
-        raise Rejected(409, "no-dataset", message, hint)
+        said = no_dataset(services.store, identity.dataset, ", so nobody knows which pictures the model takes")
+        raise Rejected(409, said.code, said.message, said.hint)
     try:
         file = services.scratch / "models" / facts.content
         if not file.exists():

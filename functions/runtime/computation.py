@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from layerscope.schemas.addresses import Facts
 from layerscope.schemas.datasets import DatasetDescription
-from layerscope.schemas.errors import Ignored, Refused
+from layerscope.schemas.errors import Ignored
 from layerscope.schemas.products.product import Product
 from layerscope.stores import blobs, datasets, product_store, uploads
 from layerscope.stores.blobs import Damaged
+from layerscope.stores.dataset_names import no_dataset
 from layerscope.stores.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -80,11 +81,7 @@ def _gathered(
     if declared.sidecars:
         given["sidecars"] = uploads.sidecars(store, facts, declared.sidecars)
     if declared.parts and facts.dataset is None:
-        raise Refused(
-            "no-dataset",
-            f"There is no dataset {facts.identity.dataset!r}, so this model cannot be run on its images.",
-            f"layerscope datasets add {facts.identity.dataset} --test test.npz --classes a,b,c",
-        )
+        raise no_dataset(store, facts.identity.dataset, ", so this model cannot be run on its images")
     model = None
     if declared.reads_model:
         model = services.scratch / "models" / facts.content

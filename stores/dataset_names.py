@@ -1,0 +1,30 @@
+"""Which datasets there are, and what is said of a name that is none: often it is misspelt in an upload's key."""
+
+from __future__ import annotations
+
+import difflib
+
+from layerscope.schemas import keys
+from layerscope.schemas.errors import Refused
+from layerscope.stores.object_store import ObjectStore
+
+
+def dataset_names(store: ObjectStore) -> list[str]:
+    """Return the names of the datasets in the bucket."""
+    folders = ((one.key, one.key.partition("/")[0]) for one in store.list(keys.DATASETS))
+    return sorted(name for key, name in folders if key == keys.dataset_description(name))
+
+
+def no_dataset(store: ObjectStore, name: str, so: str = "") -> Refused:
+    """Return the refusal of what needs a dataset that is not there, with the name that was probably meant.
+
+    Args:
+        store: where the datasets are.
+        name: what it was called.
+        so: what follows from it, as the rest of the sentence.
+    """
+    near = difflib.get_close_matches(name, dataset_names(store), n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    added = f"layerscope datasets add {name} --test test.npz --classes a,b,c"
+    hint = f"upload it as {near[0]}/MODEL/VERSION; or {added}" if near else added
+    return Refused("no-dataset", f"There is no dataset {name!r}{so}.{meant}", hint)

@@ -1,0 +1,44 @@
+"""The names of datasets, and what is said of one that is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerscope.schemas import keys
+from layerscope.stores.dataset_names import dataset_names, no_dataset
+from layerscope.stores.directory_store import DirectoryStore
+from tests.functions.bucket import add_dataset
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    made = DirectoryStore(tmp_path)
+    made.ensure_buckets()
+    for name in ("mnist", "fashion-mnist", "cifar10"):
+        add_dataset(made, name)
+    made.put(keys.DATASETS, "begun/0123.npz", b"no description yet")
+    return made
+
+
+def test_a_dataset_is_there_once_it_is_described(store: DirectoryStore) -> None:
+    assert dataset_names(store) == ["cifar10", "fashion-mnist", "mnist"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("mnsit", "mnist"), ("MNIST-1", None), ("fashionmnist", "fashion-mnist"), ("cifar-10", "cifar10")],
+)
+def test_a_misspelt_name_is_answered_with_the_one_that_is_there(
+    store: DirectoryStore, name: str, meant: str | None
+) -> None:
+    said = no_dataset(store, name, ", so nothing can be run")
+    question = f" Did you mean {meant!r}?" if meant else ""
+    assert said.message == f"There is no dataset {name!r}, so nothing can be run.{question}"
+    assert said.hint.endswith(f"layerscope datasets add {name} --test test.npz --classes a,b,c")
+    assert said.hint.startswith(f"upload it as {meant}/MODEL/VERSION; or ") is (meant is not None)
+
+
+def test_of_a_name_that_is_like_none_nothing_is_guessed(store: DirectoryStore) -> None:
+    assert no_dataset(store, "traffic-signs").message == "There is no dataset 'traffic-signs'."

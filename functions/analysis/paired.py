@@ -8,6 +8,8 @@ from typing import Final
 
 SUMMED: Final = 20_000
 """Differing images up to which the test is exact; its normal approximation is off by less than 1e-3 beyond."""
+LEVEL: Final = 0.05
+"""P-value up to which a difference is called more than chance."""
 Z_95: Final = 1.959963984540054
 """The 97.5th percentile of the normal distribution."""
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.analysis.paired import difference, holm, mcnemar
+from layerscope.functions.analysis.paired import LEVEL, difference, holm, mcnemar
 from layerscope.functions.query import answered_images
 from layerscope.functions.query.answered_images import Answered
 from layerscope.functions.query.answers import Unanswerable
-from layerscope.functions.query.stored_outputs import stored_outputs
+from layerscope.functions.query.ensemble import ensemble_accuracy
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.paired import PairedAnswer, PairedClass
 from layerscope.stores.object_store import ObjectStore
-
-LEVEL: Final = 0.05
-AT_ONCE: Final = 2_000_000
-"""Images times classes whose probabilities are held at once: 16 MB of each model."""
 
 Mask = NDArray[np.bool_]
 
@@ -50,7 +46,7 @@ def paired(store: ObjectStore, a: Identity, b: Identity) -> PairedAnswer:
         high=high,
         p_value=p_value,
         better=better,
-        ensemble=_ensemble(store, first, second),
+        ensemble=ensemble_accuracy(store, (first, second)),
         verdict="",
         classes=_classes(first, only_a, only_b),
     )
@@ -108,17 +104,3 @@ def _classes(answered: Answered, only_a: Mask, only_b: Mask) -> tuple[PairedClas
             )
         )
     return tuple(sorted(found, key=lambda one: -abs(one.difference)))
-
-
-def _ensemble(store: ObjectStore, first: Answered, second: Answered) -> float | None:
-    """Return how often the mean of both models' probabilities is right; where either has no finite outputs, it is not."""
-    one, other = (stored_outputs(store, answered.identity) for answered in (first, second))
-    if one is None or other is None or one.shape != other.shape:
-        return None
-    images, classes = one.shape
-    right, at_once = 0, max(1, AT_ONCE // classes)
-    for start in range(0, images, at_once):
-        end = min(start + at_once, images)
-        mean = one.probabilities(start, end) + other.probabilities(start, end)
-        right += int((np.isfinite(mean).all(axis=1) & (mean.argmax(axis=1) == first.labels[start:end])).sum())
-    return right / images

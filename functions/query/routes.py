@@ -21,6 +21,7 @@ from layerscope.functions.query import (
     prediction_routes,
     replay_routes,
     search,
+    several_routes,
     similar_routes,
     split_routes,
 )
@@ -67,6 +68,7 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     app.include_router(class_routes.routes(given, ERRORS))
     app.include_router(image_routes.routes(given, ERRORS))
     app.include_router(_searches(given))
+    app.include_router(several_routes.routes(given, ERRORS))
     app.include_router(similar_routes.routes(given, ERRORS))
     app.include_router(split_routes.routes(lambda: given().services, ERRORS))
     app.include_router(operator_routes.routes(lambda: given().services, ERRORS))

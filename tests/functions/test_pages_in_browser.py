@@ -277,8 +277,8 @@ def test_without_scripts_everything_is_there(browser: Browser, address: str) -> 
 
 def test_two_models_are_chosen_in_the_list_and_compared(seen: Seen, address: str) -> None:
     seen.page.goto(f"{address}/models")
-    seen.page.get_by_label(f"{WHOLE} as first").check()
-    seen.page.get_by_label(f"{HALF} as second").check()
+    seen.page.get_by_label(f"compare {WHOLE}").check()
+    seen.page.get_by_label(f"compare {HALF}").check()
     seen.page.get_by_role("button", name="Compare").click()
     expect(seen.page.get_by_role("row", name="Accuracy").first).to_contain_text("%")
     expect(seen.page.get_by_role("table", name="Similarity of the layers")).to_be_visible()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,18 @@ import pytest
 from scipy.stats import binomtest, false_discovery_control
 
 from layerscope.functions.analysis.paired import SUMMED, difference, holm, mcnemar
-from layerscope.functions.example_images.func import compute as shown
 from layerscope.functions.query.stored_outputs import stored_outputs
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products.predictions import Predictions
-from layerscope.stores import datasets
-from layerscope.stores.datasets import Dataset, PartArrays
-from tests.functions.asking import get, index, run
-from tests.functions.bucket import Bucket, layer_vectors, ok_layers, services
+from layerscope.stores.datasets import PartArrays
+from tests.functions.asking import get, run
+from tests.functions.insects import CLASSES, IMAGES, Write, insects, outputs_of, writer, wrong_on
 from tests.functions.test_pages import page, text_of
 
 pytestmark = pytest.mark.slow
 
-CLASSES = ("ant", "bee", "1", "none")
-IMAGES = 300
 OLD, NEW, OTHER = Identity("insects", "net", "1"), Identity("insects", "net", "2"), Identity("insects", "mlp", "1")
-Write = Callable[..., Services]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -65,46 +58,7 @@ def test_what_one_of_many_tests_is_worth_is_corrected() -> None:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Return what stores a model that answers as it is told to."""
-
-    def store(who: Identity, predicted: np.ndarray, seed: int = 0, part: PartArrays | None = None) -> Services:
-        part = part or insects()
-        if datasets.describe(made.store, who.dataset) is None:
-            datasets.write(made.store, who.dataset, CLASSES, {"test": part, "probe": part.take(np.arange(8))})
-        bucket = Bucket(made.store, who)
-        bucket.admit(content=who.subject.encode())
-        outputs = outputs_of(predicted, seed)
-        outputs[predicted < 0] = np.nan
-        lost = int((predicted < 0).sum())
-        predictions = Predictions(outputs=outputs, output_kind="logits", images=IMAGES, non_finite=lost)
-        bucket.write(predictions)
-        assert bucket.facts.dataset is not None
-        bucket.write(shown(predictions, Dataset(bucket.facts.dataset, {"test": part})))
-        bucket.write(layer_vectors(bucket.facts, seed, ok_layers(2)))
-        bucket.refuse_rest()
-        index(made, who)
-        return made
-
-    made = services(tmp_path)
-    return store
-
-
-def insects() -> PartArrays:
-    random = np.random.default_rng(0)
-    return PartArrays(random.integers(0, 255, (IMAGES, 5, 4, 3), np.uint8), random.integers(0, 3, IMAGES))
-
-
-def outputs_of(predicted: np.ndarray, seed: int) -> np.ndarray:
-    outputs = np.random.default_rng(seed).normal(0, 1, (IMAGES, len(CLASSES)))
-    outputs[np.arange(IMAGES), predicted] = outputs.max(axis=1) + 0.5
-    return outputs.astype(np.float32)
-
-
-def wrong_on(*images: int) -> np.ndarray:
-    """Return answers (N,) that are right but for these images."""
-    predicted = insects().labels.copy()
-    predicted[list(images)] = (predicted[list(images)] + 1) % 3
-    return predicted
+    return writer(tmp_path)
 
 
 def side_by_side(given: Services, a: Identity, b: Identity) -> dict[str, Any]:

@@ -236,7 +236,7 @@ def test_every_page_is_shown_and_no_figure_on_it_is_nan(system: Services) -> Non
         paths += [f"/compare?a=three/good/1&b={name}/1" for name in MODELS]
         return {path: await client.get(path, headers={"accept": "text/html"}) for path in paths}
 
-    for path, answer in run(replace(system, worker=None), pages).items():
+    for path, answer in run(system, pages).items():
         assert answer.status_code == httpx.codes.OK, path
         assert not re.search(r"\b(nan|NaN|inf|Infinity)\b(?! or infinite)", answer.text), path
 

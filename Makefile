@@ -32,7 +32,7 @@ down: $(VENV)/ready  ## stop it
 
 test: $(VENV)/ready  ## every test, real services included
 	$(BIN)/python -m tests.install_programs
-	$(BIN)/pytest -q $(PARALLEL) $(PROCESSES) -m "not benchmark"
+	$(BIN)/pytest -q $(PARALLEL) $(PROCESSES) -m "not benchmark" --durations=25
 	$(BIN)/pytest -q -m benchmark
 
 test-fast: $(VENV)/ready  ## the tests that need no service, under a minute

@@ -1,7 +1,10 @@
 """Answers about models that are kept in memory: made once for what the bucket has of these models, and packed once.
 
-    the same request again ─▶ is the bucket as it was? ─ yes ─▶ 304, or the bytes that are kept
-                              (a listing of each model, at most every `trusted_seconds`)   ─ no ─▶ made anew
+    the same request again ─▶ is the bucket as it was? (a listing of each model) ─ yes ─▶ 304, or the bytes that are kept
+                                                                                 ─ no  ─▶ made anew
+
+Who has written reads what was written: a request is answered by a look that began after it came. Requests that come
+while one is under way share the next, so a model that many ask for is looked at as often as one look takes.
 
 The state of a model is read before its answer is made, so one that changes meanwhile is found changed. ETags are weak, as
 the packed form has the same (RFC 9110, 8.8.1).
@@ -60,22 +63,41 @@ class Kept:
         return self.packed if self.packed is not None and takes_gzip(given.get(b"accept-encoding", b"")) else self.plain
 
 
+class Looks:
+    """Looks at models, each of which is shared by all who asked before it began."""
+
+    def __init__(self, look: Callable[[Identity], str | None]) -> None:
+        self._look = look
+        self._under_way: dict[Identity, asyncio.Task[str | None]] = {}
+        self._next: dict[Identity, asyncio.Task[str | None]] = {}
+
+    async def at(self, identity: Identity) -> str | None:
+        """Return what a look that begins now finds."""
+        task = self._next.get(identity)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._after(identity, self._under_way.get(identity)))
+            self._next[identity] = task
+        return await asyncio.shield(task)  # one who gives up must not take the answer from the others
+
+    async def _after(self, identity: Identity, before: asyncio.Task[str | None] | None) -> str | None:
+        if before is not None:
+            await asyncio.wait([before])
+        task = self._under_way[identity] = self._next.pop(identity)
+        try:
+            return await asyncio.to_thread(self._look, identity)
+        finally:
+            if self._under_way.get(identity) is task:
+                del self._under_way[identity]
+
+
 class KeptAnswers:
     """Keeps answers by the words in which they were asked for, the least recently used go first."""
 
-    def __init__(self, state: Callable[[Identity], str | None], trusted_seconds: float) -> None:
-        """Keep nothing yet.
-
-        Args:
-            state: returns a digest of all that the bucket has of a model; it may block.
-            trusted_seconds: how long that is taken to hold without another look.
-        """
-        self._state = state
-        self._trusted = trusted_seconds
+    def __init__(self, state: Callable[[Identity], str | None]) -> None:
+        """Keep nothing yet; `state` returns a digest of all that the bucket has of a model, and may block."""
+        self._looks = Looks(state)
         self._kept: OrderedDict[Words, Kept] = OrderedDict()
         self._bytes = 0
-        self._seen: OrderedDict[Identity, tuple[float, str | None]] = OrderedDict()
-        self._looking: SingleFlight[str | None] = SingleFlight()
         self._making: SingleFlight[Kept] = SingleFlight()
 
     async def again(self, scope: Scope) -> Response | None:
@@ -118,19 +140,7 @@ class KeptAnswers:
             self._bytes -= old.size
 
     async def _states(self, models: tuple[Identity, ...]) -> tuple[str | None, ...]:
-        return tuple([await self._state_of(one) for one in models])
-
-    async def _state_of(self, identity: Identity) -> str | None:
-        looked, found = self._seen.get(identity, (float("-inf"), None))
-        now = time.monotonic()
-        if now - looked < self._trusted:
-            return found
-        found = await self._looking.run(identity.subject, lambda: asyncio.to_thread(self._state, identity))
-        self._seen[identity] = (now, found)
-        self._seen.move_to_end(identity)
-        if len(self._seen) > 4_096:
-            self._seen.popitem(last=False)
-        return found
+        return tuple(await asyncio.gather(*map(self._looks.at, models)))
 
 
 def takes_gzip(accepted: bytes) -> bool:

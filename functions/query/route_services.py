@@ -60,7 +60,7 @@ class Answers:
         self.services = services
         self.inference = inference
         self.answered = Answered(services.cache)
-        self.kept = KeptAnswers(partial(_state, services.store), services.limits.trusted_seconds)
+        self.kept = KeptAnswers(partial(_state, services.store))
         self._writing = Writing(language_model.from_environment(), services.cache)
         self._kept = KeptNeighbours(services.vectors, services.limits.neighbours_mb * 2**20)
         self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from layerscope.events.cloudevent import CloudEvent
 from layerscope.events.kafka import to_record
@@ -30,8 +29,6 @@ from layerscope.stores.s3_credentials import WebIdentity
 from layerscope.stores.s3_store import S3Store
 from layerscope.stores.vector_store import MilvusStore, VectorStore
 
-TRUSTED_SECONDS: Final = 0.5
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -42,8 +39,6 @@ class Limits:
     device: str = "auto"
     neighbours_mb: int = 512
     inference_mb: int = 2_048
-    trusted_seconds: float = 0
-    """How long `query` takes the bucket to be as it last saw it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +121,6 @@ def limits_of(settings: Settings) -> Limits:
         settings.layerscope_device,
         settings.layerscope_neighbours_mb,
         settings.layerscope_inference_mb,
-        TRUSTED_SECONDS,
     )
 
 

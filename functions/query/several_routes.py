@@ -20,7 +20,7 @@ from layerscope.schemas.identity import Identity
 from layerscope.schemas.several import MOST, SeveralAnswer
 
 Chosen = Annotated[
-    list[SubjectName], Query(min_length=1, max_length=MOST, description=f"DATASET/MODEL/VERSION, two to {MOST} times")
+    list[SubjectName], Query(min_length=2, max_length=MOST, description=f"DATASET/MODEL/VERSION, two to {MOST} times")
 ]
 
 
@@ -34,7 +34,7 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         store, identities = given().services.store, tuple(map(Identity.parse, dict.fromkeys(model)))
         if len(identities) < 2:
             raise Unanswerable(
-                422, "one-model", "One model alone is not compared.", "name two to eight, each as model="
+                409, "one-model", "One model alone is not compared.", "name two to eight, each as model="
             )
         if len(identities) == 2 and wants_page(request.scope):  # of two there is more to tell
             a, b = (one.subject for one in identities)

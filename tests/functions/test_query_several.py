@@ -127,8 +127,8 @@ def test_each_count_opens_as_many_images(write: Write) -> None:
 @pytest.mark.parametrize(
     ("asked", "status", "code"),
     [
-        ([NETS[0]], 422, "one-model"),
-        ([NETS[0], NETS[0]], 422, "one-model"),
+        ([NETS[0]], 422, "bad-parameter"),
+        ([NETS[0], NETS[0]], 409, "one-model"),
         ([NETS[0], NETS[3]], 404, "no-such-model"),
         ([Identity("insects", "m", str(k)) for k in range(9)], 422, "bad-parameter"),
         ([], 422, "bad-parameter"),

@@ -24,7 +24,6 @@ def no_dataset(store: ObjectStore, name: str, so: str = "") -> Refused:
         so: what follows from it, as the rest of the sentence.
     """
     near = difflib.get_close_matches(name, dataset_names(store), n=1)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
     added = f"layerscope datasets add {name} --test test.npz --classes a,b,c"
-    hint = f"upload it as {near[0]}/MODEL/VERSION; or {added}" if near else added
-    return Refused("no-dataset", f"There is no dataset {name!r}{so}.{meant}", hint)
+    hint = f"did you mean {near[0]}? Then upload it as {near[0]}/MODEL/VERSION; or: {added}" if near else added
+    return Refused("no-dataset", f"There is no dataset {name!r}{so}.", hint)

@@ -54,7 +54,8 @@ class SeveralAnswer(Answer):
     none_right: int = Field(description="images that none of them has right")
     differ: int = Field(description="images that they do not all answer alike, rightly or not")
     ensemble: float | None = Field(
-        description="accuracy of the mean of all their probabilities; null where one has no finite outputs for each image"
+        description="accuracy of the mean of all their probabilities; an image with an output that is not finite is wrong; "
+        "null where outputs of one are not there"
     )
     models: tuple[SeveralModel, ...] = Field(description="in the order in which they were named")
     pairs: tuple[SeveralPair, ...]

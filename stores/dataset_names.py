@@ -23,7 +23,7 @@ def no_dataset(store: ObjectStore, name: str, so: str = "") -> Refused:
         name: what it was called.
         so: what follows from it, as the rest of the sentence.
     """
-    near = difflib.get_close_matches(name, dataset_names(store), n=1)
+    near = difflib.get_close_matches(name, [one for one in dataset_names(store) if one != name], n=1)
     added = f"layerscope datasets add {name} --test test.npz --classes a,b,c"
     hint = f"did you mean {near[0]}? Then upload it as {near[0]}/MODEL/VERSION; or: {added}" if near else added
     return Refused("no-dataset", f"There is no dataset {name!r}{so}.", hint)

@@ -26,6 +26,7 @@ from starlette.responses import Response
 from layerscope.functions.query.page_routes import wants_page
 from layerscope.functions.runtime.asgi import Scope
 from layerscope.functions.runtime.single_flight import SingleFlight
+from layerscope.schemas.errors import LayerscopeError
 from layerscope.schemas.identity import Identity
 
 MOST_BYTES: Final = 64 * 2**20
@@ -33,6 +34,9 @@ MOST_SECONDS: Final = 60.0
 """How long one is kept at most: links to files that it may hold are good for some minutes only."""
 PACKED_FROM: Final = 1_024
 """Bytes from which an answer is packed for those who take it so."""
+
+OVERHEAD: Final = 12_288
+"""Bytes of what is around an answer: the words in which it was asked for, headers, objects."""
 
 Words = tuple[str, bytes, bool]
 """A path and its query as they came, and whether a page is wanted."""
@@ -52,13 +56,14 @@ class Kept:
 
     @property
     def size(self) -> int:
-        """Return its bytes in memory."""
-        return len(self.plain.body) + (len(self.packed.body) if self.packed is not None else 0)
+        """Return about how many bytes of memory it takes."""
+        return OVERHEAD + len(self.plain.body) + (len(self.packed.body) if self.packed is not None else 0)
 
     def for_(self, scope: Scope) -> Response:
         """Return the response to a request."""
         given = dict(scope["headers"])
-        if self.etag.encode() in given.get(b"if-none-match", b""):
+        held = given.get(b"if-none-match", b"").strip()
+        if held == b"*" or self.etag.removeprefix("W/").encode() in held:  # compared weakly, RFC 9110, 13.1.2
             return self.unchanged
         return self.packed if self.packed is not None and takes_gzip(given.get(b"accept-encoding", b"")) else self.plain
 
@@ -106,7 +111,13 @@ class KeptAnswers:
         found = self._kept.get(words) if scope["method"] == "GET" else None
         if found is None:
             return None
-        if time.monotonic() - found.made > MOST_SECONDS or await self._states(found.about) != found.state:
+        if time.monotonic() - found.made > MOST_SECONDS:
+            return None
+        try:
+            state = await self._states(found.about)
+        except LayerscopeError:  # the store is down, say: it is told where all errors are
+            return None
+        if state != found.state:
             return None
         if words in self._kept:
             self._kept.move_to_end(words)
@@ -145,11 +156,12 @@ class KeptAnswers:
 
 def takes_gzip(accepted: bytes) -> bool:
     """Tell whether an Accept-Encoding takes gzip."""
+    weights = {}
     for one in accepted.split(b","):
         name, _, weight = one.partition(b";")
-        if name.strip() in (b"gzip", b"*"):
-            return weight.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
-    return False
+        weights[name.strip()] = weight.replace(b" ", b"")
+    given = weights.get(b"gzip", weights.get(b"*"))
+    return given is not None and given not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
 
 
 def _words(scope: Scope) -> Words:
@@ -165,5 +177,6 @@ def _kept(about: tuple[Identity, ...], state: tuple[str | None, ...], response: 
     if len(body) >= PACKED_FROM:
         content = gzip.compress(body, compresslevel=6, mtime=0)
         packed = Response(content, headers={**headers, "content-encoding": "gzip"})
-    unchanged = Response(status_code=304, headers=varies)
+    policy = "content-security-policy"  # browsers take what a 304 says of it for the page that they have
+    unchanged = Response(status_code=304, headers=varies | {n: v for n, v in headers.items() if n == policy})
     return Kept(about, state, time.monotonic(), etag, Response(body, headers=headers), packed, unchanged)

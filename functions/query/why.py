@@ -155,7 +155,7 @@ def _notes(facts: WhyFacts) -> Iterator[str]:
     for line in (facts.lines or {}).values():
         if line.unmoved is not None and line.unmoved.total_seconds() >= 1 and line.events:
             yield f"The first event for {line.function} is the same as {length(line.unmoved)} ago."
-    for process in (facts.processes or {}).values():
+    for process in {one.name: one for one in (facts.processes or {}).values()}.values():  # hosts have many functions
         if not (process.is_running and process.is_ready):
             yield f"The process {process.name} {'is not ready' if process.is_running else 'is not running'}."
     for name, older in sorted(facts.older.items()):

@@ -128,6 +128,7 @@ def warm(modules: Sequence[str]) -> None:
     """Import what the first computation will need, so that it does not pay the seconds that this takes."""
     for name in modules:
         importlib.import_module(name)
+    gc.collect()  # what others have left here is let go of, not kept for good
     gc.freeze()  # what was imported stays, and need not be looked at again
 
 

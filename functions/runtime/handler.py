@@ -51,7 +51,7 @@ class WorkingFunction(EventFunction):
         self._warming: asyncio.Task[None] | None = None
 
     def attach(self, services: Services) -> None:
-        """Use these services, and start the worker if it is this function's own."""
+        """Use these services, and start the worker, unless functions share what the machine has."""
         super().attach(services)
         self._attempts = Attempts(services.scratch / "attempts" / self.name)
         self._worker = services.workers_for(self.name, self._warm, uploads=self._uploads)

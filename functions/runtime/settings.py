@@ -169,7 +169,9 @@ class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
     )
     layerscope_limit_memory_mb: int = Field(default=8_192, gt=0, description="memory limit of the computing process")
     layerscope_workers: int | None = Field(
-        default=None, gt=0, description="computing processes that the functions of one process share; none: one each"
+        default=None,
+        gt=0,
+        description="computing processes that the functions of one process share; none: one each, at once",
     )
     layerscope_neighbours_mb: int = Field(
         default=512, ge=0, description="memory of query for the layers of the index; beyond it, Milvus is searched"

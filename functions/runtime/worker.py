@@ -68,6 +68,12 @@ class Worker:
         self._child: multiprocessing.process.BaseProcess | None = None
         self._channel: Channel | None = None
 
+    @property
+    def child(self) -> int | None:
+        """Return the process id of the child; None while there is none: the next call starts one."""
+        child = self._child
+        return child.pid if child is not None and child.is_alive() else None
+
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `function` in the child and return what it returns.
 

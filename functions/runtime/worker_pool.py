@@ -62,26 +62,26 @@ class WorkerPool:
             raise
 
     def _give_back(self, worker: Worker) -> None:
-        while self._waiting:
-            function = next(iter(self._waiting))
+        for function in list(self._waiting):
             queue = self._waiting.pop(function)
-            place = queue.popleft()
+            while queue and queue[0].done():  # they have given up, which costs their function no turn
+                queue.popleft()
             if queue:
-                self._waiting[function] = queue  # behind all others
-            if not place.done():  # else whoever waited has given up
-                place.set_result(worker)
+                queue.popleft().set_result(worker)
+                if queue:
+                    self._waiting[function] = queue  # behind all others
                 return
         self._free.append(worker)
 
 
 class Share:
-    """What one function has of a pool: calls into its workers, each of which is warmed by `warming` before the first."""
+    """What one function has of a pool: calls into its workers, of which each child is warmed by `warming` before the first."""
 
     def __init__(self, pool: WorkerPool, function: str, warming: Callable[[], None]) -> None:
         self._pool = pool
         self._function = function
         self._warming = warming
-        self._warmed: set[Worker] = set()
+        self._warmed: dict[Worker, int | None] = {}
 
     async def warm(self) -> None:
         """Warm a worker before there is a call."""
@@ -107,10 +107,10 @@ class Share:
     @asynccontextmanager
     async def _warm_worker(self) -> AsyncIterator[Worker]:
         async with self._pool.turn(self._function) as worker:
-            if worker not in self._warmed:
+            if worker.child is None or self._warmed.get(worker) != worker.child:
                 try:
                     await worker.run(self._warming)
                 except WorkFailed as error:  # no fault of the call
                     raise WorkerNotStarted(f"the computing process could not be made ready: {error}") from error
-                self._warmed.add(worker)
+                self._warmed[worker] = worker.child
             yield worker

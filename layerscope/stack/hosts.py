@@ -24,11 +24,15 @@ ASKED = ("inference", "stage")
 """They are asked by `query`, and keep models in the memory of their one computing process."""
 
 
+MOST_WORKERS = 8
+"""A call that is under way holds one of the threads with which a process also reads the bucket: of at least twelve here."""
+
+
 def hosts() -> tuple[Host, ...]:
     """Return the processes that serve functions: those that run models, those that do not, and the rest."""
     running = {one.declared.name for one in declared_products() if one.declared.reads_model}
     apart = {*ALONE, *ASKED, *running}
-    cores = os.cpu_count() or 1
+    cores = min(os.cpu_count() or 1, MOST_WORKERS)
     return (
         *(Host(name, (name,), 1) for name in ALONE),
         Host("inference", ASKED, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,7 +12,9 @@ import pytest
 
 from layerscope.functions.query.kept_answers import takes_gzip
 from layerscope.functions.runtime.services import Services
+from layerscope.schemas.errors import Unavailable
 from layerscope.stores.directory_store import DirectoryStore
+from layerscope.stores.object_store import Object
 from tests.functions.asking import OTHERS, WHO, run, settle, started
 from tests.functions.bucket import Bucket, add_dataset, evaluation, services
 
@@ -24,6 +27,12 @@ class CountingStore(DirectoryStore):
     """A bucket that counts how often an object is read."""
 
     reads = 0
+    is_down = False
+
+    def list(self, bucket: str, prefix: str = "", *, after: str = "") -> Iterator[Object]:
+        if self.is_down:
+            raise Unavailable("the store does not answer")
+        return super().list(bucket, prefix, after=after)
 
     def get(self, bucket: str, key: str, *, etag: str | None = None, span: tuple[int, int] | None = None) -> bytes:
         self.reads += 1
@@ -46,6 +55,9 @@ def test_who_has_an_answer_is_told_that_it_still_holds(made: Services, path: str
         assert (first.status_code, first.headers["vary"]) == (200, "accept, accept-encoding")
         again = await client.get(path, headers={**headers, "if-none-match": first.headers["etag"]})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+        for held in ("*", first.headers["etag"].removeprefix("W/"), f'"a", {first.headers["etag"]}'):
+            assert (await client.get(path, headers={**headers, "if-none-match": held})).status_code == 304
+        assert again.headers.get("content-security-policy") == first.headers.get("content-security-policy")
         other = await client.get(path, headers={**headers, "if-none-match": 'W/"another"'})
         assert (other.status_code, other.content) == (200, first.content)
         for name in ("content-type", "content-security-policy", "cache-control"):
@@ -86,6 +98,8 @@ def test_it_is_packed_for_those_who_take_it_so(made: Services, headers: dict[str
         (b"*", True),
         (b"identity", False),
         (b"gzip;q=0, br", False),
+        (b"*;q=0, gzip", True),
+        (b"gzip;q=0, *", False),
         (b"gzip; q=0", False),
         (b"x-gzipped", False),
     ],
@@ -149,6 +163,22 @@ def test_who_has_written_reads_what_was_written_however_many_ask_meanwhile(made:
             assert (told["outdated"], told["headline"]["accuracy"]) == (False, shade / 16)
         over.set()
         await asyncio.gather(*readers)
+
+    run(started(made), ask)
+
+
+@pytest.mark.parametrize("headers", [{}, HTML], ids=["JSON", "a page"])
+def test_while_the_store_is_down_that_is_the_answer(made: Services, headers: dict[str, str]) -> None:
+    store = made.store
+    assert isinstance(store, CountingStore)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        assert (await client.get(MODEL, headers=headers)).status_code == 200
+        store.is_down = True
+        down = await client.get(MODEL, headers=headers)
+        assert (down.status_code, "the store does not answer" in down.text) == (503, True)
+        store.is_down = False
+        assert (await client.get(MODEL, headers=headers)).status_code == 200
 
     run(started(made), ask)
 

@@ -480,6 +480,14 @@ def test_of_a_stack_the_process_that_should_take_the_event_is_looked_at(
     assert (found.code, words in found.message) == (code, True), found.message
 
 
+def test_of_a_process_with_many_functions_it_is_said_once_that_it_is_down(system: System) -> None:
+    host = ProcessState("models", False, False, 1, "killed by the kernel")
+    found = why(
+        dataclasses.replace(in_line(system), processes=dict.fromkeys(("summary", "predictions", "split"), host))
+    )
+    assert [note for note in found.notes if "models" in note] == ["The process models is not running."]
+
+
 def test_of_a_stack_whose_kafka_is_down_that_is_the_cause(system: System) -> None:
     system.bucket.put()
     system.services.log.close()

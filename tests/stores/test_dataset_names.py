@@ -40,5 +40,10 @@ def test_a_misspelt_name_is_answered_with_the_one_that_is_there(
     assert said.hint.startswith(asked) is (meant is not None)
 
 
+def test_a_dataset_that_cannot_be_read_is_not_said_to_have_been_meant(store: DirectoryStore) -> None:
+    store.put(keys.DATASETS, keys.dataset_description("cifar10"), b"{")
+    assert "did you mean" not in no_dataset(store, "cifar10").hint
+
+
 def test_of_a_name_that_is_like_none_nothing_is_guessed(store: DirectoryStore) -> None:
     assert "did you mean" not in no_dataset(store, "traffic-signs").hint

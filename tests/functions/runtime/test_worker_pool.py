@@ -19,6 +19,17 @@ from tests.functions.runtime.test_worker import die, in_loop, pid, sleep
 QUIET: Callable[[], None] = partial(warm, ())
 
 
+MARKS: list[str] = []
+
+
+def mark(name: str) -> None:
+    MARKS.append(name)
+
+
+def marks() -> list[str]:
+    return MARKS
+
+
 def pool(size: int) -> WorkerPool:
     return WorkerPool(size, lambda: Worker(60, 2_048))
 
@@ -84,6 +95,41 @@ async def test_who_gives_up_waiting_costs_nobody_a_turn() -> None:
     assert served == ["c"]
     async with asyncio.timeout(60), made.turn("the last"):
         pass
+
+
+def test_a_call_that_gives_up_costs_its_function_no_turn() -> None:
+    async def served() -> str:
+        made, served = pool(1), []
+
+        async def call(function: str) -> None:
+            async with made.turn(function):
+                served.append(function)
+
+        async with made.turn("the first"):
+            calls = [asyncio.create_task(call(one)) for one in "aabbc"]
+            await asyncio.sleep(0)
+            calls[0].cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(*calls, return_exceptions=True)
+        return "".join(served)
+
+    assert asyncio.run(served()) == "abcb"
+
+
+@pytest.mark.slow
+@in_loop
+async def test_a_child_that_is_new_is_warmed_for_each_function_again() -> None:
+    made = pool(1)
+    shares = [Share(made, name, partial(mark, name)) for name in ("evaluation", "predictions")]
+    try:
+        for _ in range(2):
+            for one in shares * 2:
+                await one.run(pid)
+            assert await shares[0].run(marks) == ["evaluation", "predictions"]
+            with pytest.raises(WorkerDied):
+                await shares[0].run(die, signal.SIGKILL)
+    finally:
+        made.stop()
 
 
 @pytest.mark.slow

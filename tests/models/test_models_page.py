@@ -31,7 +31,7 @@ from layerscope.models.safe_form.safetensors_file import (
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = (ROOT / "docs" / "models.md").read_text()
-KEPT: Final = ROOT / "tests" / "data" / "model_files" / "safe_form"
+KEPT: Final = ROOT / "tests" / "data" / "safe_form"
 
 
 def block(language: str) -> str:

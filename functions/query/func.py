@@ -69,7 +69,12 @@ class QueryFunction(AskedFunction):
             answering = True
             await send(message)
 
-        if refusal := self._guard.refusal(scope, self.under_way - 1):
+        refusal = self._guard.refusal(scope, self.under_way - 1)
+        if refusal is None and scope["path"].endswith(
+            "\n"
+        ):  # which a route's pattern, with $ at its end, would pass over
+            refusal = NOWHERE
+        if refusal is not None:
             await _answer(refusal, scope)(scope, receive, send)
             return
         try:
@@ -88,6 +93,9 @@ class QueryFunction(AskedFunction):
         await (response or self._app)(scope, receive, send)
 
 
+NOWHERE: Final = Rejection(
+    404, ErrorAnswer(code="no-such-path", message="Not Found.", hint="GET /openapi.json lists the paths"), {}
+)
 LATE: Final = Rejection(
     504, ErrorAnswer(code="took-too-long", message=f"There was no answer in {SECONDS:g} s.", hint="try again later"), {}
 )

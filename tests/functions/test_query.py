@@ -267,6 +267,12 @@ def test_no_request_is_a_bug(lasting: QueryFunction, parts: list[str], ask: dict
             ErrorAnswer.model_validate(answer.json())
 
 
+@pytest.mark.parametrize("path", ["/%0A", "/models%0A", f"/models/{WHO.subject}%0A"])
+def test_a_path_that_ends_in_a_newline_is_none(lasting: QueryFunction, path: str) -> None:
+    answer = run(lasting, lambda client: client.get(path))
+    assert (answer.status_code, answer.json()["code"]) == (404, "no-such-path")
+
+
 def test_every_answer_forbids_sniffing_and_script(given_services: Services) -> None:
     settle(given_services, {WHO: 0.5})
     for path in ("/models", f"/models/{WHO.subject}", "/nonsense", "/models?limit=0", f"/models/{OTHERS[0].subject}"):

@@ -34,7 +34,7 @@ def pool(size: int) -> WorkerPool:
     return WorkerPool(size, lambda: Worker(60, 2_048))
 
 
-async def serve_in_order(made: WorkerPool, waiting: list[str]) -> list[str]:
+async def serve_in_order(made: WorkerPool, waiting: list[str], giving_up: int | None = None) -> list[str]:
     """Have the only worker taken, let these functions wait for it in this order, and return how they were served."""
     served: list[str] = []
 
@@ -45,7 +45,10 @@ async def serve_in_order(made: WorkerPool, waiting: list[str]) -> list[str]:
     async with made.turn("the first"):
         calls = [asyncio.create_task(call(one)) for one in waiting]
         await asyncio.sleep(0)
-    await asyncio.gather(*calls)
+        if giving_up is not None:
+            calls[giving_up].cancel()
+            await asyncio.sleep(0)
+    await asyncio.gather(*calls, return_exceptions=True)
     return served
 
 
@@ -98,22 +101,7 @@ async def test_who_gives_up_waiting_costs_nobody_a_turn() -> None:
 
 
 def test_a_call_that_gives_up_costs_its_function_no_turn() -> None:
-    async def served() -> str:
-        made, served = pool(1), []
-
-        async def call(function: str) -> None:
-            async with made.turn(function):
-                served.append(function)
-
-        async with made.turn("the first"):
-            calls = [asyncio.create_task(call(one)) for one in "aabbc"]
-            await asyncio.sleep(0)
-            calls[0].cancel()
-            await asyncio.sleep(0)
-        await asyncio.gather(*calls, return_exceptions=True)
-        return "".join(served)
-
-    assert asyncio.run(served()) == "abcb"
+    assert "".join(asyncio.run(serve_in_order(pool(1), list("aabbc"), giving_up=0))) == "abcb"
 
 
 @pytest.mark.slow

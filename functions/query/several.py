@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,18 +91,16 @@ def _models(
 ) -> tuple[SeveralModel, ...]:
     correct, holders = right.sum(axis=1), right.sum(axis=0)
     best = identities[int(correct.argmax())].subject
-    apart: Mapping[frozenset[str], bool] = {frozenset((one.a, one.b)): one.p_value <= LEVEL for one in pairs}
+    beside: Mapping[frozenset[str], Literal["worse", "within chance"]] = {
+        frozenset((one.a, one.b)): "worse" if one.p_value <= LEVEL else "within chance" for one in pairs
+    }
     return tuple(
         SeveralModel(
             subject=one.subject,
             correct=int(count),
             accuracy=float(count / right.shape[1]),
             alone=int((mask & (holders == 1)).sum()),
-            beside_best="best"
-            if one.subject == best
-            else "worse"
-            if apart[frozenset((one.subject, best))]
-            else "within chance",
+            beside_best="best" if one.subject == best else beside[frozenset((one.subject, best))],
         )
         for one, count, mask in zip(identities, correct, right, strict=True)
     )

@@ -26,6 +26,8 @@ class Facts:
     content: str
     dataset: DatasetDescription | None
     sidecars: Mapping[str, str] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Those that were computed of these facts, by product: others stand on them."""
 
 
 def inputs_of(product: type[Product], facts: Facts) -> Inputs:
@@ -57,7 +59,10 @@ def determining(product: type[Product], facts: Facts) -> dict[str, Any]:
 
 def address_of(product: type[Product], facts: Facts) -> str:
     """Return `r<recipe>-<digest>`: where this product of this model should be."""
-    return f"r{product.declared.recipe}-{digest(determining(product, facts))}"
+    name = product.declared.name
+    if name not in facts.addresses:
+        facts.addresses[name] = f"r{product.declared.recipe}-{digest(determining(product, facts))}"
+    return facts.addresses[name]
 
 
 def manifest_key(product: type[Product], facts: Facts) -> str:

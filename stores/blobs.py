@@ -29,8 +29,7 @@ def put(store: ObjectStore, digest: str, content: bytes | Path, media_type: str 
     key = keys.blob(digest)
     if store.put(keys.PRODUCTS, key, content, media_type=media_type, only_if_absent=True):
         return
-    size = content.stat().st_size if isinstance(content, Path) else len(content)
-    if not _is_stored(store, digest, size):
+    if not _holds(store, digest, content):
         damage.report(keys.PRODUCTS, key, "is not what its name says, and is replaced")
         store.put(keys.PRODUCTS, key, content, media_type=media_type)
 
@@ -93,6 +92,16 @@ def set_aside(store: ObjectStore, digest: str) -> None:
 def _damaged(digest: str, fault: str) -> Damaged:
     damage.report(keys.PRODUCTS, keys.blob(digest), fault)
     return Damaged(digest, fault)
+
+
+def _holds(store: ObjectStore, digest: str, content: bytes | Path) -> bool:
+    """Tell whether the blob can be read and is this content."""
+    if isinstance(content, Path):
+        return _is_stored(store, digest, content.stat().st_size)
+    try:
+        return store.get(keys.PRODUCTS, keys.blob(digest)) == content  # in one request
+    except (NotFound, Unavailable):
+        return False
 
 
 def _is_stored(store: ObjectStore, digest: str, size: int) -> bool:

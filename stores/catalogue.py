@@ -55,25 +55,78 @@ class Standing:
         return "computing" if "computing" in states else "failed" if "failed" in states else "complete"
 
 
-def standing(store: ObjectStore, identity: Identity) -> Standing | None:
-    """Return where a model version stands; None where there is no upload of that name."""
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A model version as the bucket has it: the fingerprint, and a digest of what lies under every key that it names."""
+
+    fingerprint: str
+    objects: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look at the bucket finds of a model version: its upload, what that came to, and all of its products' objects."""
+
+    upload: Upload
+    record: UploadRecord | None
+    facts: Facts | None
+    listed: Mapping[str, Object]
+    present: Present
+
+
+def seen(store: ObjectStore, identity: Identity) -> Seen | None:
+    """Look at a model version; None where there is no upload of that name."""
+    # The listing comes first: what appears after it makes another look differ.
+    listed = listing(store, identity)
     upload = uploads.current(store, identity)
     if upload is None:
         return None
-    record = uploads.record(store, upload)
+    record = uploads.listed_record(store, upload, listed)
+    facts = uploads.facts(store, record) if record and record.content else None
+    objects = digest({"upload": upload.etag, "listed": {key: one.etag for key, one in sorted(listed.items())}})
+    return Seen(upload, record, facts, listed, Present(fingerprint(upload, facts, listed), objects))
+
+
+def present(store: ObjectStore, identity: Identity) -> Present | None:
+    """Return what the bucket has of a model version now; None where there is no such upload."""
+    found = seen(store, identity)
+    return found.present if found else None
+
+
+def listing(store: ObjectStore, identity: Identity) -> dict[str, Object]:
+    """Return what there is in the bucket of products under a model version, by key; `fingerprint` asks for the keys."""
+    prefixes = (keys.uploads_of(identity), keys.manifests_of(identity))
+    return {one.key: one for prefix in prefixes for one in store.list(keys.PRODUCTS, prefix)}
+
+
+def standing(store: ObjectStore, identity: Identity) -> Standing | None:
+    """Return where a model version stands; None where there is no upload of that name."""
+    found = seen(store, identity)
+    return standing_of(store, found) if found else None
+
+
+def standing_of(store: ObjectStore, found: Seen) -> Standing:
+    """Return where a model version stood when it was looked at."""
+    upload, record, facts = found.upload, found.record, found.facts
     if record is None:
-        return Standing(upload, None, product_store.failure(store, upload.record_key), None, {})
-    if record.content is None:
+        failed = product_store.listed_failure(store, upload.record_key, found.listed)
+        return Standing(upload, None, failed, None, {})
+    if facts is None:
         return Standing(upload, record, None, None, {})
-    facts = uploads.facts(store, record)
     outcomes: dict[str, Outcome] = {}
     for product in declared_products():
-        outcomes[product.declared.name] = _outcome(store, product, facts, outcomes)
+        outcomes[product.declared.name] = _outcome(store, product, facts, outcomes, found.listed)
     return Standing(upload, record, None, facts, outcomes)
 
 
-def _outcome(store: ObjectStore, product: type[Product], facts: Facts, earlier: Mapping[str, Outcome]) -> Outcome:
-    found = product_store.manifest(store, product, facts)
+def _outcome(
+    store: ObjectStore,
+    product: type[Product],
+    facts: Facts,
+    earlier: Mapping[str, Outcome],
+    listed: Mapping[str, Object],
+) -> Outcome:
+    found = product_store.listed_manifest(store, product, facts, listed)
     if found is not None:
         return Outcome(found.state, manifest=found, refusal=found.refusal)
     for one in product.declared.stands_on:
@@ -82,7 +135,7 @@ def _outcome(store: ObjectStore, product: type[Product], facts: Facts, earlier: 
             return Outcome("refused", refusal=Refusal(code="refused-input", message=message))
         if earlier[one.declared.name].state == "failed":
             return Outcome("failed", failure=earlier[one.declared.name].failure)
-    failed = product_store.failure(store, manifest_key(product, facts))
+    failed = product_store.listed_failure(store, manifest_key(product, facts), listed)
     return Outcome("failed", failure=failed) if failed else Outcome("computing")
 
 
@@ -103,32 +156,6 @@ def fingerprint_of(upload: Upload, places: Mapping[str, str], listed: Collection
     places = {"upload": upload.record_key, **places}
     exist = {name: [key, key in listed, keys.failure(key) in listed] for name, key in places.items()}
     return digest({"key": upload.key, "modified": upload.modified.isoformat(), "outcomes": exist})
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """A model version as the bucket has it: the fingerprint, and a digest of what lies under every key that it names."""
-
-    fingerprint: str
-    objects: str
-
-
-def present(store: ObjectStore, identity: Identity) -> Present | None:
-    """Return what the bucket has of a model version now; None where there is no such upload."""
-    listed = listing(store, identity)
-    upload = uploads.current(store, identity)
-    if upload is None:
-        return None
-    record = uploads.record(store, upload)
-    facts = uploads.facts(store, record) if record and record.content else None
-    objects = digest({"upload": upload.etag, "listed": {key: one.etag for key, one in sorted(listed.items())}})
-    return Present(fingerprint(upload, facts, listed), objects)
-
-
-def listing(store: ObjectStore, identity: Identity) -> dict[str, Object]:
-    """Return what there is in the bucket of products under a model version, by key; `fingerprint` asks for the keys."""
-    prefixes = (keys.uploads_of(identity), keys.manifests_of(identity))
-    return {one.key: one for prefix in prefixes for one in store.list(keys.PRODUCTS, prefix)}
 
 
 def vectors_from(facts: Facts, vectors: Sequence[Manifest], test_accuracy: float | None) -> str:

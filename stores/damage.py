@@ -6,8 +6,11 @@ Whoever reads an outcome reads it here, and so does whoever stores one: a condit
 from __future__ import annotations
 
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, TypeVar
+from weakref import WeakKeyDictionary
 
 from prometheus_client import Counter
 
@@ -15,12 +18,14 @@ from layerscope.schemas import keys
 from layerscope.schemas.errors import Changed, NotFound, Unavailable
 from layerscope.schemas.files import DATA_TYPE
 from layerscope.schemas.manifests import StoredJson
-from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.object_store import Object, ObjectStore
 
 T = TypeVar("T", bound=StoredJson)
 
 TRIES: Final = 5
 REPORTED: Final = 10_000
+KEPT: Final = 2_048
+"""Objects whose JSON is kept, a store: some 5 KB each."""
 
 _log = logging.getLogger(__name__)
 _unreadable = Counter("layerscope_unreadable_objects", "Stored objects that were found damaged or lost", ["bucket"])
@@ -48,6 +53,22 @@ def read_json(
         return None
 
 
+def read_listed(
+    store: ObjectStore, bucket: str, listed: Object, kind: type[T], belongs: Callable[[T], bool] = lambda _: True
+) -> T | None:
+    """Return the same of an object that a list has just shown: what was read at its ETag before is not read again."""
+    kept, place = _kept(store), (bucket, listed.key, listed.etag, kind)
+    found = kept.get(place)
+    if found is None:
+        try:
+            content = store.get(bucket, listed.key, etag=listed.etag)
+        except (NotFound, Changed):  # since it was listed
+            return read_json(store, bucket, listed.key, kind, belongs)
+        found = parse(bucket, listed.key, content, kind)
+        kept.keep(place, found)
+    return found if isinstance(found, kind) and _belongs(bucket, listed.key, found, belongs) else None
+
+
 def parse(
     bucket: str, key: str, content: bytes, kind: type[T], belongs: Callable[[T], bool] = lambda _: True
 ) -> T | None:
@@ -57,10 +78,43 @@ def parse(
     except ValueError:
         report(bucket, key, "is empty" if not content else f"cannot be read as {kind.__name__}")
         return None
-    if not belongs(found):
-        report(bucket, key, f"holds the {kind.__name__} of something else")
-        return None
-    return found
+    return found if _belongs(bucket, key, found, belongs) else None
+
+
+def _belongs(bucket: str, key: str, found: T, belongs: Callable[[T], bool]) -> bool:
+    if belongs(found):
+        return True
+    report(bucket, key, f"holds the {type(found).__name__} of something else")
+    return False
+
+
+class _Kept:
+    """What was read of one store, by bucket, key, ETag and kind; what was asked for last stays."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: OrderedDict[tuple[str, str, str, type[StoredJson]], StoredJson] = OrderedDict()
+
+    def get(self, place: tuple[str, str, str, type[StoredJson]]) -> StoredJson | None:
+        with self._lock:
+            if place in self._found:
+                self._found.move_to_end(place)
+            return self._found.get(place)
+
+    def keep(self, place: tuple[str, str, str, type[StoredJson]], found: StoredJson | None) -> None:
+        if found is None:
+            return
+        with self._lock:
+            self._found[place] = found
+            if len(self._found) > KEPT:
+                self._found.popitem(last=False)
+
+
+_of_stores: WeakKeyDictionary[ObjectStore, _Kept] = WeakKeyDictionary()
+
+
+def _kept(store: ObjectStore) -> _Kept:
+    return _of_stores.setdefault(store, _Kept())
 
 
 def settle(store: ObjectStore, key: str, made: T, stands: Callable[[T], bool]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +18,14 @@ from layerscope.schemas.files import DATA, DATA_TYPE, NPY
 from layerscope.schemas.manifests import Failure, File, Manifest, Refusal
 from layerscope.schemas.products.product import Product
 from layerscope.stores import blobs, damage
-from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.object_store import Object, ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
 class Making:
     """How an outcome came about; not part of what it is."""
 
-    software: dict[str, str] = field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
     seconds: float = 0.0
     event: str = ""
@@ -63,6 +64,16 @@ def manifest(store: ObjectStore, product: type[Product], facts: Facts, beside: s
     return damage.read_json(store, keys.PRODUCTS, place, Manifest, lambda found: belongs(found, key))
 
 
+def listed_manifest(
+    store: ObjectStore, product: type[Product], facts: Facts, listed: Mapping[str, Object]
+) -> Manifest | None:
+    """Return the same where the bucket has just been listed: `listed` are its objects, by key."""
+    key = manifest_key(product, facts)
+    if key not in listed:
+        return None
+    return damage.read_listed(store, keys.PRODUCTS, listed[key], Manifest, lambda found: belongs(found, key))
+
+
 def belongs(found: Manifest, key: str) -> bool:
     """Tell whether a manifest is the one for this key."""
     return keys.manifest(found.identity, found.content, found.product, found.address) == key
@@ -71,6 +82,12 @@ def belongs(found: Manifest, key: str) -> bool:
 def failure(store: ObjectStore, outcome_key: str) -> Failure | None:
     """Return the failure recorded in the place of the outcome at `outcome_key`; a manifest there outranks it."""
     return damage.read_json(store, keys.PRODUCTS, keys.failure(outcome_key), Failure)
+
+
+def listed_failure(store: ObjectStore, outcome_key: str, listed: Mapping[str, Object]) -> Failure | None:
+    """Return the same where the bucket has just been listed: `listed` are its objects, by key."""
+    key = keys.failure(outcome_key)
+    return damage.read_listed(store, keys.PRODUCTS, listed[key], Failure) if key in listed else None
 
 
 def load(store: ObjectStore, product: type[Product], complete: Manifest) -> Product:
@@ -133,7 +150,7 @@ def _manifest(product: type[Product], facts: Facts, making: Making, **outcome: A
         parameters=dict(declared.parameters),
         seed=declared.seed,
         inputs=inputs_of(product, facts),
-        software=making.software,
+        software=dict(making.software),
         device=making.device,
         seconds=making.seconds,
         event=making.event,

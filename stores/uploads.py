@@ -106,6 +106,14 @@ def record(store: ObjectStore, upload: Upload) -> UploadRecord | None:
     return damage.read_json(store, keys.PRODUCTS, upload.record_key, UploadRecord, lambda found: is_of(found, upload))
 
 
+def listed_record(store: ObjectStore, upload: Upload, listed: Mapping[str, Object]) -> UploadRecord | None:
+    """Return the same where the bucket `products` has just been listed: `listed` are its objects, by key."""
+    if upload.record_key not in listed:
+        return None
+    place = listed[upload.record_key]
+    return damage.read_listed(store, keys.PRODUCTS, place, UploadRecord, lambda found: is_of(found, upload))
+
+
 def is_of(found: UploadRecord, upload: Upload) -> bool:
     """Tell whether a record at an upload's key is of that upload.
 

@@ -194,7 +194,7 @@ def _record_of(upload: Upload, outcome: Mapping[str, object], event: CloudEvent)
             "etag": upload.etag,
             "sidecars": upload.sidecars,
             "size": upload.size,
-            "software": software(),
+            "software": dict(software()),
             "event": event.id,
             "traceparent": event.extensions.get("traceparent"),
             **outcome,

@@ -16,7 +16,7 @@ from layerscope.schemas.events import IndexUpdated
 from layerscope.schemas.identity import Identity
 from layerscope.stores import blobs, catalogue
 from layerscope.stores.blobs import Damaged
-from layerscope.stores.catalogue import Present, Standing
+from layerscope.stores.catalogue import Seen, Standing
 from layerscope.stores.index_rows import UNFINISHED, CatalogueRow, LayerRow, parts
 
 ROUNDS = 5
@@ -46,7 +46,8 @@ class Index(EventFunction):
         return compose(data, source="/functions/index", subject=event.subject, cause=event)
 
     async def _updated(self, identity: Identity, event: str) -> IndexUpdated:
-        before = await asyncio.to_thread(self._present, identity)
+        began, seen = datetime.now(UTC), await self._seen(identity)
+        before = seen.present if seen else None
         known = self._settled.answered(identity.subject, before)
         if known is not None and await asyncio.to_thread(self._has_line, identity, known.data.fingerprint):
             if known.event != event:
@@ -54,35 +55,37 @@ class Index(EventFunction):
             return known.data
         touched: set[str] | None = set()
         for _ in range(ROUNDS):
-            began = datetime.now(UTC)
-            fingerprint, rows, parts = await asyncio.to_thread(self._update, identity)
+            fingerprint = seen.present.fingerprint if seen else GONE
+            rows, parts = await asyncio.to_thread(self._update, identity, seen)
             touched = None if touched is None or parts is None else touched | parts
-            now = await asyncio.to_thread(self._present, identity)
-            if fingerprint == (now.fingerprint if now else GONE):
+            looked, seen = datetime.now(UTC), await self._seen(identity)
+            if fingerprint == (seen.present.fingerprint if seen else GONE):
                 break
+            began = looked
         await self.services.cache.bump(touched)
         self._settled.looked(identity.subject, began)
         who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}
         data = IndexUpdated(**who, rows=rows, fingerprint=fingerprint)
-        if now is not None and now == before:  # nothing has moved since before the first look
-            self._settled.remember(identity.subject, now, Answered(data, event))
+        if seen is not None and seen.present == before:  # nothing has moved since before the first look
+            self._settled.remember(identity.subject, seen.present, Answered(data, event))
         return data
 
-    def _update(self, identity: Identity) -> tuple[str, int, frozenset[str] | None]:
-        """Write the rows of a model.
+    async def _seen(self, identity: Identity) -> Seen | None:
+        return await asyncio.to_thread(catalogue.seen, self.services.store, identity)
 
-        Returns the fingerprint of what they say, how many layer rows there are, and which parts of the index may have
-        changed; None where that cannot be known, because an earlier attempt was cut short.
+    def _update(self, identity: Identity, seen: Seen | None) -> tuple[int, frozenset[str] | None]:
+        """Write the rows of a model as it was seen.
+
+        Returns how many layer rows there are, and which parts of the index may have changed; None where that cannot be
+        known, because an earlier attempt was cut short.
         """
         store, vectors = self.services.store, self.services.vectors
-        # The listing comes first: what appears after it makes the fingerprint differ when it is looked at again.
-        listed = catalogue.listing(store, identity)
-        standing = catalogue.standing(store, identity)
         before = vectors.line(identity.subject)
-        if standing is None:
+        if seen is None:
             changed = vectors.replace(identity.subject, {}, None)
-            return GONE, 0, self._parts(identity, before, changed)
-        line = line_of(standing, catalogue.fingerprint(standing.upload, standing.facts, listed))
+            return 0, self._parts(identity, before, changed)
+        standing = catalogue.standing_of(store, seen)
+        line = line_of(standing, seen.present.fingerprint)
         # Rows tell of their model where they stay as they are, too: answers look further at the models they find.
         changed = collections_of(standing)
         if before is not None and before.vectors == line.vectors:
@@ -94,8 +97,8 @@ class Index(EventFunction):
             line = replace(line, rows=sum(len(group) for group in rows.values()))
             changed |= vectors.replace(identity.subject, rows, line)
             if before is None:
-                return line.fingerprint, line.rows, parts([identity.dataset], changed)
-        return line.fingerprint, line.rows, self._parts(identity, before, changed)
+                return line.rows, parts([identity.dataset], changed)
+        return line.rows, self._parts(identity, before, changed)
 
     @staticmethod
     def _parts(identity: Identity, before: CatalogueRow | None, changed: frozenset[str]) -> frozenset[str] | None:
@@ -110,9 +113,6 @@ class Index(EventFunction):
         except Damaged as damaged:
             blobs.set_aside(self.services.store, damaged.sha256)
             raise Ignored(f"{damaged}; they are made again, and their event will bring this one back") from damaged
-
-    def _present(self, identity: Identity) -> Present | None:
-        return catalogue.present(self.services.store, identity)
 
     def _has_line(self, identity: Identity, fingerprint: str) -> bool:
         """Tell whether the index still says of a model what it was brought to; somebody may have emptied it."""

@@ -66,12 +66,12 @@ def _identities(store: ObjectStore) -> list[Identity]:
 def _write(store: ObjectStore, build: VectorStore, identity: Identity, damaged: set[str]) -> None:
     """Write the rows of one model; one that cannot be read has none at all, so that repair finds it missing."""
     damaged.discard(identity.subject)
-    listed = catalogue.listing(store, identity)
-    standing = catalogue.standing(store, identity)
-    if standing is None:
+    seen = catalogue.seen(store, identity)
+    if seen is None:
         build.replace(identity.subject, {}, None)
         return
-    line = line_of(standing, catalogue.fingerprint(standing.upload, standing.facts, listed))
+    standing = catalogue.standing_of(store, seen)
+    line = line_of(standing, seen.present.fingerprint)
     try:
         rows = stored_rows(store, standing, line)
     except Damaged as found:

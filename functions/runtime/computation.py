@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import importlib.metadata
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from layerscope.schemas.addresses import Facts
@@ -19,7 +21,6 @@ from layerscope.schemas.products.product import Product
 from layerscope.stores import blobs, datasets, product_store, uploads
 from layerscope.stores.blobs import Damaged
 from layerscope.stores.dataset_names import no_dataset
-from layerscope.stores.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from layerscope.functions.runtime.services import Services  # their clients, which the worker does without
@@ -73,7 +74,7 @@ def _gathered(
 ) -> Computation:
     declared, store = product.declared, services.store
     given: dict[str, Any] = {
-        one.declared.name: _input(store, one, facts, beside, optional=one in declared.optional)
+        one.declared.name: _input(services, one, facts, beside, optional=one in declared.optional)
         for one in declared.stands_on
     }
     if declared.takes_shape:
@@ -95,8 +96,9 @@ def _gathered(
 
 
 def _input(
-    store: ObjectStore, product: type[Product], facts: Facts, beside: str | None, *, optional: bool
+    services: Services, product: type[Product], facts: Facts, beside: str | None, *, optional: bool
 ) -> Product | None:
+    store = services.store
     found = product_store.manifest(store, product, facts, beside) if beside else None
     found = found or product_store.manifest(store, product, facts)
     if found is None:
@@ -105,7 +107,7 @@ def _input(
         return None
     if found.state == "refused":
         raise Ignored(f"{product.declared.name} is refused, and so is what stands on it")
-    return product_store.load(store, product, found)
+    return services.inputs.load(store, product, found)
 
 
 def perform(computation: Computation) -> Computed:
@@ -132,7 +134,8 @@ def warm(modules: Sequence[str]) -> None:
     gc.freeze()  # what was imported stays, and need not be looked at again
 
 
-def software() -> dict[str, str]:
+@functools.cache  # to read them takes longer than some products
+def software() -> Mapping[str, str]:
     """Return the versions that a result may depend on."""
     installed = {"python": platform.python_version()}
     for name in ("layerscope", "numpy", "torch", "pillow", "scikit-learn"):
@@ -140,4 +143,4 @@ def software() -> dict[str, str]:
             installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return installed
+    return MappingProxyType(installed)

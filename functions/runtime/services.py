@@ -15,6 +15,7 @@ from layerscope.events.log import EventLog, LogUnavailable
 from layerscope.events.memory import MemoryLog
 from layerscope.events.tls import client_context
 from layerscope.events.topics import Tenant
+from layerscope.functions.runtime.kept_inputs import KeptInputs
 from layerscope.functions.runtime.settings import KafkaSettings, ObjectStoreSettings, Settings
 from layerscope.functions.runtime.tracing import UNTRACED, Tracing, begun, tracing
 from layerscope.functions.runtime.worker import Worker
@@ -57,6 +58,7 @@ class Services:
     """The workers that functions of one process share; None: each has one of its own, and starts it at once."""
     reading_workers: WorkerPool | None = None
     """The same for what reads uploads."""
+    inputs: KeptInputs = field(default_factory=KeptInputs)
 
     def workers_for(self, function: str, warming: Callable[[], None], *, uploads: bool = False) -> Share:
         """Return where a function computes; one that reads `uploads` does it where there is nothing else."""

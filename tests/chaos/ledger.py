@@ -48,16 +48,21 @@ class Ledger:
         return True
 
     def settle(self, seconds: float) -> float:
-        """Wait until every model is complete, and return how long that took; fails with what is not."""
+        """Wait until every model is complete, and return how long that took; fails with what is not.
+
+        One is asked about at a time: to ask about thousands, again and again, would be more work than theirs.
+        """
         start = time.monotonic()
-        waiting = sorted(self.held)
-        while waiting:
-            states = {one: self._state(one) for one in waiting}
-            waiting = [one for one, state in states.items() if state != "complete"]
-            if waiting and time.monotonic() - start > seconds:
-                counted = Counter(states[one] for one in waiting)
-                raise AssertionError(f"after {seconds:g} s: {counted}, {self._products(waiting[0])}")
-            time.sleep(0.5)
+        open_ = sorted(self.held)
+        while open_:
+            for number, one in enumerate(open_):
+                while self._state(one) != "complete":
+                    if time.monotonic() - start > seconds:
+                        counted = Counter(map(self._state, open_[number:]))
+                        raise AssertionError(f"after {seconds:g} s: {counted}, {self._products(one)}")
+                    time.sleep(0.5)
+            # One that was complete may have been harmed since.
+            open_ = [one for one in open_ if self._state(one) != "complete"]
         return time.monotonic() - start
 
     def _state(self, subject: str) -> str | None:
@@ -72,16 +77,21 @@ class Ledger:
         return subject
 
 
-def outcomes(stack: RealStack, subject: str) -> dict[str, Any]:
-    """Return every manifest of a model but for what may differ, checking each file against its SHA-256 on the way."""
+def outcomes(stack: RealStack, subject: str, checked: set[str]) -> dict[str, Any]:
+    """Return every manifest of a model but for what may differ.
+
+    Each file is checked against its SHA-256 on the way, but for those `checked` before, to which it is added.
+    """
     store, found = stack.store, {}
     for one in store.list(keys.PRODUCTS, f"{keys.MANIFESTS}{subject}/"):
         if one.key.endswith(".failed.json"):
             continue  # a manifest outranks it
         manifest = Manifest.from_bytes(store.get(keys.PRODUCTS, one.key))
         for file in manifest.files:
-            content = store.get(keys.PRODUCTS, keys.blob(file.sha256))
-            assert (sha256(content), len(content)) == (file.sha256, file.size)
+            if file.sha256 not in checked:
+                content = store.get(keys.PRODUCTS, keys.blob(file.sha256))
+                assert (sha256(content), len(content)) == (file.sha256, file.size)
+                checked.add(file.sha256)
         product = f"{manifest.content[:12]} {manifest.product}"
         assert product not in found, f"two manifests of {product} for one content"
         text = manifest.model_dump_json(exclude={*VOLATILE, "dataset", "model", "version"})

@@ -77,7 +77,7 @@ class Ledger:
         return subject
 
 
-def outcomes(stack: RealStack, subject: str, checked: set[str]) -> dict[str, Any]:
+def outcomes(stack: RealStack, subject: str, checked: set[str] | None = None) -> dict[str, Any]:
     """Return every manifest of a model but for what may differ.
 
     Each file is checked against its SHA-256 on the way, but for those `checked` before, to which it is added.
@@ -88,10 +88,11 @@ def outcomes(stack: RealStack, subject: str, checked: set[str]) -> dict[str, Any
             continue  # a manifest outranks it
         manifest = Manifest.from_bytes(store.get(keys.PRODUCTS, one.key))
         for file in manifest.files:
-            if file.sha256 not in checked:
+            if checked is None or file.sha256 not in checked:
                 content = store.get(keys.PRODUCTS, keys.blob(file.sha256))
                 assert (sha256(content), len(content)) == (file.sha256, file.size)
-                checked.add(file.sha256)
+                if checked is not None:
+                    checked.add(file.sha256)
         product = f"{manifest.content[:12]} {manifest.product}"
         assert product not in found, f"two manifests of {product} for one content"
         text = manifest.model_dump_json(exclude={*VOLATILE, "dataset", "model", "version"})

@@ -48,7 +48,7 @@ def fault_free(stack: RealStack, models: list[bytes]) -> list[dict[str, Any]]:
     for number in range(CONTENTS):
         calm.put(f"digits/calm/{number}", number)
     calm.settle(SETTLE_SECONDS)
-    return [outcomes(stack, f"digits/calm/{number}", set()) for number in range(CONTENTS)]
+    return [outcomes(stack, f"digits/calm/{number}") for number in range(CONTENTS)]
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ CHANNEL: Final = {
     "grpc.max_reconnect_backoff_ms": 1_000,
 }
 NO_DATABASE: Final = re.compile(r"database\b.*\b(not exist|not found)", re.IGNORECASE)
+NO_SPACE: Final = "No space left on device"
 NO_COLLECTION: Final = 100
 NOT_LOADED: Final = 101
 
@@ -354,7 +355,7 @@ class MilvusStore:
         with self._lock, _faults():
             if self._client is None:
                 # What they log as errors is raised as well, or is Lite telling that it lacks a call.
-                for chatty in ("pymilvus", "grpc._server"):
+                for chatty in ("pymilvus", "grpc._server", "milvus_lite"):
                     logging.getLogger(chatty).setLevel(logging.CRITICAL)
                 if self._uri.endswith(".db"):
                     Path(self._uri).parent.mkdir(parents=True, exist_ok=True)
@@ -390,4 +391,5 @@ def _faults() -> Iterator[None]:
         code = error.code if isinstance(error.code, int) else 0  # a gRPC status, where retries came to an end
         if type(error) is not MilvusException or code == NO_COLLECTION or 1100 <= code < 2000:
             raise
-        raise Unavailable(f"Milvus cannot answer now: code {code}") from error
+        reason = "its disk is full, no space left on it" if NO_SPACE in str(error.message) else f"code {code}"
+        raise Unavailable(f"Milvus cannot answer now: {reason}") from error

@@ -10,10 +10,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -25,13 +24,14 @@ from layerscope.stack.process import Process
 from layerscope.stack.provision import provide
 from layerscope.stack.supervisor import Supervisor
 from layerscope.systems import Stack, make_stack
+from tests.chaos import small_disk
 from tests.chaos.troubled.proxy import HOST, Proxy
 from tests.stack import RealStack, s3_client
 
 DISK_BYTES: Final = 96 * 2**20
 CACHED_SECONDS: Final = 1
 PROXIED: Final = ("minio", "redis", "kafka")
-DRIVE, SCRATCH = Path("data/minio/drive"), Path("scratch")
+DRIVE, SCRATCH, KAFKA_LOG = DISKS = Path("data/minio/drive"), Path("scratch"), Path("data/kafka/log")
 
 
 @dataclass(frozen=True)
@@ -94,19 +94,9 @@ class Troubled:
         assert pid is not None
         os.kill(pid, number)
 
-    @contextmanager
-    def full(self, disk: Path) -> Iterator[None]:
+    def full(self, disk: Path) -> AbstractContextManager[None]:
         """Leave no byte on a disk until the block ends."""
-        ballast = self.real.stack.directory / disk / ".ballast"
-        try:
-            with suppress(OSError), ballast.open("wb", buffering=0) as file:
-                for size in (2**20, 4096, 1):
-                    with suppress(OSError):
-                        while file.write(bytes(size)):
-                            pass
-            yield
-        finally:
-            ballast.unlink(missing_ok=True)
+        return small_disk.full(self.real.stack.directory / disk)
 
 
 @contextmanager
@@ -116,7 +106,7 @@ def running(directory: Path) -> Iterator[Troubled]:
     clock = Clock(directory / "clock")
     clock.ahead(0)
     with ExitStack() as held:
-        disks = frozenset(disk for disk in (DRIVE, SCRATCH) if _mounted(directory / disk, held))
+        disks = frozenset(disk for disk in DISKS if small_disk.mounted(directory / disk, DISK_BYTES, held))
         proxies = {name: held.enter_context(Proxy(stack.ports[name])) for name in PROXIED}
         supervisor = held.enter_context(Supervisor(directory))
         supervisor.start(*(_advertised(one, proxies["kafka"].port) for one in stack_servers(stack)), say=print)
@@ -161,15 +151,3 @@ def _advertised(server: Process, port: int) -> Process:
             file.write(f"advertised.listeners=PLAINTEXT://{HOST}:{port}\n")
 
     return replace(server, prepare=prepare)
-
-
-def _mounted(folder: Path, held: ExitStack) -> bool:
-    """Make a folder a small disk until all is over; False where this user may not."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mounting = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    done = subprocess.run(mounting, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False)
-    if any(said in done.stderr for said in ("permission denied", "must be superuser", "not permitted")):
-        return False
-    assert done.returncode == 0, done.stderr
-    held.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=True)
-    return True

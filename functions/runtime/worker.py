@@ -32,9 +32,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from prometheus_client import Gauge
 
+from layerscope.functions.runtime.answers import NotPlain
 from layerscope.functions.runtime.circumstances import shortage
 from layerscope.functions.runtime.processor_time import ProcessorTime
-from layerscope.functions.runtime.shared_buffers import Channel, SharedBuffers, handed_over
+from layerscope.functions.runtime.shared_buffers import Channel, SharedBuffers, handed_over, read_call
 from layerscope.models.sandbox.confinement import Level
 from layerscope.schemas.errors import LayerscopeError, WorkerDied, WorkerNotStarted, WorkFailed, WorkStalled
 
@@ -116,6 +117,9 @@ class Worker:
             channel.send((function, args, kwargs))
             self._wait(child, channel)
             kind, answer = channel.receive()
+        except NotPlain as error:
+            self.stop()
+            raise WorkFailed(str(error)) from error
         except (EOFError, OSError) as error:
             ending = self._ended(child)
             died = WorkerDied if ending.removeprefix("signal ") in _FROM_OUTSIDE else WorkFailed
@@ -141,6 +145,9 @@ class Worker:
                     self.stop()
                     raise WorkerNotStarted(f"the computing process got no processor for {_START_SECONDS:g} s")
             self._tell(channel.receive())
+        except NotPlain as error:
+            self.stop()
+            raise WorkerNotStarted(str(error)) from error
         except (EOFError, OSError) as error:
             raise WorkerNotStarted(f"the computing process ended with {self._ended(child)} as it started") from error
         return child, channel
@@ -220,7 +227,7 @@ def _ending(exitcode: int | None) -> str:
 
 def _serve(pipe: Connection, shared: SharedBuffers | None, parent: int, confine: Callable[[], Level] | None) -> None:
     _end_with(parent)
-    channel = Channel(pipe, shared)
+    channel = Channel(pipe, shared, read_call)
     level = confine() if confine else None
     # The function answers these two; it lets a call end before it goes.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from layerscope.dataplane.delivery import Tally
 from layerscope.dataplane.filters import FilterError
-from layerscope.dataplane.offered_events import event_of, traceparent_of
+from layerscope.dataplane.offered_events import event_of, is_of_other_type, traceparent_of
 from layerscope.dataplane.progress import Progress
 from layerscope.dataplane.resources import Subscription
 from layerscope.events.cloudevent import CloudEvent
@@ -51,6 +51,7 @@ class Dispatcher:
     ) -> None:
         """Prepare; `deliver` brings one event to its end, whichever that is, `pass_over` a record that has none."""
         self.subscription = subscription
+        self._types = subscription.filter.types
         self._log = log
         self._deliver = deliver
         self._pass_over = pass_over
@@ -148,6 +149,8 @@ class Dispatcher:
                 self._begin(self._deliver_in_order(partition), deliveries)
 
     def _wanted(self, record: Record) -> CloudEvent | None:
+        if is_of_other_type(record, self._types):
+            return None
         event = event_of(record, self.subscription)
         if event is None:
             reason = "it is not an event"

@@ -47,6 +47,11 @@ class Compare:
             raise FilterError(f"{self.by} on {name!r}, which the event does not have")
         return actual.startswith(value) if self.by == "prefix" else actual.endswith(value)
 
+    @property
+    def types(self) -> frozenset[str] | None:
+        """Return the only types that may pass; None: any may."""
+        return frozenset({value for name, value in self.wanted if name == "type"} if self.by == "exact" else ()) or None
+
 
 @dataclass(frozen=True, slots=True)
 class All:
@@ -57,6 +62,12 @@ class All:
     def matches(self, attributes: Mapping[str, str]) -> bool:
         """Return whether an event with these attributes passes; raises FilterError like `Compare`."""
         return all(one.matches(attributes) for one in self.filters)
+
+    @property
+    def types(self) -> frozenset[str] | None:
+        """Return the only types that may pass; None: any may."""
+        given = [one.types for one in self.filters if one.types is not None]
+        return frozenset.intersection(*given) if given else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,16 @@ class Any:
         """Return whether an event with these attributes passes; raises FilterError like `Compare`."""
         return any(one.matches(attributes) for one in self.filters)
 
+    @property
+    def types(self) -> frozenset[str] | None:
+        """Return the only types that may pass; None: any may."""
+        found: set[str] = set()
+        for one in self.filters:
+            if one.types is None:
+                return None
+            found |= one.types
+        return frozenset(found)
+
 
 @dataclass(frozen=True, slots=True)
 class Not:
@@ -79,6 +100,11 @@ class Not:
     def matches(self, attributes: Mapping[str, str]) -> bool:
         """Return whether an event with these attributes passes; raises FilterError like `Compare`."""
         return not self.filter.matches(attributes)
+
+    @property
+    def types(self) -> None:
+        """Return that any type may pass."""
+        return None
 
 
 Filter = Compare | All | Any | Not

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from layerscope.dataplane.filters import FilterError, InvalidFilter, parse, parse_all
 
@@ -81,3 +84,51 @@ def test_filters_of_a_trigger_all_have_to_match_and_none_match_everything() -> N
 def test_what_is_no_filter_is_refused(written: object) -> None:
     with pytest.raises(InvalidFilter):
         parse(written)
+
+
+_TYPES = st.sampled_from(["a.written", "a.gone", "b"])
+_COMPARES = st.builds(
+    lambda by, name, value: {by: {name: value}},
+    st.sampled_from(["exact", "prefix", "suffix"]),
+    st.sampled_from(["type", "subject", "product"]),
+    st.sampled_from(["a.written", "a.gone", "b", "x"]),
+)
+_WRITTEN = st.recursive(
+    _COMPARES,
+    lambda inner: (
+        st.builds(
+            lambda by, parts: {by: parts}, st.sampled_from(["all", "any"]), st.lists(inner, min_size=1, max_size=3)
+        )
+        | inner.map(lambda one: {"not": one})
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.lists(_WRITTEN, max_size=3), _TYPES, st.sampled_from([{}, {"subject": "x", "product": "a.gone"}]))
+def test_an_event_whose_type_is_not_among_those_of_a_filter_never_passes(
+    written: list[dict[str, Any]], kind: str, others: dict[str, str]
+) -> None:
+    made = parse_all(written)
+    if made.types is not None and kind not in made.types:
+        with suppress(FilterError):
+            assert not made.matches({**BARE, "type": kind, **others})
+
+
+@pytest.mark.parametrize(
+    ("written", "types"),
+    [
+        ([], None),
+        ([{"exact": {"type": "a", "product": "x"}}], {"a"}),
+        (
+            [{"any": [{"exact": {"type": "a"}}, {"all": [{"exact": {"type": "b"}}, {"prefix": {"subject": "d/"}}]}]}],
+            {"a", "b"},
+        ),
+        ([{"any": [{"exact": {"type": "a"}}, {"exact": {"product": "x"}}]}], None),
+        ([{"exact": {"type": "a"}}, {"exact": {"type": "b"}}], set()),
+        ([{"prefix": {"type": "a"}}], None),
+        ([{"not": {"exact": {"type": "a"}}}], None),
+    ],
+)
+def test_types_of_a_filter(written: list[dict[str, Any]], types: set[str] | None) -> None:
+    assert parse_all(written).types == types

@@ -83,6 +83,23 @@ def from_record(record: KafkaMessage | Record) -> CloudEvent | None:
     return event
 
 
+def type_of(record: Record) -> str | None:
+    """Return the type of an event in binary mode by its headers alone, a small part of what it takes to read it.
+
+    None where they do not say so plainly: the record may be an event all the same.
+    """
+    found: bytes | None = None
+    for name, value in record.headers:
+        match name.lower():
+            case "ce_type" if found is None:
+                found = value
+            case "ce_type":
+                return None
+            case "content-type" if is_structured(value.decode("utf-8", "replace")):
+                return None
+    return None if found is None else found.decode("utf-8", "replace")
+
+
 def _text(name: str, value: bytes, faults: list[str]) -> bytes:
     """Return the value of a header, which is UTF-8, or else a fault and nothing."""
     try:

@@ -18,7 +18,7 @@ from layerscope.events.log import LogUnavailable
 from layerscope.functions.replay.ledger import Ledger
 from layerscope.functions.replay.live_work import LiveWork
 from layerscope.functions.replay.results import Result, look, why_nothing
-from layerscope.functions.runtime.backlog import queued
+from layerscope.functions.runtime.backlog import Queued, queued
 from layerscope.functions.runtime.services import Services, publish
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Unavailable
@@ -112,7 +112,7 @@ class RunAtWork:
         """Ask again for what is neither there nor queued, and give it up in the end."""
         now = time.monotonic()
         late = [at for at in self.ledger.under_way() if now - self._looked_at.setdefault(at, now) >= self._lost]
-        known: dict[str, set[str]] = {}
+        known: dict[str, Queued] = {}
         for at in late:
             entry = self.ledger[at]
             self._looked_at[at] = now
@@ -126,7 +126,7 @@ class RunAtWork:
             else:
                 self._again.append(at)
 
-    def _may_be_queued(self, entry: PlanEntry, known: dict[str, set[str]]) -> bool:
+    def _may_be_queued(self, entry: PlanEntry, known: dict[str, Queued]) -> bool:
         """Tell whether an entry, or what it stands on, waits for its function; while the log does not say, it may."""
         uploads = self._services.store.bucket_name(keys.MODELS)
         for name in (entry.function, *entry.stands_on):
@@ -136,7 +136,7 @@ class RunAtWork:
             except LogUnavailable as error:
                 _log.warning("run %s: %s", self.run.id, error)
                 return True
-            if entry.subject in known[name]:
+            if known[name].may_hold(entry.subject):
                 return True
         return False
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent
-from layerscope.events.kafka import Record, from_record
-from layerscope.events.log import EventLog
+from layerscope.events.kafka import Record, from_record, type_of
+from layerscope.events.log import BACKLOG_RECORDS, EventLog
 from layerscope.events.notification import InvalidNotification, read_notification
 from layerscope.events.topics import Tenant
 from layerscope.schemas.events import (
@@ -25,6 +25,9 @@ from layerscope.schemas.keys import MODELS
 from layerscope.schemas.products import product_named
 from layerscope.schemas.products.product import Product
 
+_WAKING: Final = frozenset(
+    one.type for one in (ModelAdmitted, ModelUploaded, ProductRefused, ProductRequested, ProductWritten)
+)
 LATEST_MS: Final = 253_402_300_799_000  # the end of the calendar: a producer may write any time
 
 
@@ -39,9 +42,27 @@ class Waiting:
     since: datetime
 
 
-def queued(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS) -> set[str]:
-    """Return the subjects of the events that wait for `function`; see `waiting`."""
-    return {one.subject for one in waiting(log, function, tenant, uploads)}
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Whose events wait for a function; `is_whole`: nobody else's, as there are no more than could be looked at."""
+
+    subjects: frozenset[str]
+    is_whole: bool
+
+    def may_hold(self, subject: str) -> bool:
+        """Tell whether an event about a model may wait: to ask for it once more would only make the queue longer."""
+        return not self.is_whole or subject in self.subjects
+
+
+def queued(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS) -> Queued:
+    """Return whose events wait for `function`; arguments and errors as for `waiting`."""
+    topics = {group: tenant.events for group, _ in groups(function, tenant)}
+    if function == "admit":
+        topics[tenant.announce_group] = tenant.s3_raw
+    states = log.groups(topics).values()
+    if any(one is not None and one.lag is not None and one.lag > BACKLOG_RECORDS for one in states):
+        return Queued(frozenset(), is_whole=False)
+    return Queued(frozenset(one.subject for one in waiting(log, function, tenant, uploads)), is_whole=True)
 
 
 def waiting(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS) -> Iterator[Waiting]:
@@ -58,7 +79,8 @@ def waiting(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS)
     """
     for group, replayed in groups(function, tenant):
         for one in log.backlog(tenant.events, group):
-            event = event_of(one)
+            kind = type_of(one)
+            event = event_of(one) if kind is None or kind in _WAKING else None
             lane_fits = event is not None and (
                 replayed is None or replayed == (event.extensions.get("lane") == REPLAY_LANE)
             )

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from layerscope.schemas.addresses import Facts
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Ignored
+from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.product import Product
 from layerscope.stores import blobs, datasets, product_store, uploads
 from layerscope.stores.blobs import Damaged
 from layerscope.stores.dataset_names import no_dataset
+from layerscope.stores.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from layerscope.functions.runtime.services import Services  # their clients, which the worker does without
@@ -73,9 +75,10 @@ def _gathered(
     product: type[Product], maths: Callable[..., Product], facts: Facts, services: Services, beside: str | None
 ) -> Computation:
     declared, store = product.declared, services.store
+    # All have to be there before any is read: of those that wait for several, most events find one missing.
+    found = {one: _standing(store, one, facts, beside, optional=one in declared.optional) for one in declared.stands_on}
     given: dict[str, Any] = {
-        one.declared.name: _input(services, one, facts, beside, optional=one in declared.optional)
-        for one in declared.stands_on
+        one.declared.name: manifest and services.inputs.load(store, one, manifest) for one, manifest in found.items()
     }
     if declared.takes_shape:
         given["shape"] = facts.dataset.shape if facts.dataset else None
@@ -95,10 +98,10 @@ def _gathered(
     return Computation(maths, given, model, facts.dataset, parts, services.limits.device)
 
 
-def _input(
-    services: Services, product: type[Product], facts: Facts, beside: str | None, *, optional: bool
-) -> Product | None:
-    store = services.store
+def _standing(
+    store: ObjectStore, product: type[Product], facts: Facts, beside: str | None, *, optional: bool
+) -> Manifest | None:
+    """Return the manifest of a complete product; None of a refused one that can be done without."""
     found = product_store.manifest(store, product, facts, beside) if beside else None
     found = found or product_store.manifest(store, product, facts)
     if found is None:
@@ -107,7 +110,7 @@ def _input(
         return None
     if found.state == "refused":
         raise Ignored(f"{product.declared.name} is refused, and so is what stands on it")
-    return services.inputs.load(store, product, found)
+    return found
 
 
 def perform(computation: Computation) -> Computed:

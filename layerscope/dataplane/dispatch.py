@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from layerscope.dataplane.delivery import Tally
 from layerscope.dataplane.filters import FilterError
-from layerscope.dataplane.offered_events import event_of, is_of_other_type, traceparent_of
+from layerscope.dataplane.offered_events import event_of, traceparent_of
 from layerscope.dataplane.progress import Progress
 from layerscope.dataplane.resources import Subscription
 from layerscope.events.cloudevent import CloudEvent
-from layerscope.events.kafka import Record
+from layerscope.events.kafka import Record, type_of
 from layerscope.events.log import Consumer, EventLog, LogUnavailable
 
 logger = logging.getLogger(__name__)
@@ -149,7 +149,8 @@ class Dispatcher:
                 self._begin(self._deliver_in_order(partition), deliveries)
 
     def _wanted(self, record: Record) -> CloudEvent | None:
-        if is_of_other_type(record, self._types):
+        # Most subscriptions want few of the events in their topic, and to read one takes longer than to deliver it.
+        if self._types is not None and (kind := type_of(record)) is not None and kind not in self._types:
             return None
         event = event_of(record, self.subscription)
         if event is None:

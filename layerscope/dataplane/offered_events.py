@@ -10,7 +10,6 @@ from typing import Final
 
 from layerscope.dataplane.resources import Subscription
 from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent
-from layerscope.events.json_format import is_structured
 from layerscope.events.kafka import Record, from_record
 
 READ_AT_ONCE: Final = 32  # records; a broker takes some of up to a megabyte
@@ -33,23 +32,6 @@ def _read(record: Record) -> CloudEvent | None:
     except InvalidCloudEvent:
         return None
     return None if event is None else _positioned(event, record)
-
-
-def is_of_other_type(record: Record, types: frozenset[str] | None) -> bool:
-    """Tell, by its headers alone, that a record is an event in binary mode of none of these types; None: any will do.
-
-    Most subscriptions want few of the events in their topic, and to read them all takes longer than to deliver those.
-    """
-    found: bytes | None = None
-    for name, value in record.headers if types is not None else ():
-        match name.lower():
-            case "ce_type" if found is None:
-                found = value
-            case "ce_type":
-                return False  # twice: it is for those who examine it to say so
-            case "content-type" if is_structured(value.decode("utf-8", "replace")):
-                return False
-    return types is not None and found is not None and found.decode("utf-8", "replace") not in types
 
 
 def _positioned(event: CloudEvent, record: Record) -> CloudEvent:

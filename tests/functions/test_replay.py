@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -21,6 +22,7 @@ from layerscope.events.topics import EVENTS, Tenant, trigger_group
 from layerscope.functions.index.func import Index
 from layerscope.functions.replay.failures import record_failure
 from layerscope.functions.replay.func import PING, Replay, still_missing
+from layerscope.functions.runtime import backlog
 from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
@@ -250,10 +252,10 @@ class Unread(MemoryLog):
 
     def __init__(self, *groups: str) -> None:
         super().__init__()
-        self.groups = groups
+        self.unread = groups
 
     def backlog(self, topic: str, group: str, **others: Any) -> list[Record]:
-        if not self.groups or group in self.groups:
+        if not self.unread or group in self.unread:
             raise LogUnavailable(f"the backlog of {group} cannot be read")
         return super().backlog(topic, group, **others)
 
@@ -263,6 +265,36 @@ def test_repair_needs_no_readable_backlog(system: System, caplog: pytest.LogCapt
     found = still_missing(dataclasses.replace(system.services, log=Unread()), KnownOutcomes())
     assert {(one.function, one.subject) for one in found} == {("admit", IDENTITY.subject), ("index", IDENTITY.subject)}
     assert "admit is asked for all that it lacks" in caplog.text
+
+
+def test_of_a_backlog_too_long_to_be_looked_at_nothing_more_is_asked(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given three events of others that one function has yet to pass, and the other has passed
+    system.upload()
+    system.admit()
+    log = MemoryLog()
+    for version in ("7", "8", "9"):
+        asking = ProductRequested(**WHO | {"version": version}, product="evaluation")
+        log.publish(EVENTS, to_record(compose(asking, source="/tests", subject=f"d/m/{version}")))
+    for lane in ("predictions", "predictions-replay"):
+        with contextlib.closing(log.consumer(EVENTS, trigger_group("layerscope", lane), start="earliest")) as reader:
+            for one in reader.poll(0):
+                reader.commit({one.partition: one.offset + 1})
+    for lane in ("summary", "summary-replay"):
+        with contextlib.closing(log.consumer(EVENTS, trigger_group("layerscope", lane), start="earliest")) as reader:
+            (first, *_) = reader.poll(0)
+            reader.commit({first.partition: 0})
+    asked = {"summary", "predictions"}
+    services = dataclasses.replace(system.services, log=log)
+
+    def found() -> set[str]:
+        return {one.function for one in still_missing(services, KnownOutcomes())} & asked
+
+    # When so many can be looked at, both are asked; when they cannot, nobody knows whose they are
+    assert found() == asked
+    monkeypatch.setattr(backlog, "BACKLOG_RECORDS", 2)
+    assert found() == asked - {"summary"}
 
 
 def test_a_backlog_that_cannot_be_read_leaves_those_of_other_functions_as_they_are(system: System) -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from layerscope.dataplane.delivery import Delivery, Tally
-from layerscope.dataplane.offered_events import event_of, is_of_other_type
+from layerscope.dataplane.offered_events import event_of
 from layerscope.dataplane.resources import Subscription
 from layerscope.dataplane.subscribers import Subscriber, client_of
 from layerscope.events.cloudevent import CloudEvent
@@ -190,28 +190,3 @@ def test_no_record_whatever_is_in_it_stops_the_data_plane(
     if event is not None:
         asyncio.run(run(event))
         assert [letter.extensions["knativeerrorcode"] for letter in letters] == ["422"]
-
-
-BINARY = (("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/s"), ("ce_type", b"t"))
-
-
-@pytest.mark.parametrize(
-    ("headers", "types", "other"),
-    [
-        (BINARY, None, False),
-        (BINARY, {"t"}, False),
-        (BINARY, {"u"}, True),
-        (BINARY, set(), True),
-        ((*BINARY, ("content-type", b"application/json")), {"u"}, True),
-        ((*BINARY, ("Content-Type", b"application/cloudevents+json")), {"u"}, False),  # the event is in the value
-        ((*BINARY[:3], ("CE_Type", b"t")), {"u"}, True),
-        ((*BINARY, ("ce_type", b"u")), {"u"}, False),  # it is no event, and whoever reads it says so
-        ((*BINARY[:3], ("ce_type", b"\xff")), {"u"}, True),
-        ((), {"u"}, False),
-    ],
-)
-def test_an_event_of_another_type_is_told_by_its_headers(
-    headers: tuple[tuple[str, bytes], ...], types: set[str] | None, other: bool
-) -> None:
-    record = Record("topic", 0, 0, None, b"{}", headers, 0)
-    assert is_of_other_type(record, None if types is None else frozenset(types)) is other

@@ -20,7 +20,7 @@ from layerscope import nearest
 from layerscope.schemas.errors import LayerscopeError
 from layerscope.stack.credentials import Credentials
 from layerscope.stack.environment import Stack
-from layerscope.stack.ports import PORTS, is_free
+from layerscope.stack.ports import PORTS, HeldPorts
 from layerscope.stack.ports import choose as ports_of
 
 __all__ = (
@@ -118,20 +118,27 @@ def make_stack(directory: Path, *, secured: bool = False) -> Stack:
     return Stack(directory, ports, credentials, secured)
 
 
-def on_free_ports(stack: Stack, say: Callable[[str], None]) -> Stack:
-    """Return the stack, which does not run, on other ports where somebody else has taken its own meanwhile."""
-    deadline = time.monotonic() + LEAVING_SECONDS  # what a killed stack has left behind is about to end
-    while not all(map(is_free, stack.ports.values())) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    kept = {name: port for name, port in stack.ports.items() if is_free(port)}
-    ports = ports_of(kept, {})
-    for name, port in ports.items():
-        if port != stack.ports[name]:
-            say(f"port {stack.ports[name]} is taken by another program: {name} is at {port} from now on")
-    if len(kept) < len(ports):
-        with _writing(stack.directory):
-            _write(stack.directory / "system.json", {"kind": "stack", "ports": ports, "secured": stack.secured})
-    return replace(stack, ports=ports)
+@contextmanager
+def on_free_ports(stack: Stack, say: Callable[[str], None]) -> Iterator[Stack]:
+    """Have the stack, which does not run yet, hold its ports; others where somebody else has taken its own meanwhile."""
+    with HeldPorts() as held:
+        kept: dict[str, int] = {}
+        deadline = time.monotonic() + LEAVING_SECONDS  # what a killed stack has left behind is about to end
+        while len(kept) < len(stack.ports):
+            kept |= {name: port for name, port in stack.ports.items() if name not in kept and held.take(port)}
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1 if len(kept) < len(stack.ports) else 0)
+        ports = dict(kept)
+        while len(ports) < len(stack.ports):
+            ports |= {n: port for n, port in ports_of(ports, {}).items() if n not in ports and held.take(port)}
+        for name, port in stack.ports.items():
+            if port != ports[name]:
+                say(f"port {port} is taken by another program: {name} is at {ports[name]} from now on")
+        if len(kept) < len(ports):
+            with _writing(stack.directory):
+                _write(stack.directory / "system.json", {"kind": "stack", "ports": ports, "secured": stack.secured})
+        yield replace(stack, ports={name: ports[name] for name in stack.ports})
 
 
 def make_embedded(directory: Path) -> Embedded:

@@ -50,12 +50,12 @@ def run(stack: Stack, say: Say) -> None:
         ready.unlink(missing_ok=True)
         try:
             programs.install(say, secure=stack.secured)
-            stack = on_free_ports(stack, say)
-            _start(stack, supervisor, say)
-            ready.write_text(str(os.getpid()))
-            say(f"ready: {stack.url}")
-            while True:
-                _mend(stack, returned.get(), say)
+            with on_free_ports(stack, say) as placed:
+                _start(placed, supervisor, say)
+                ready.write_text(str(os.getpid()))
+                say(f"ready: {placed.url}")
+                while True:
+                    _mend(placed, returned.get(), say)
         except KeyboardInterrupt:
             say("stopping")
         finally:

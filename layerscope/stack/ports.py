@@ -1,13 +1,22 @@
-"""On which ports the servers of a stack listen: those that they usually have, or others where those are taken."""
+"""On which ports the servers of a stack listen: those that they usually have, or others where those are taken.
+
+A running stack holds its ports by a lock on a file for each, so that another one of the same user does not settle on the
+port of a server that is down for a moment, or about to start.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Final
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, Final
 
+from layerscope.stack.file_lock import try_lock
 from layerscope.stack.kafka_node import HOST
 from layerscope.stack.programs import ServerError
 
@@ -34,12 +43,35 @@ def free_ports(count: int) -> tuple[int, ...]:
             return tuple(ports)
         with suppress(OSError), socket.socket() as trial:
             trial.bind((HOST, port))
-            ports.append(port)
+            if not _is_held(port):
+                ports.append(port)
     raise ServerError(f"no {count} free ports from {RANGE.start} to {RANGE.stop - 1}")
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nothing listens on a port of 127.0.0.1 now."""
+    """Tell whether nothing listens on a port of 127.0.0.1 now, and no stack of this user holds it."""
+    return _is_quiet(port) and not _is_held(port)
+
+
+class HeldPorts(ExitStack):
+    """Ports that one stack has for itself until it leaves this context, or its process ends."""
+
+    def take(self, port: int) -> bool:
+        """Hold a port that is free; False: it is somebody else's."""
+        file = _file(port)
+        if file is not None and not try_lock(file, fcntl.LOCK_EX):
+            file.close()
+            return False
+        if not _is_quiet(port):
+            if file is not None:
+                file.close()
+            return False
+        if file is not None:
+            self.enter_context(file)
+        return True
+
+
+def _is_quiet(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -47,3 +79,21 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _is_held(port: int) -> bool:
+    file = _file(port)
+    if file is None:
+        return False
+    with file:
+        return not try_lock(file, fcntl.LOCK_EX)
+
+
+def _file(port: int) -> IO[str] | None:
+    """Return the file by which a port is held; None where none can be written, and ports are only tried."""
+    folder = Path(tempfile.gettempdir()) / f"layerscope-ports-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return (folder / str(port)).open("a")
+    except OSError:
+        return None

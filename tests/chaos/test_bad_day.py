@@ -26,8 +26,8 @@ from tests.chaos.ledger import Ledger, outcomes
 from tests.small_networks import PRODUCTS, tiny
 from tests.stack import RealStack, eventually
 
-UPLOADS = int(os.environ.get("LAYERSCOPE_CHAOS_UPLOADS", "50"))
-BREAKDOWNS = int(os.environ.get("LAYERSCOPE_CHAOS_FAULTS", "16"))
+UPLOADS = int(os.environ.get("LAYERSCOPE_CHAOS_UPLOADS", "100"))
+BREAKDOWNS = int(os.environ.get("LAYERSCOPE_CHAOS_FAULTS", "30"))
 SEED = int(os.environ.get("LAYERSCOPE_CHAOS_SEED", "13"))
 UNANNOUNCED = int(os.environ.get("LAYERSCOPE_CHAOS_UNANNOUNCED", "10"))
 CONTENTS = 4

@@ -23,7 +23,7 @@ from layerscope.stack.members import stack_dataplane, stack_functions, stack_ser
 from layerscope.stack.process import Process
 from layerscope.stack.provision import provide
 from layerscope.stack.supervisor import Supervisor
-from layerscope.systems import Stack, make_stack
+from layerscope.systems import Stack, make_stack, on_free_ports
 from tests.chaos import small_disk
 from tests.chaos.troubled.proxy import HOST, Proxy
 from tests.stack import RealStack, s3_client
@@ -106,6 +106,7 @@ def running(directory: Path) -> Iterator[Troubled]:
     clock = Clock(directory / "clock")
     clock.ahead(0)
     with ExitStack() as held:
+        stack = held.enter_context(on_free_ports(stack, print))
         disks = frozenset(disk for disk in DISKS if small_disk.mounted(directory / disk, DISK_BYTES, held))
         proxies = {name: held.enter_context(Proxy(stack.ports[name])) for name in PROXIED}
         supervisor = held.enter_context(Supervisor(directory))

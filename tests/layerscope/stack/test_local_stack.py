@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from layerscope.initialise import NoNotifications
 from layerscope.schemas.errors import Unavailable
 from layerscope.stack import members, readiness, servers
 from layerscope.stack.hosts import hosts
+from layerscope.stack.ports import PORTS, free_ports
 from layerscope.stack.provision import until_made
 from layerscope.systems import Stack, make_stack, on_free_ports
 
@@ -59,9 +61,8 @@ def taken(*ports: int) -> Iterator[None]:
 def test_a_stack_leaves_the_ports_that_somebody_else_took_and_keeps_the_others(tmp_path: Path) -> None:
     made = make_stack(tmp_path)
     said: list[str] = []
-    with taken(made.ports["minio"], made.ports["query"]):
-        moved = on_free_ports(made, said.append)
-
+    with taken(made.ports["minio"], made.ports["query"]), on_free_ports(made, said.append) as moved:
+        pass
     changed = {name for name, port in made.ports.items() if moved.ports[name] != port}
     assert changed == {"minio", "query"} and len(set(moved.ports.values())) == len(moved.ports)
     assert make_stack(tmp_path) == moved  # as other commands see it
@@ -72,8 +73,22 @@ def test_a_stack_whose_ports_are_free_stays_where_it_is(tmp_path: Path) -> None:
     made = make_stack(tmp_path)
     before = (tmp_path / "system.json").stat().st_mtime_ns
 
-    assert on_free_ports(made, pytest.fail) == made
+    with on_free_ports(made, pytest.fail) as placed:
+        assert placed == made
     assert (tmp_path / "system.json").stat().st_mtime_ns == before
+
+
+def test_ports_of_a_running_stack_are_its_own_also_while_its_servers_are_down(tmp_path: Path) -> None:
+    # Given two stacks that were made for the same ports, when nothing ran
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    first, second = (replace(make_stack(tmp_path / name), ports=ports) for name in ("a", "b"))
+    said: list[str] = []
+    with on_free_ports(first, pytest.fail), on_free_ports(second, said.append) as moved:
+        assert not set(moved.ports.values()) & set(first.ports.values())
+        assert set(make_stack(tmp_path / "c").ports.values()).isdisjoint([*moved.ports.values(), *first.ports.values()])
+    assert len(said) == len(first.ports)
+    with on_free_ports(first, pytest.fail) as again:
+        assert again == first
 
 
 def hosts_of(stack: Stack) -> dict[str, dict[str, str]]:
@@ -182,8 +197,8 @@ def test_milvus_is_asked_past_any_proxy(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_ports_are_written_as_other_commands_read_them(tmp_path: Path) -> None:
     made = make_stack(tmp_path, secured=True)
-    with taken(made.ports["redis"]):
-        moved = on_free_ports(made, lambda _: None)
+    with taken(made.ports["redis"]), on_free_ports(made, lambda _: None) as moved:
+        pass
     assert json.loads((tmp_path / "system.json").read_text()) == {
         "kind": "stack",
         "ports": dict(moved.ports),

@@ -230,13 +230,16 @@ def upload(
 def pack(
     target: Annotated[str, typer.Argument(metavar="MODULE:OBJECT", help="your module, or a function that returns it")],
     to: Annotated[Path, typer.Option("--out", help="file to write")] = Path("model.safetensors"),
+    images: Annotated[
+        str | None, typer.Option("--input", help="images that it takes, as 3x224x224, where the model does not say")
+    ] = None,
 ) -> None:
     """Write a model of your own code in the safe form. This imports your module, in this process."""
-    from layerscope.packer import load_object
+    from layerscope.packer import image_shape, load_object
     from layerscope.packer import pack as packed
 
     sys.path.insert(0, str(Path.cwd()))
-    content = packed(load_object(target))
+    content = packed(load_object(target), example=None if images is None else image_shape(images))
     to.write_bytes(content)
     say(f"wrote {to} ({len(content):,} bytes)")
 

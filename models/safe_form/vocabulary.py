@@ -46,6 +46,7 @@ def _per_axis(check: Check, axes: int) -> Check:
 
 _COUNT = _whole(1, 1_000_000)
 _SMALL = _whole(1, 1_024)
+_WINDOW = _whole(1, 4_096)
 _PAD = _whole(0, 1_024)
 _SIGNED_PAD = _whole(-1_024, 1_024)
 _DIM = _whole(-8, 8)
@@ -83,7 +84,7 @@ def _max_pool(axes: int) -> Arguments:
 
 
 def _avg_pool(axes: int) -> Arguments:
-    sizes = {name: _per_axis(_SMALL, axes) for name in ("kernel_size", "stride")}
+    sizes = {name: _per_axis(_WINDOW, axes) for name in ("kernel_size", "stride")}
     return sizes | {"padding": _per_axis(_PAD, axes), "ceil_mode": _flag, "count_include_pad": _flag}
 
 

@@ -109,7 +109,8 @@ _PLAIN: Final[Mapping[str, Callable[[Arguments], Call]]] = {
     "_log_softmax": lambda args: ("log_softmax", args[:2]),
     "_adaptive_avg_pool2d": _renamed("adaptive_avg_pool2d"),
     "_adaptive_avg_pool3d": _renamed("adaptive_avg_pool3d"),
-    "_unsafe_view": _renamed("reshape"),
+    # A view of what the original had in one piece need not be one here; where it is, both are the same.
+    **dict.fromkeys(("view", "_unsafe_view"), _renamed("reshape")),
     "_to_copy": _renamed("to"),
 }
 _CORE: Final[Mapping[str, Callable[[Arguments], Call]]] = {

@@ -7,16 +7,26 @@ those of a layer of torch.nn, on its own tensors, they become one call of that l
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from layerscope.models.formats.exported_program import aten
 from layerscope.models.formats.exported_program.arguments import CONTIGUOUS, Named
+from layerscope.models.formats.exported_program.created import CREATING, created
 from layerscope.models.formats.exported_program.module_names import Frame
 from layerscope.models.formats.exported_program.program import Step
 from layerscope.models.formats.exported_program.refusals import UPLOAD, WHOLE, bad_program
-from layerscope.models.formats.torchscript.calls import Own, Recognise, TracedCall, Use, Value, leaves, unknown
+from layerscope.models.formats.torchscript.calls import (
+    Constant,
+    Own,
+    Recognise,
+    TracedCall,
+    Use,
+    Value,
+    leaves,
+    unknown,
+)
 from layerscope.models.formats.torchscript.numbers import number_call
 from layerscope.models.formats.torchscript.operator_calls import is_training, operator_call
 from layerscope.models.formats.torchscript.operators import base_name
@@ -58,10 +68,12 @@ class Walk:
         """
         groups = self._groups(stacks)
         leaving = _leaving(steps, groups, output)
+        live = _live(steps, output)
         for index, step in enumerate(steps):
             group = groups[index]
             before = len(self.calls)
-            self._step(step)
+            if live[index]:
+                self._step(step)
             if group is not None:
                 group.calls += self.calls[before:]
                 group.names |= set(_flat(step.outputs))
@@ -134,6 +146,9 @@ class Walk:
             raise changes_itself(first.name)
         if name in aten.SHAPED and step.sizes and len(args) == 2 and isinstance(args[1], list) and -1 in args[1]:
             args[1] = list(step.sizes)
+        if name in CREATING and (stored := created(name, args, kwargs)) is not None:
+            self._enter(step, Constant(stored))
+            return
         plain, args, single = aten.rewritten(name, args, kwargs)
         made = operator_call(plain, args, kwargs, self._add)
         if plain == "clone" and kwargs.get("memory_format") == CONTIGUOUS:
@@ -211,6 +226,25 @@ def _traced(kind: str) -> str:
 
 def _flat(outputs: Sequence[Any]) -> list[str]:
     return [name for output in outputs for name in (output if isinstance(output, list) else [output]) if name]
+
+
+def _live(steps: Sequence[Step], output: Any) -> list[bool]:
+    """Tell of each step whether anything that the program gives back depends on it, or it changes something in place."""
+    used = set(_names(output))
+    live: list[bool] = []
+    for step in reversed(steps):
+        found = _TARGET.fullmatch(step.target)
+        changes = found is not None and base_name(found[1])[1]
+        live.append(changes or not step.outputs or not used.isdisjoint(_flat(step.outputs)))
+        if live[-1]:
+            used |= {name for argument in step.arguments for name in _names(argument.value)}
+    return live[::-1]
+
+
+def _names(value: Any) -> Iterator[str]:
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, Named):
+            yield one.name
 
 
 def _leaving(steps: Sequence[Step], groups: Sequence[_Group | None], output: Any) -> Mapping[int, set[str]]:

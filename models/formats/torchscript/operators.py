@@ -95,6 +95,7 @@ _SIGNATURES: Final[Mapping[str, str]] = {
     "scaled_dot_product_attention": "functional.scaled_dot_product_attention query key value attn_mask=null "
     "dropout_p=0.0 is_causal=false scale=null ?enable_gqa=false",
     "im2col": "functional.unfold input kernel_size dilation padding stride",
+    "col2im": "functional.fold input output_size kernel_size dilation padding stride",
     "pad": 'functional.pad input pad mode="constant" value=null',
     "constant_pad_nd": "functional.pad input pad value=0",
     "reflection_pad1d": 'functional.pad input pad mode="reflect"',

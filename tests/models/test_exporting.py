@@ -1,0 +1,214 @@
+"""Models that torch.fx cannot follow, and torch.export can: as people have them from libraries, in small."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import layerscope
+from layerscope.models import exporting, safe_form
+from layerscope.schemas.errors import Refused
+
+SHAPE = (1, 8, 8)
+
+
+class Output(OrderedDict[str, Any]):
+    """As models of transformers answer: a mapping whose entries are attributes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, count, width = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(batch, count, 3, 2, width // 2).permute(2, 0, 3, 1, 4).unbind()
+        heads = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return x + self.out(heads.transpose(1, 2).reshape(batch, count, width))
+
+
+class Transformer(nn.Module):
+    """Positions made in forward, a mask that is built and one that nobody uses, a loop over sizes, an answer with names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 16, 4, 4)
+        self.token = nn.Parameter(torch.randn(1, 1, 16) * 0.02)
+        self.far = nn.Parameter(torch.randn(16) * 0.1)
+        self.blocks = nn.ModuleList(Attention(16) for _ in range(2))
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> Output:
+        if pixel_values.shape[1] != self.patches.in_channels:
+            raise ValueError("the images have other channels")
+        x = self.patches(pixel_values).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
+        count = x.shape[1]
+        x = x + torch.arange(count)[None, :, None] / count * self.far
+        torch.arange(x.shape[0]).unsqueeze(1)  # of each image, and of no use
+        mask = (torch.arange(count)[:, None] - torch.arange(count)[None]).abs() < 4
+        for block in self.blocks:
+            x = block(x, mask)
+        answer = Output(logits=self.head(x[:, 0]))
+        if labels is not None:
+            answer["loss"] = nn.functional.cross_entropy(answer.logits, labels)
+        return answer
+
+
+class Branching(nn.Module):
+    """A branch on the size of the images, and padding that is worked out of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, stride=2)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-1] % 2 == 0:
+            images = nn.functional.pad(images, (0, 1, 0, 1))
+        x = self.norm(self.first(images)).relu()
+        return self.head(x.mean((2, 3)))
+
+
+class Several(Branching):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, images: Tensor) -> Any:
+        scores = super().forward(images)
+        return {self.name: scores, "features": images.flatten(1)}
+
+
+def trained(model: nn.Module) -> nn.Module:
+    torch.manual_seed(7)
+    for one in model.parameters():
+        nn.init.normal_(one, std=0.3)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
+    return model
+
+
+def scores(model: nn.Module, images: Tensor) -> Tensor:
+    model.eval()
+    with torch.no_grad():
+        answer = model(images)
+    return answer if isinstance(answer, Tensor) else answer["logits"]
+
+
+@pytest.mark.parametrize(
+    "made", [Transformer, Branching, lambda: Several("logits")], ids=["named", "branch", "several"]
+)
+@pytest.mark.parametrize("example", [SHAPE, torch.zeros(1, *SHAPE)], ids=["shape", "images"])
+def test_a_model_that_fx_cannot_follow_computes_the_same(made: Any, example: Any) -> None:
+    model = trained(made())
+    with pytest.raises(Refused):
+        safe_form.pack(model)
+    content = layerscope.pack(model, example=example)
+    rebuilt = safe_form.build(safe_form.read(content))
+    for batch in (1, 2, 5, 17):
+        images = torch.randn(batch, *SHAPE, generator=torch.Generator().manual_seed(batch))
+        torch.testing.assert_close(rebuilt(images), scores(model, images), rtol=1e-5, atol=1e-6)
+
+
+def test_layers_and_weights_keep_their_names() -> None:
+    model = trained(Transformer())
+    graph = safe_form.read(layerscope.pack(model, example=SHAPE)).graph
+    assert {node.target for node in graph.nodes if node.operation == "layer"} == {
+        "patches",
+        "head",
+        *(f"blocks.{at}.{layer}" for at in range(2) for layer in ("norm", "qkv", "out")),
+    }
+    assert {one.name for one in graph.weights if one.kind == "parameter"} == {
+        name for name, _ in model.named_parameters()
+    }
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model = trained(Branching()).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    layerscope.pack(model, example=SHAPE)
+    assert model.training and "forward" not in vars(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"pretrained_cfg": {"input_size": (1, 8, 8)}},
+        {"config": SimpleNamespace(num_channels=1, image_size=8)},
+        {"config": SimpleNamespace(num_channels=1, image_size=[8, 8])},
+    ],
+)
+def test_a_model_that_says_which_images_it_takes_needs_no_example(declared: dict[str, Any]) -> None:
+    model = trained(Branching())
+    vars(model).update(declared)
+    assert exporting.declared_shape(model) == SHAPE
+    assert layerscope.pack(model) == layerscope.pack(trained(Branching()), example=SHAPE)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {},
+        {"pretrained_cfg": {}},
+        {"config": SimpleNamespace()},
+        {"config": SimpleNamespace(num_channels=3, image_size="?")},
+    ],
+)
+def test_one_that_does_not_is_asked_for_and_the_hint_leads_to_a_model(declared: dict[str, Any]) -> None:
+    model = trained(Branching())
+    vars(model).update(declared)
+    assert exporting.declared_shape(model) is None
+    with pytest.raises(Refused) as refused:
+        layerscope.pack(model)
+    call = refused.value.hint.partition(": ")[2].partition(". Or:")[0]
+    assert call == "layerscope.pack(model, example=(3, 224, 224))"
+    assert eval(call.replace("(3, 224, 224)", "SHAPE"), {"layerscope": layerscope, "model": model, "SHAPE": SHAPE})  # noqa: S307  our own hint
+
+
+def test_of_several_tensors_none_is_guessed() -> None:
+    with pytest.raises(Refused) as refused:
+        layerscope.pack(trained(Several("probabilities")), example=SHAPE)
+    assert refused.value.message.endswith("The model answers with 2 tensors, and calls none of them logits.")
+
+
+def test_images_that_the_model_does_not_take_are_said_to_be_the_reason() -> None:
+    with pytest.raises(Refused) as refused:
+        layerscope.pack(trained(Branching()), example=(3, 8, 8))
+    assert "The model fails on 2 images of the shape (3, 8, 8)" in refused.value.message
+    assert "example=" in refused.value.hint
+
+
+class Deciding(Branching):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) if images.sum() > 0 else super().forward(-images)
+
+
+def test_a_model_that_decides_by_what_it_sees_is_refused_with_both_reasons() -> None:
+    with pytest.raises(Refused) as refused:
+        layerscope.pack(trained(Deciding()), example=SHAPE)
+    assert refused.value.code == "not-traceable"
+    assert (
+        "images.sum() > 0" in refused.value.message and "torch.export does not take the model" in refused.value.message
+    )
+    assert "torch.jit.trace" in refused.value.hint
+
+
+@pytest.mark.parametrize("example", [(8, 8), (1, 8, 8, 8), torch.zeros(8, 8), (1, 0, 8), (1.0, 8, 8)])
+def test_an_example_that_is_no_images_is_said_to_be_none(example: Any) -> None:
+    with pytest.raises(ValueError, match="neither images"):
+        layerscope.pack(Branching(), example=example)

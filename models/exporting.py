@@ -128,7 +128,9 @@ def _scoring(model: nn.Module) -> Iterator[None]:
 def _scores(answer: Any) -> Tensor:
     if isinstance(answer, Tensor):
         return answer
-    named = answer if isinstance(answer, Mapping) else vars(answer) if hasattr(answer, "__dict__") else {}
+    if isinstance(answer, tuple) and hasattr(answer, "_asdict"):  # a named tuple
+        answer = answer._asdict()
+    named = answer if isinstance(answer, Mapping) else getattr(answer, "__dict__", {})
     scores = named.get(_SCORES)
     if isinstance(scores, Tensor):
         return scores

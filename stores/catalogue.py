@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from layerscope.schemas import keys
-from layerscope.schemas.addresses import Facts, manifest_key
+from layerscope.schemas.addresses import Facts, manifest_keys
 from layerscope.schemas.digests import digest
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Failure, Manifest, Refusal, UploadRecord
@@ -71,6 +71,8 @@ class Seen:
     record: UploadRecord | None
     facts: Facts | None
     listed: Mapping[str, Object]
+    places: Mapping[str, str]
+    """The keys of the products' manifests, by name; none without facts."""
     present: Present
 
 
@@ -84,7 +86,8 @@ def seen(store: ObjectStore, identity: Identity) -> Seen | None:
     record = uploads.listed_record(store, upload, listed)
     facts = uploads.facts(store, record) if record and record.content else None
     objects = digest({"upload": upload.etag, "listed": {key: one.etag for key, one in sorted(listed.items())}})
-    return Seen(upload, record, facts, listed, Present(fingerprint(upload, facts, listed), objects))
+    places = _places(facts)
+    return Seen(upload, record, facts, listed, places, Present(fingerprint_of(upload, places, listed), objects))
 
 
 def present(store: ObjectStore, identity: Identity) -> Present | None:
@@ -115,18 +118,13 @@ def standing_of(store: ObjectStore, found: Seen) -> Standing:
         return Standing(upload, record, None, None, {})
     outcomes: dict[str, Outcome] = {}
     for product in declared_products():
-        outcomes[product.declared.name] = _outcome(store, product, facts, outcomes, found.listed)
+        outcomes[product.declared.name] = _outcome(store, product, outcomes, found)
     return Standing(upload, record, None, facts, outcomes)
 
 
-def _outcome(
-    store: ObjectStore,
-    product: type[Product],
-    facts: Facts,
-    earlier: Mapping[str, Outcome],
-    listed: Mapping[str, Object],
-) -> Outcome:
-    found = product_store.listed_manifest(store, product, facts, listed)
+def _outcome(store: ObjectStore, product: type[Product], earlier: Mapping[str, Outcome], seen: Seen) -> Outcome:
+    key = seen.places[product.declared.name]
+    found = product_store.listed_manifest(store, key, seen.listed)
     if found is not None:
         return Outcome(found.state, manifest=found, refusal=found.refusal)
     for one in product.declared.stands_on:
@@ -135,7 +133,7 @@ def _outcome(
             return Outcome("refused", refusal=Refusal(code="refused-input", message=message))
         if earlier[one.declared.name].state == "failed":
             return Outcome("failed", failure=earlier[one.declared.name].failure)
-    failed = product_store.listed_failure(store, manifest_key(product, facts), listed)
+    failed = product_store.listed_failure(store, key, seen.listed)
     return Outcome("failed", failure=failed) if failed else Outcome("computing")
 
 
@@ -147,8 +145,11 @@ def fingerprint(upload: Upload, facts: Facts | None, listed: Collection[str]) ->
         facts: of its admitted content; None where it is not admitted.
         listed: the keys that exist in the bucket of products; those of this model are enough.
     """
-    places = {one.declared.name: manifest_key(one, facts) for one in declared_products()} if facts else {}
-    return fingerprint_of(upload, places, listed)
+    return fingerprint_of(upload, _places(facts), listed)
+
+
+def _places(facts: Facts | None) -> dict[str, str]:
+    return manifest_keys(declared_products(), facts) if facts else {}
 
 
 def fingerprint_of(upload: Upload, places: Mapping[str, str], listed: Collection[str]) -> str:

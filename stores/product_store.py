@@ -64,11 +64,8 @@ def manifest(store: ObjectStore, product: type[Product], facts: Facts, beside: s
     return damage.read_json(store, keys.PRODUCTS, place, Manifest, lambda found: belongs(found, key))
 
 
-def listed_manifest(
-    store: ObjectStore, product: type[Product], facts: Facts, listed: Mapping[str, Object]
-) -> Manifest | None:
-    """Return the same where the bucket has just been listed: `listed` are its objects, by key."""
-    key = manifest_key(product, facts)
+def listed_manifest(store: ObjectStore, key: str, listed: Mapping[str, Object]) -> Manifest | None:
+    """Return the manifest at `key` where the bucket has just been listed: `listed` are its objects, by key."""
     if key not in listed:
         return None
     return damage.read_listed(store, keys.PRODUCTS, listed[key], Manifest, lambda found: belongs(found, key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 import tempfile
 import time
@@ -21,7 +22,7 @@ from layerscope.functions.runtime.outcomes import count
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas import keys
 from layerscope.schemas.digests import canonical_json, sha256
-from layerscope.schemas.errors import Changed, Ignored, NotFound, Refused
+from layerscope.schemas.errors import Changed, Ignored, NotFound, Refused, WorkFailed
 from layerscope.schemas.events import ModelAdmitted, ModelRefused, ModelUploaded
 from layerscope.schemas.files import DATA_TYPE
 from layerscope.schemas.identity import KeyRefused, identify, is_folder_marker
@@ -103,6 +104,7 @@ class Admit(WorkingFunction):
             given = await asyncio.to_thread(_with_lenders, store, upload, given, path)
             subject, work = upload.identity.subject, upload.record_key
             safe = await self.compute(subject, work, to_safe_form, path, given, shape, memory)
+            await asyncio.to_thread(_check_written, safe, path)
             await asyncio.to_thread(blobs.put, store, safe.sha256, safe.path)
             outcome = await asyncio.to_thread(_admitted, store, safe)
         except Refused as refused:
@@ -121,6 +123,16 @@ class Admit(WorkingFunction):
 
     def _told(self, data: ModelAdmitted | ModelRefused, event: CloudEvent) -> CloudEvent:
         return compose(data, source="/functions/admit", subject=event.subject, cause=event)
+
+
+def _check_written(safe: SafeForm, upload: Path) -> None:
+    """Check that a worker wrote what it says: having read an upload, it is not to choose what is stored, or by which name."""
+    if not isinstance(safe, SafeForm) or safe.path != upload.with_suffix(".safe") or safe.path.is_symlink():
+        raise WorkFailed("the computing process answered with what is no safe form of the upload")
+    with safe.path.open("rb") as file:
+        digest, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+    if (digest, size) != (safe.sha256, safe.size):
+        raise WorkFailed("the computing process wrote something else than it says")
 
 
 def _download(store: ObjectStore, upload: Upload, path: Path) -> None:

@@ -46,7 +46,7 @@ class Index(EventFunction):
         return compose(data, source="/functions/index", subject=event.subject, cause=event)
 
     async def _updated(self, identity: Identity, event: str) -> IndexUpdated:
-        began, seen = datetime.now(UTC), await self._seen(identity)
+        looked, seen = datetime.now(UTC), await self._seen(identity)
         before = seen.present if seen else None
         known = self._settled.answered(identity.subject, before)
         if known is not None and await asyncio.to_thread(self._has_line, identity, known.data.fingerprint):
@@ -55,13 +55,12 @@ class Index(EventFunction):
             return known.data
         touched: set[str] | None = set()
         for _ in range(ROUNDS):
-            fingerprint = seen.present.fingerprint if seen else GONE
+            began, fingerprint = looked, seen.present.fingerprint if seen else GONE
             rows, parts = await asyncio.to_thread(self._update, identity, seen)
             touched = None if touched is None or parts is None else touched | parts
             looked, seen = datetime.now(UTC), await self._seen(identity)
             if fingerprint == (seen.present.fingerprint if seen else GONE):
                 break
-            began = looked
         await self.services.cache.bump(touched)
         self._settled.looked(identity.subject, began)
         who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}

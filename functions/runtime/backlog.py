@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from layerscope.events.cloudevent import CloudEvent, InvalidCloudEvent
 from layerscope.events.kafka import Record, from_record, type_of
-from layerscope.events.log import BACKLOG_RECORDS, EventLog
+from layerscope.events.log import BACKLOG_RECORDS as LIMIT
+from layerscope.events.log import EventLog
 from layerscope.events.notification import InvalidNotification, read_notification
 from layerscope.events.topics import Tenant
 from layerscope.schemas.events import (
@@ -28,6 +30,7 @@ from layerscope.schemas.products.product import Product
 _WAKING: Final = frozenset(
     one.type for one in (ModelAdmitted, ModelUploaded, ProductRefused, ProductRequested, ProductWritten)
 )
+_log = logging.getLogger(__name__)
 LATEST_MS: Final = 253_402_300_799_000  # the end of the calendar: a producer may write any time
 
 
@@ -59,10 +62,23 @@ def queued(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS) 
     topics = {group: tenant.events for group, _ in groups(function, tenant)}
     if function == "admit":
         topics[tenant.announce_group] = tenant.s3_raw
-    states = log.groups(topics).values()
-    if any(one is not None and one.lag is not None and one.lag > BACKLOG_RECORDS for one in states):
+    if (group := _longest(log, topics)) is not None:
+        _log.warning("%s has more than %d records before it in %s: nothing more is asked of it", function, LIMIT, group)
         return Queued(frozenset(), is_whole=False)
-    return Queued(frozenset(one.subject for one in waiting(log, function, tenant, uploads)), is_whole=True)
+    found = [(one, log.backlog(topic, one)) for one, topic in topics.items()]
+    whole = all(len(records) < LIMIT for _, records in found)  # the log goes on, and a group may have read nothing yet
+    subjects = (one.subject for one in _waiting(function, dict(found), tenant, uploads))
+    return Queued(frozenset(subjects), is_whole=whole)
+
+
+def _longest(log: EventLog, topics: Mapping[str, str]) -> str | None:
+    """Return a group with more before it than is looked at; one that nobody reads for counts where nobody reads at all.
+
+    A lane whose Trigger was removed stays behind for ever; a data plane that is down comes back.
+    """
+    states = {group: one for group, one in log.groups(topics).items() if one is not None}
+    read = {group: one for group, one in states.items() if one.has_members} or states
+    return next((group for group, one in read.items() if one.lag is not None and one.lag > LIMIT), None)
 
 
 def waiting(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS) -> Iterator[Waiting]:
@@ -77,8 +93,15 @@ def waiting(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS)
     Raises:
         LogUnavailable: the log does not answer.
     """
+    topics = {group: tenant.events for group, _ in groups(function, tenant)}
+    if function == "admit":
+        topics[tenant.announce_group] = tenant.s3_raw
+    yield from _waiting(function, {one: log.backlog(topic, one) for one, topic in topics.items()}, tenant, uploads)
+
+
+def _waiting(function: str, records: Mapping[str, Sequence[Record]], tenant: Tenant, uploads: str) -> Iterator[Waiting]:
     for group, replayed in groups(function, tenant):
-        for one in log.backlog(tenant.events, group):
+        for one in records[group]:
             kind = type_of(one)
             event = event_of(one) if kind is None or kind in _WAKING else None
             lane_fits = event is not None and (
@@ -87,7 +110,7 @@ def waiting(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS)
             if event is not None and lane_fits and wakes(function, event):
                 yield _place(one, event.subject, group)
     if function == "admit":
-        yield from unannounced(log, tenant, uploads)
+        yield from _unannounced(records[tenant.announce_group], tenant, uploads)
 
 
 def groups(function: str, tenant: Tenant) -> tuple[tuple[str, bool | None], ...]:
@@ -98,9 +121,9 @@ def groups(function: str, tenant: Tenant) -> tuple[tuple[str, bool | None], ...]
     return (tenant.trigger_group(name), False), (tenant.trigger_group(f"{name}-replay"), True)
 
 
-def unannounced(log: EventLog, tenant: Tenant, uploads: str = MODELS) -> Iterator[Waiting]:
-    """Yield what the store has notified of and `announce` has yet to read; arguments and errors as for `waiting`."""
-    for one in log.backlog(tenant.s3_raw, tenant.announce_group):
+def _unannounced(records: Sequence[Record], tenant: Tenant, uploads: str) -> Iterator[Waiting]:
+    """Yield what the store has notified of and `announce` has yet to read."""
+    for one in records:
         try:
             read = read_notification(one.value or b"", uploads)
         except InvalidNotification:

@@ -17,14 +17,14 @@ from layerscope.events.cloudevent import CloudEvent, InvalidEventData, compose, 
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.functions.runtime.attempts import Attempts
 from layerscope.functions.runtime.circuit import Circuit
-from layerscope.functions.runtime.computation import gather, perform, software, warm
+from layerscope.functions.runtime.computation import Computed, gather, perform, software, warm
 from layerscope.functions.runtime.outcomes import count
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.functions.runtime.worker_pool import Share
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts, address_of, manifest_key
-from layerscope.schemas.errors import Ignored, Refused, Unavailable
+from layerscope.schemas.errors import Ignored, Refused, Unavailable, WorkFailed
 from layerscope.schemas.events import ProductRequested, of_outcome
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
@@ -143,6 +143,8 @@ class ProductFunction(WorkingFunction):
             key = manifest_key(self.product, facts)
             work = keys.beside(beside, key) if beside else key
             done = await self.compute(facts.identity.subject, work, perform, computation)
+            if not isinstance(done, Computed) or type(done.product) is not self.product:
+                raise WorkFailed(f"the computing process answered with what is no {self.name}")
         except Refused as refused:
             return await asyncio.to_thread(product_store.refuse, store, self.product, facts, refused, making, beside)
         made = Making(making.software, done.device, round(done.seconds, 3), making.event, making.traceparent)

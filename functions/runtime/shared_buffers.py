@@ -16,11 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
-from typing import Any, Final, SupportsIndex, TypeVar
+from typing import Any, Final, SupportsIndex
 
-from layerscope.functions.runtime.answers import read_answer
-
-T = TypeVar("T")
+from layerscope.functions.runtime.answers import ITSELF, NotPlain, read_answer, write_answer
 
 LEAST: Final = 32 * 1024
 """Bytes from which a buffer is not sent through the pipe."""
@@ -41,19 +39,15 @@ class Uncopied:
 
     content: memoryview | bytearray | bytes
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Callable[[T], T], tuple[pickle.PickleBuffer]]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Callable[..., Any], tuple[pickle.PickleBuffer]]:
         """Be what is inside, for who receives it."""
-        return _itself, (pickle.PickleBuffer(self.content),)
+        return ITSELF, (pickle.PickleBuffer(self.content),)
 
 
 def arrived(content: Uncopied | bytearray | bytes) -> bytearray | bytes:
     """Return bytes that have come from the other side."""
     assert not isinstance(content, Uncopied)
     return content
-
-
-def _itself(value: T) -> T:
-    return value
 
 
 class SharedBuffers:
@@ -135,16 +129,10 @@ def handed_over() -> Iterator[SharedBuffers | None]:
 class Channel:
     """One side of the way between a function and its worker."""
 
-    def __init__(
-        self,
-        pipe: Connection,
-        shared: SharedBuffers | None,
-        read: Callable[[bytes, Iterable[bytearray]], Any] = read_answer,
-    ) -> None:
-        """Receive by `read` what was pickled there; the child, which trusts its function, gives another."""
+    def __init__(self, pipe: Connection, shared: SharedBuffers | None, side: Side) -> None:
         self._pipe = pipe
         self._shared = shared
-        self._read = read
+        self._side = side
 
     def poll(self, seconds: float) -> bool:
         """Wait so long for something to be received; tell whether there is."""
@@ -165,7 +153,7 @@ class Channel:
             end = self._shared.write(content, end)
             return False
 
-        content = pickle.dumps(value, protocol=5, buffer_callback=kept_back)
+        content = self._side.write(value, kept_back)
         self._pipe.send_bytes(json.dumps([end, *places]).encode())
         self._pipe.send_bytes(content)
 
@@ -176,15 +164,52 @@ class Channel:
             EOFError, OSError: the other side is gone.
             NotPlain: a worker has answered with what is no data.
         """
-        end, *places = json.loads(self._pipe.recv_bytes())
-        content = self._pipe.recv_bytes()
+        said, content = self._pipe.recv_bytes(), self._pipe.recv_bytes()
+        end, places = _places(said, self._shared)
         buffers = [self._shared.read(*one) for one in places] if self._shared is not None else []
-        value = self._read(content, buffers)
+        value = self._side.read(content, buffers)
         if self._shared is not None:
             self._shared.empty(end)
         return value
 
 
-def read_call(content: bytes, buffers: Iterable[bytearray]) -> Any:
-    """Return what a function has pickled for its worker: whatever it likes."""
+@dataclass(frozen=True, slots=True)
+class Side:
+    """How one side writes what it sends, and reads what it is sent."""
+
+    write: Callable[[Any, Callable[[pickle.PickleBuffer], bool]], bytes]
+    read: Callable[[bytes, Iterable[bytearray]], Any]
+
+
+def _places(said: bytes, shared: SharedBuffers | None) -> tuple[int, list[tuple[int, int]]]:
+    """Return where the buffers of a message end, and where each lies: one behind the other.
+
+    Raises:
+        NotPlain: they cannot lie there.
+    """
+    try:
+        end, *places = json.loads(said)
+        reached = 0
+        for place, length in places:
+            if not (type(place) is type(length) is int and place >= reached and length >= LEAST):
+                raise ValueError("they overlap")
+            reached = place + length
+        if type(end) is not int or end < 0 or (reached and (shared is None or not shared.has_room(0, reached))):
+            raise ValueError("they end where there is no memory")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise NotPlain(f"the computing process says of its buffers what cannot be: {error}") from error
+    return end, [(place, length) for place, length in places]
+
+
+def _write_call(value: Any, buffers: Callable[[pickle.PickleBuffer], bool]) -> bytes:
+    return pickle.dumps(value, protocol=5, buffer_callback=buffers)
+
+
+def _read_call(content: bytes, buffers: Iterable[bytearray]) -> Any:
     return pickle.loads(content, buffers=buffers)  # noqa: S301  by the process that started this one
+
+
+FUNCTION: Final = Side(_write_call, read_answer)
+"""A function sends whatever it likes, and reads data."""
+WORKER: Final = Side(write_answer, _read_call)
+"""And a worker the other way round."""

@@ -35,7 +35,7 @@ from prometheus_client import Gauge
 from layerscope.functions.runtime.answers import NotPlain
 from layerscope.functions.runtime.circumstances import shortage
 from layerscope.functions.runtime.processor_time import ProcessorTime
-from layerscope.functions.runtime.shared_buffers import Channel, SharedBuffers, handed_over, read_call
+from layerscope.functions.runtime.shared_buffers import FUNCTION, WORKER, Channel, SharedBuffers, handed_over
 from layerscope.models.sandbox.confinement import Level
 from layerscope.schemas.errors import LayerscopeError, WorkerDied, WorkerNotStarted, WorkFailed, WorkStalled
 
@@ -116,7 +116,7 @@ class Worker:
         try:
             channel.send((function, args, kwargs))
             self._wait(child, channel)
-            kind, answer = channel.receive()
+            kind, answer = _answer(channel.receive())
         except NotPlain as error:
             self.stop()
             raise WorkFailed(str(error)) from error
@@ -144,7 +144,7 @@ class Worker:
                 if spent.still > _START_SECONDS:
                     self.stop()
                     raise WorkerNotStarted(f"the computing process got no processor for {_START_SECONDS:g} s")
-            self._tell(channel.receive())
+            self._tell(_level(channel.receive()))
         except NotPlain as error:
             self.stop()
             raise WorkerNotStarted(str(error)) from error
@@ -170,7 +170,7 @@ class Worker:
             spawn = multiprocessing.get_context("spawn")
             pipe, theirs = spawn.Pipe()
             with handed_over() as shared:
-                channel = Channel(pipe, shared)
+                channel = Channel(pipe, shared, FUNCTION)
                 child = spawn.Process(target=_serve, args=(theirs, shared, os.getpid(), self._confine), daemon=True)
                 self._child, self._channel = child, channel
                 with _program_left_out():
@@ -212,6 +212,19 @@ def _program_left_out() -> Iterator[None]:
             sys.modules["__main__"] = program
 
 
+def _answer(received: object) -> tuple[str, Any]:
+    match received:
+        case (str() as kind, answer):
+            return kind, answer
+    raise NotPlain("the computing process answered with what is no answer")
+
+
+def _level(received: object) -> Level | None:
+    if received is None or isinstance(received, Level):
+        return received
+    raise NotPlain("the computing process does not say how it is confined")
+
+
 def _resident_bytes(pid: int | None) -> int:
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
@@ -227,7 +240,7 @@ def _ending(exitcode: int | None) -> str:
 
 def _serve(pipe: Connection, shared: SharedBuffers | None, parent: int, confine: Callable[[], Level] | None) -> None:
     _end_with(parent)
-    channel = Channel(pipe, shared, read_call)
+    channel = Channel(pipe, shared, WORKER)
     level = confine() if confine else None
     # The function answers these two; it lets a call end before it goes.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

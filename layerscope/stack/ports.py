@@ -10,6 +10,7 @@ import fcntl
 import os
 import random
 import socket
+import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -58,16 +59,13 @@ class HeldPorts(ExitStack):
 
     def take(self, port: int) -> bool:
         """Hold a port that is free; False: it is somebody else's."""
-        file = _file(port)
-        if file is not None and not try_lock(file, fcntl.LOCK_EX):
-            file.close()
-            return False
-        if not _is_quiet(port):
-            if file is not None:
-                file.close()
-            return False
-        if file is not None:
-            self.enter_context(file)
+        with ExitStack() as trial:
+            file = _file(port)
+            if file is not None and not _locked(trial.enter_context(file)):
+                return False
+            if not _is_quiet(port):
+                return False
+            self.push(trial.pop_all())
         return True
 
 
@@ -86,14 +84,25 @@ def _is_held(port: int) -> bool:
     if file is None:
         return False
     with file:
-        return not try_lock(file, fcntl.LOCK_EX)
+        return not _locked(file)
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        return try_lock(file, fcntl.LOCK_EX)
+    except OSError:  # a file system without locks: ports are only tried
+        return True
 
 
 def _file(port: int) -> IO[str] | None:
-    """Return the file by which a port is held; None where none can be written, and ports are only tried."""
+    """Return the file by which a port is held; None where none of this user's can be written, and ports are only tried."""
     folder = Path(tempfile.gettempdir()) / f"layerscope-ports-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        return (folder / str(port)).open("a")
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            return None
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.fdopen(os.open(folder / str(port), flags, 0o600), "r+")
     except OSError:
         return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import layerscope
 from layerscope.models import exporting, safe_form
+from layerscope.models.formats.exported_program.created import created
 from layerscope.schemas.errors import Refused
 
 SHAPE = (1, 8, 8)
@@ -92,6 +94,47 @@ class Several(Branching):
         return {self.name: scores, "features": images.flatten(1)}
 
 
+class Numbers(Branching):
+    """Different tensors of numbers of one shape, one of them changed in place, and layers that nobody asks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aux = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores = super().forward(images)
+        torch.sigmoid(self.aux(torch.zeros(2, 4)))
+        shift = torch.zeros(3)
+        shift[1:].add_(1)
+        return scores * torch.full((3,), 2.0) + torch.ones(3) * 5 + torch.arange(3) - torch.arange(3, 6) + shift
+
+
+class Answer(NamedTuple):
+    features: Tensor
+    logits: Tensor
+
+
+class Named(Branching):
+    def forward(self, images: Tensor) -> Any:
+        return Answer(images.flatten(1), super().forward(images))
+
+
+class Remembering(nn.Module):
+    """A recurrent layer that does not begin with zeros."""
+
+    def __init__(self, begin: float) -> None:
+        super().__init__()
+        self.rows = nn.GRU(8, 4, batch_first=True)
+        self.head = nn.Linear(4, 3)
+        self.begin = begin
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[1] != 1:
+            raise ValueError("grey images only")
+        begin = torch.full((1, images.shape[0], 4), self.begin)
+        return self.head(self.rows(images[:, 0], begin)[0][:, -1])
+
+
 def trained(model: nn.Module) -> nn.Module:
     torch.manual_seed(7)
     for one in model.parameters():
@@ -106,13 +149,20 @@ def scores(model: nn.Module, images: Tensor) -> Tensor:
     model.eval()
     with torch.no_grad():
         answer = model(images)
-    return answer if isinstance(answer, Tensor) else answer["logits"]
+    return answer if isinstance(answer, Tensor) else answer.logits if isinstance(answer, Answer) else answer["logits"]
 
 
 @pytest.mark.parametrize(
-    "made", [Transformer, Branching, lambda: Several("logits")], ids=["named", "branch", "several"]
+    ("made", "example"),
+    [
+        (Transformer, SHAPE),
+        (Branching, torch.zeros(1, *SHAPE)),
+        (lambda: Several("logits"), list(SHAPE)),
+        (Numbers, SHAPE),
+        (Named, SHAPE),
+    ],
+    ids=["names", "branch", "several", "numbers", "named tuple"],
 )
-@pytest.mark.parametrize("example", [SHAPE, torch.zeros(1, *SHAPE)], ids=["shape", "images"])
 def test_a_model_that_fx_cannot_follow_computes_the_same(made: Any, example: Any) -> None:
     model = trained(made())
     with pytest.raises(Refused):
@@ -191,6 +241,69 @@ def test_images_that_the_model_does_not_take_are_said_to_be_the_reason() -> None
         layerscope.pack(trained(Branching()), example=(3, 8, 8))
     assert "The model fails on 2 images of the shape (3, 8, 8)" in refused.value.message
     assert "example=" in refused.value.hint
+
+
+def test_a_recurrent_layer_that_begins_elsewhere_is_not_taken_for_one_that_begins_with_zeros() -> None:
+    with pytest.raises(Refused):
+        layerscope.pack(trained(Remembering(0.5)), example=SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("arange", [0, 1, 5e-324]),
+        ("arange", [0, 2**40]),
+        ("arange", [-(2**53), 2**53, 1]),
+        ("full", [[2**30, 2**30], 0]),
+        ("zeros", [[2**23]]),
+        ("zeros", [[0, 2**53]]),
+    ],
+)
+def test_a_program_that_makes_very_large_tensors_of_numbers_is_refused(name: str, given: list[Any]) -> None:
+    with pytest.raises(Refused) as refused:
+        created(name, given, {})
+    assert refused.value.code == "too-large-constant"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kwargs"),
+    [
+        ("full", [[1] * 70, 0], {}),
+        ("zeros", [[-1]], {}),
+        ("zeros", [3], {}),
+        ("arange", [0, 3, 0], {}),
+        ("arange", [], {}),
+        ("full", [[2], 1], {"dtype": 99}),
+        ("scalar_tensor", [math.inf], {}),
+        ("arange", [2**60], {}),
+    ],
+)
+def test_what_makes_no_tensor_is_left_to_be_unknown(name: str, given: list[Any], kwargs: dict[str, Any]) -> None:
+    assert created(name, given, kwargs) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("arange", [5]),
+        ("arange", [2, 7]),
+        ("arange", [1.5, 4, 0.5]),
+        ("arange", [7, 2, -2]),
+        ("arange", [3, 3]),
+        ("full", [[2, 3], 7]),
+        ("full", [[2], True]),
+        ("full", [[], 0.5]),
+        ("ones", [[2, 2]]),
+        ("zeros", [[0, 3]]),
+        ("scalar_tensor", [3]),
+    ],
+)
+def test_tensors_of_numbers_are_those_of_torch(name: str, given: list[Any]) -> None:
+    made = created(name, given, {})
+    assert made is not None
+    theirs = getattr(torch, name)(*given)
+    assert (made.array.dtype, made.shape) == (theirs.numpy().dtype, tuple(theirs.shape))
+    assert (made.array == theirs.numpy()).all()
 
 
 class Deciding(Branching):

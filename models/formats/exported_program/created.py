@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,7 +15,8 @@ from layerscope.models.formats.torchscript.calls import Value
 from layerscope.schemas.errors import Refused
 
 MOST: Final = 2**22
-"""Elements of one. A mask of 1,024 by 1,024 positions has a quarter of that."""
+"""Elements, of one and of all. A mask of 1,024 by 1,024 positions has a quarter of that."""
+AXES: Final = 8
 CREATING: Final = frozenset({"arange", "full", "ones", "scalar_tensor", "zeros"})
 
 _TYPES: Final[Mapping[int, tuple[str, type[np.generic]]]] = {
@@ -37,7 +39,7 @@ def created(name: str, args: list[Value], kwargs: Mapping[str, Value]) -> Stored
     """Return the tensor that an operator of `CREATING` makes; None where not all that it is given are numbers.
 
     Raises:
-        Refused: `too-large-constant`, it has more elements than a mask or positions need.
+        Refused: as of `too_large`.
     """
     if not all(_is_plain(value) for value in args):
         return None
@@ -47,18 +49,26 @@ def created(name: str, args: list[Value], kwargs: Mapping[str, Value]) -> Stored
     shape, fill = made
     given = kwargs.get("dtype")
     number = given if type(given) is int else _natural(fill)
-    if number not in _TYPES:
+    if number not in _TYPES or len(shape) > AXES:
         return None
-    if math.prod(shape) > MOST:
-        raise Refused(
-            "too-large-constant",
-            f"The model makes a tensor of {math.prod(shape):,} numbers in its forward pass; {MOST:,} are allowed.",
-            "Register it as a buffer of the module, register_buffer('name', tensor), and export the model again",
-        )
+    if max(shape, default=0) > MOST or math.prod(shape) > MOST:
+        raise too_large(math.prod(shape))
     dtype, kind = _TYPES[number]
     with np.errstate(invalid="ignore", over="ignore"):  # a number that the dtype cannot have is torch's to choose
         array = np.broadcast_to(np.asarray(fill), shape).astype(kind)
-    return StoredTensor(dtype, shape, array, False, False, "created", 0, ())
+    storage = (
+        f"created {hashlib.sha256(array.tobytes()).hexdigest()}"  # what is equal is one tensor, and no more than that
+    )
+    return StoredTensor(dtype, shape, array, False, False, storage, 0, ())
+
+
+def too_large(numbers: int) -> Refused:
+    """Return the refusal of a program that makes more of numbers than positions and masks need."""
+    return Refused(
+        "too-large-constant",
+        f"The model makes tensors of {numbers:,} numbers in its forward pass; {MOST:,} are allowed.",
+        "Register them as buffers of the module, register_buffer('name', tensor), and export the model again",
+    )
 
 
 def _is_plain(value: Value) -> bool:
@@ -71,8 +81,9 @@ def _arange(args: list[Value]) -> tuple[tuple[int, ...], npt.NDArray[Any]] | Non
     start, end, step = {1: (0, *args, 1), 2: (*args, 1), 3: tuple(args)}.get(len(args), (0, 0, 0))
     if not step or any(isinstance(one, list) for one in (start, end, step)):
         return None
-    count = max(0, math.ceil((end - start) / step))
-    return (count,), start + step * np.arange(min(count, MOST + 1)) if count <= MOST else np.zeros(())
+    steps = (end - start) / step
+    count = max(0, math.ceil(steps)) if steps <= MOST else MOST + 1
+    return (count,), start + step * np.arange(count) if count <= MOST else np.zeros(())
 
 
 def _filled(name: str, args: list[Value]) -> tuple[tuple[int, ...], Value] | None:

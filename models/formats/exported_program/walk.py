@@ -7,16 +7,18 @@ those of a layer of torch.nn, on its own tensors, they become one call of that l
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, Final
 
 from layerscope.models.formats.exported_program import aten
 from layerscope.models.formats.exported_program.arguments import CONTIGUOUS, Named
-from layerscope.models.formats.exported_program.created import CREATING, created
+from layerscope.models.formats.exported_program.created import CREATING, MOST, created, too_large
 from layerscope.models.formats.exported_program.module_names import Frame
 from layerscope.models.formats.exported_program.program import Step
 from layerscope.models.formats.exported_program.refusals import UPLOAD, WHOLE, bad_program
+from layerscope.models.formats.pickle_values import StoredTensor
 from layerscope.models.formats.torchscript.calls import (
     Constant,
     Own,
@@ -58,6 +60,8 @@ class Walk:
     recognise: Recognise
     calls: list[TracedCall] = field(default_factory=list)
     in_training: bool = False
+    _created: int = 0  # numbers in tensors that the program makes of numbers
+    _changes: bool = False
 
     def follow(self, steps: Sequence[Step], stacks: Sequence[tuple[Frame, ...]], output: Any) -> Value:
         """Follow all steps, and return the value that the program gives back.
@@ -67,8 +71,9 @@ class Walk:
                 `Recogniser.layer`.
         """
         groups = self._groups(stacks)
-        leaving = _leaving(steps, groups, output)
         live = _live(steps, output)
+        self._changes = any(live[at] and _changes(step) for at, step in enumerate(steps))
+        leaving = _leaving([step for at, step in enumerate(steps) if live[at]], compress(groups, live), output)
         for index, step in enumerate(steps):
             group = groups[index]
             before = len(self.calls)
@@ -78,7 +83,7 @@ class Walk:
                 group.calls += self.calls[before:]
                 group.names |= set(_flat(step.outputs))
                 if group.last == index:
-                    self._close(group, leaving[id(group)])
+                    self._close(group, leaving.get(id(group), set()))
         return self._value(output)
 
     # Layers ----------------------------------------------------------------------------------------------------------
@@ -147,7 +152,7 @@ class Walk:
         if name in aten.SHAPED and step.sizes and len(args) == 2 and isinstance(args[1], list) and -1 in args[1]:
             args[1] = list(step.sizes)
         if name in CREATING and (stored := created(name, args, kwargs)) is not None:
-            self._enter(step, Constant(stored))
+            self._enter(step, self._constant(stored))
             return
         plain, args, single = aten.rewritten(name, args, kwargs)
         made = operator_call(plain, args, kwargs, self._add)
@@ -158,6 +163,14 @@ class Walk:
             self._named(step.outputs[0], made)
         else:
             self._enter(step, made)
+
+    def _constant(self, stored: StoredTensor) -> Value:
+        """Return a tensor that the program makes anew in each run: where it changes any in place, a copy is meant."""
+        self._created += max(1, stored.array.size)
+        if self._created > MOST:
+            raise too_large(self._created)
+        constant = Constant(stored)
+        return self._add(TracedCall("clone", {"input": constant})) if self._changes else constant
 
     def _number(self, name: str, args: list[Value]) -> Value:
         if name in ("int", "float"):
@@ -233,12 +246,16 @@ def _live(steps: Sequence[Step], output: Any) -> list[bool]:
     used = set(_names(output))
     live: list[bool] = []
     for step in reversed(steps):
-        found = _TARGET.fullmatch(step.target)
-        changes = found is not None and base_name(found[1])[1]
-        live.append(changes or not step.outputs or not used.isdisjoint(_flat(step.outputs)))
+        live.append(_changes(step) or not step.outputs or not used.isdisjoint(_flat(step.outputs)))
         if live[-1]:
             used |= {name for argument in step.arguments for name in _names(argument.value)}
     return live[::-1]
+
+
+def _changes(step: Step) -> bool:
+    """Tell whether a step changes a tensor in place."""
+    found = _TARGET.fullmatch(step.target)
+    return found is not None and base_name(found[1])[1]
 
 
 def _names(value: Any) -> Iterator[str]:
@@ -247,9 +264,10 @@ def _names(value: Any) -> Iterator[str]:
             yield one.name
 
 
-def _leaving(steps: Sequence[Step], groups: Sequence[_Group | None], output: Any) -> Mapping[int, set[str]]:
+def _leaving(steps: Sequence[Step], groups: Iterable[_Group | None], output: Any) -> Mapping[int, set[str]]:
     """Return the names that are given within each group and used outside it."""
     home: dict[str, int] = {}
+    groups = list(groups)
     leaving: dict[int, set[str]] = {id(group): set() for group in groups if group is not None}
     for step, group in zip(steps, groups, strict=True):
         for argument in step.arguments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from layerscope.models.formats.torchscript.calls import Own, TracedCall, Value
+from layerscope.models.formats.torchscript.calls import Constant, Own, TracedCall, Value, leaves
 from layerscope.models.formats.torchscript.layer_calls import Chain, Read, padding_mode
 from layerscope.models.formats.torchscript.operators import base_name
 
@@ -119,6 +119,8 @@ def recurrent(chain: Chain) -> Read | None:
         return None
     arguments, weights = call.arguments, call.arguments["params"]
     own = list(chain.own.values())
+    if not all(map(_is_zeros, leaves(arguments["hx"]))):
+        return None
     if not isinstance(weights, list) or not _same(weights, own) or "weight_ih_l0" not in chain.own:
         return None
     wide, narrow = chain.own["weight_ih_l0"].stored.shape, chain.own["weight_hh_l0"].stored.shape
@@ -130,6 +132,12 @@ def recurrent(chain: Chain) -> Read | None:
     if chain.kind == "RNN":
         read["nonlinearity"] = call.operator.removeprefix("rnn_")
     return Read(read, call.first, call)
+
+
+def _is_zeros(value: Value) -> bool:
+    if isinstance(value, Constant):
+        return not value.stored.array.any()
+    return isinstance(value, TracedCall) and value.operator == "zeros"
 
 
 def _same(weights: list[Value], own: list[Own]) -> bool:

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import numpy as np
 import pytest
 
 from layerscope.functions.runtime import answers, shared_buffers
-from layerscope.functions.runtime.answers import NotPlain, read_answer
-from layerscope.functions.runtime.computation import Computed
+from layerscope.functions.runtime.answers import NotPlain, read_answer, write_answer
 from layerscope.functions.runtime.worker import Worker
-from layerscope.schemas.errors import Refused, WorkFailed
-from layerscope.schemas.products.evaluation import Evaluation
+from layerscope.models.sandbox.confinement import Level
+from layerscope.schemas.errors import Refused, ShortOfMemory, WorkFailed
+from layerscope.schemas.manifests import File
 
 
 class Calling:
@@ -33,9 +34,25 @@ class Calling:
 
 def named(module: str, name: str, *arguments: str) -> bytes:
     """Return a pickle that calls what this name has in that module."""
-    given = b"".join(pickle.SHORT_BINUNICODE + bytes([len(one)]) + one.encode() for one in (module, name))
-    pushed = b"".join(pickle.SHORT_BINUNICODE + bytes([len(one)]) + one.encode() for one in arguments)
-    return pickle.PROTO + b"\x04" + given + pickle.STACK_GLOBAL + pickle.MARK + pushed + b"tR."
+    return pickle.PROTO + b"\x04" + _called(module, name, *arguments) + b"."
+
+
+def _called(module: str, name: str, *arguments: str) -> bytes:
+    return _global(module, name) + pickle.MARK + b"".join(map(_text, arguments)) + b"tR"
+
+
+def _global(module: str, name: str) -> bytes:
+    return _text(module) + _text(name) + pickle.STACK_GLOBAL
+
+
+def _text(text: str) -> bytes:
+    return pickle.SHORT_BINUNICODE + bytes([len(text.encode())]) + text.encode()
+
+
+def changing(module: str, name: str, attribute: str) -> bytes:
+    """Return a pickle that sets an attribute of what this name has in that module."""
+    state = b"N}" + _text(attribute) + b"\x8fs\x86"  # (None, {attribute: set()})
+    return pickle.PROTO + b"\x04" + _global(module, name) + state + b"b."
 
 
 def test_data_of_every_kind_comes_through() -> None:
@@ -43,17 +60,24 @@ def test_data_of_every_kind_comes_through() -> None:
         np.arange(6.0).reshape(2, 3),
         np.asfortranarray(np.eye(3, dtype=np.float32)),
         np.array(["a", "bc"]),
+        np.zeros((0, 4), np.int16),
+        np.array(2.5),
+        np.arange(12, dtype=">i4")[::3],
         np.float32(1.5),
         np.bool_(True),
-        {"a": [1, 2.5, None, True, b"x", bytearray(b"y")], "b": ({1}, frozenset({2}))},
+        {"a": [1, 2.5, None, True, b"x", bytearray(b"y"), 2**90, 1j], "b": ({1}, frozenset({2}))},
         Path("weights"),
+        datetime(2026, 11, 30, tzinfo=UTC),
+        Level(True, "all", True, ("memory",)),
     )
     for value in values:
-        found = read_answer(pickle.dumps(value, protocol=5))
+        found = read_answer(write_answer(value))
         assert type(found) is type(value)
         np.testing.assert_equal(found, value)
-    refused = read_answer(pickle.dumps(Refused("too-odd", "It is odd.", "make it even"), protocol=5))
+    refused = read_answer(write_answer(Refused("too-odd", "It is odd.", "make it even")))
     assert (type(refused), refused.code, refused.hint) == (Refused, "too-odd", "make it even")
+    short = read_answer(write_answer(ShortOfMemory("no room")))
+    assert (type(short), str(short)) == (ShortOfMemory, "no room")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +100,7 @@ def test_data_of_every_kind_comes_through() -> None:
 )
 def test_what_is_no_data_is_not_called(hostile: object) -> None:
     with pytest.raises(NotPlain, match="no data"):
-        read_answer(pickle.dumps(hostile, protocol=5))
+        read_answer(write_answer(hostile))
 
 
 @pytest.mark.parametrize(
@@ -99,6 +123,54 @@ def test_names_of_ours_lead_to_nothing_else(module: str, name: str) -> None:
         read_answer(named(module, name, "true"))
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("pathlib", "PosixPath"),
+        ("layerscope.functions.runtime.answers", "DATA"),
+        ("layerscope.functions.runtime.answers", "_Maker"),
+        ("layerscope.functions.runtime.computation", "Computed"),
+        ("layerscope.schemas.errors", "Refused"),
+        ("builtins", "complex"),
+        ("datetime", "datetime"),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+    ],
+)
+def test_nothing_that_is_named_can_be_changed(module: str, name: str) -> None:
+    with pytest.raises(NotPlain):
+        read_answer(changing(module, name, "exists"))
+    assert Path("/").exists() is True
+
+
+@pytest.mark.parametrize("dtype", ["O", "|O8", "M8[s]", "V8", "(2,)f4", "f4,i4"])
+def test_arrays_of_addresses_are_no_data(dtype: str) -> None:
+    with pytest.raises(NotPlain):
+        read_answer(pickle.dumps(Calling(answers.ARRAY, dtype, (1,), "C", bytes(8)), protocol=5))
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("layerscope.functions.runtime.worker", "Worker"),
+        ("layerscope.functions.runtime.answers", "NotPlain"),
+        ("layerscope.stack.process", "Process"),
+        ("os", "system"),
+        ("layerscope.functions.runtime.computation", "Callable"),
+        ("layerscope.functions.runtime.computation", "importlib"),
+        ("layerscope.no_such_module", "Thing"),
+    ],
+)
+def test_only_our_own_data_is_made(module: str, name: str) -> None:
+    with pytest.raises(NotPlain):
+        read_answer(pickle.dumps(Calling(answers.DATA, module, name, {}), protocol=5))
+
+
+def test_data_that_breaks_its_own_rules_is_no_answer() -> None:
+    with pytest.raises(NotPlain, match="ValidationError"):
+        read_answer(write_answer(File.model_construct(name="data.json", sha256="a path", size=-1, type="text/plain")))
+
+
 @pytest.mark.parametrize("broken", [b"", b"\x80\x05", b"no pickle", b"\x80\x05N", b"\x80\x05\x8e\xff\xff\xff\xff"])
 def test_what_is_no_pickle_is_said_to_be_none(broken: bytes) -> None:
     with pytest.raises(NotPlain):
@@ -110,9 +182,8 @@ def call_home() -> object:
     return Calling(os.system, "touch taken-over")
 
 
-def compute() -> Computed:
-    evaluation = Evaluation.model_construct(accuracy=0.5)
-    return Computed(evaluation, "cpu", 1.5)
+def compute() -> Level:
+    return Level(True, "all", True, ("memory",))
 
 
 def test_a_worker_that_answers_with_a_call_fails_and_the_next_call_has_a_new_one(
@@ -128,8 +199,7 @@ def test_a_worker_that_answers_with_a_call_fails_and_the_next_call_has_a_new_one
                 await worker.run(call_home)
             assert not (tmp_path / "taken-over").exists()
             assert await worker.run(os.getpid) != first
-            done = await worker.run(compute)
-            assert (done.device, done.product.accuracy) == ("cpu", 0.5)  # type: ignore[attr-defined]
+            assert await worker.run(compute) == compute()
         finally:
             worker.stop()
 

@@ -15,7 +15,16 @@ import numpy as np
 import pytest
 
 from layerscope.functions.runtime import shared_buffers
-from layerscope.functions.runtime.shared_buffers import KEPT, LEAST, Channel, SharedBuffers, Uncopied
+from layerscope.functions.runtime.answers import NotPlain
+from layerscope.functions.runtime.shared_buffers import (
+    FUNCTION,
+    KEPT,
+    LEAST,
+    WORKER,
+    Channel,
+    SharedBuffers,
+    Uncopied,
+)
 from layerscope.functions.runtime.worker import Worker
 
 
@@ -46,8 +55,8 @@ def there(value: Any, size: int = 1 << 20) -> tuple[Any, int]:
 
     ours.send_bytes = counted  # type: ignore[method-assign, assignment]
     with ThreadPoolExecutor(1) as thread:  # a pipe has room for 64 KiB
-        sending = thread.submit(Channel(ours, shared).send, value)
-        found = Channel(theirs, shared).receive()
+        sending = thread.submit(Channel(ours, shared, WORKER).send, value)
+        found = Channel(theirs, shared, FUNCTION).receive()
         sending.result()
     ours.close()
     theirs.close()
@@ -98,8 +107,8 @@ def test_a_system_without_such_memory_uses_the_pipe(monkeypatch: pytest.MonkeyPa
     with shared_buffers.handed_over() as shared:
         assert shared is None
     ours, theirs = Pipe()
-    Channel(ours, None).send(Uncopied(bytes(LEAST)))
-    assert bytes(Channel(theirs, None).receive()) == bytes(LEAST)
+    Channel(ours, None, WORKER).send(Uncopied(bytes(LEAST)))
+    assert bytes(Channel(theirs, None, FUNCTION).receive()) == bytes(LEAST)
 
 
 def test_calls_and_answers_share_the_memory_and_no_array(worker: Worker) -> None:
@@ -130,3 +139,34 @@ def worker() -> Any:
     made = Worker(60, 2_000)
     yield made
     made.stop()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"[0, 1]",
+        b"[0, [0]]",
+        b'["0"]',
+        b"[-1]",
+        b"[0, [0, 10]]",
+        b"[0, [0, 65536], [0, 65536]]",
+        b"[0, [1048576, 65536]]",
+        b"[0, [-65536, 65536]]",
+        b"[" * 100_000,
+    ],
+)
+def test_places_that_cannot_be_are_no_answer(said: bytes) -> None:
+    ours, theirs = Pipe()
+    ours.send_bytes(said)
+    ours.send_bytes(b"")
+    shared = SharedBuffers.made(2**20)
+    try:
+        with pytest.raises(NotPlain):
+            Channel(theirs, shared, FUNCTION).receive()
+    finally:
+        shared.close_descriptor()
+        ours.close()
+        theirs.close()

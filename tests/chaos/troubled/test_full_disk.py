@@ -9,7 +9,7 @@ import pytest
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Unavailable
 from tests.chaos.troubled.promise import named, promised
-from tests.chaos.troubled.troubled_stack import DRIVE, KAFKA_LOG, SCRATCH, Troubled
+from tests.chaos.troubled.troubled_stack import DRIVE, SCRATCH, Troubled
 from tests.small_networks import tiny
 from tests.stack import eventually
 
@@ -41,12 +41,6 @@ def test_a_full_disk_is_named_and_all_is_complete_once_there_is_space(
             f"admit answered 503: {cause}",
             f"admit was offered its event and answered 503: {cause}",
         )
-
-
-def test_a_kafka_without_space_is_named_and_goes_on_once_there_is_some(troubled: Troubled) -> None:
-    with promised(troubled, "full-kafka", tiny(730)) as subject, troubled.full(KAFKA_LOG):
-        troubled.deliver()
-        named(troubled, subject, "No space left on device", "Kafka")
 
 
 def test_an_upload_to_a_full_store_is_not_acknowledged_and_says_why(troubled: Troubled) -> None:

@@ -31,7 +31,7 @@ from tests.stack import RealStack, s3_client
 DISK_BYTES: Final = 96 * 2**20
 CACHED_SECONDS: Final = 1
 PROXIED: Final = ("minio", "redis", "kafka")
-DRIVE, SCRATCH, KAFKA_LOG = DISKS = Path("data/minio/drive"), Path("scratch"), Path("data/kafka/log")
+DRIVE, SCRATCH = DISKS = Path("data/minio/drive"), Path("scratch")
 
 
 @dataclass(frozen=True)

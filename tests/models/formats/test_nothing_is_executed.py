@@ -15,7 +15,7 @@ from tests.models.formats.onnx_files import exported, written
 from tests.models.formats.test_onnx import EXPORTED
 from tests.models.formats.test_reader import watched
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def write_honest(folder: Path) -> None:

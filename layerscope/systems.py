@@ -124,11 +124,11 @@ def on_free_ports(stack: Stack, say: Callable[[str], None]) -> Iterator[Stack]:
     with HeldPorts() as held:
         kept: dict[str, int] = {}
         deadline = time.monotonic() + LEAVING_SECONDS  # what a killed stack has left behind is about to end
-        while len(kept) < len(stack.ports):
+        while True:
             kept |= {name: port for name, port in stack.ports.items() if name not in kept and held.take(port)}
-            if time.monotonic() > deadline:
+            if len(kept) == len(stack.ports) or time.monotonic() > deadline:
                 break
-            time.sleep(0.1 if len(kept) < len(stack.ports) else 0)
+            time.sleep(0.1)
         ports = dict(kept)
         while len(ports) < len(stack.ports):
             ports |= {n: port for n, port in ports_of(ports, {}).items() if n not in ports and held.take(port)}

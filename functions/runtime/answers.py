@@ -1,7 +1,7 @@
 """What a worker may answer: data. Its answers are read by whoever trusts it least, for it may have read an upload.
 
 Pickle can name anything that can be imported, call it, and change what it has named. Here all that is no plain value is
-written as a call of one of five makers, which look up what they make and check it; names of anything else end the reading
+written as a call of one of six makers, which look up what they make and check it; names of anything else end the reading
 (docs.python.org/3/library/pickle.html, "Restricting Globals").
 """
 

@@ -59,16 +59,21 @@ class Queued:
 
 def queued(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS) -> Queued:
     """Return whose events wait for `function`; arguments and errors as for `waiting`."""
-    topics = {group: tenant.events for group, _ in groups(function, tenant)}
-    if function == "admit":
-        topics[tenant.announce_group] = tenant.s3_raw
+    topics = _topics(function, tenant)
     if (group := _longest(log, topics)) is not None:
         _log.warning("%s has more than %d records before it in %s: nothing more is asked of it", function, LIMIT, group)
         return Queued(frozenset(), is_whole=False)
-    found = [(one, log.backlog(topic, one)) for one, topic in topics.items()]
-    whole = all(len(records) < LIMIT for _, records in found)  # the log goes on, and a group may have read nothing yet
-    subjects = (one.subject for one in _waiting(function, dict(found), tenant, uploads))
+    found = {group: log.backlog(topic, group) for group, topic in topics.items()}
+    # The log goes on meanwhile, and of a group that has read nothing yet no length is known.
+    whole = all(len(records) < LIMIT for records in found.values())
+    subjects = (one.subject for one in _waiting(function, found, tenant, uploads))
     return Queued(frozenset(subjects), is_whole=whole)
+
+
+def _topics(function: str, tenant: Tenant) -> dict[str, str]:
+    """Return the groups in which events wait for a function, and the topic that each reads."""
+    announced = {tenant.announce_group: tenant.s3_raw} if function == "admit" else {}
+    return {group: tenant.events for group, _ in groups(function, tenant)} | announced
 
 
 def _longest(log: EventLog, topics: Mapping[str, str]) -> str | None:
@@ -93,10 +98,8 @@ def waiting(log: EventLog, function: str, tenant: Tenant, uploads: str = MODELS)
     Raises:
         LogUnavailable: the log does not answer.
     """
-    topics = {group: tenant.events for group, _ in groups(function, tenant)}
-    if function == "admit":
-        topics[tenant.announce_group] = tenant.s3_raw
-    yield from _waiting(function, {one: log.backlog(topic, one) for one, topic in topics.items()}, tenant, uploads)
+    found = {group: log.backlog(topic, group) for group, topic in _topics(function, tenant).items()}
+    yield from _waiting(function, found, tenant, uploads)
 
 
 def _waiting(function: str, records: Mapping[str, Sequence[Record]], tenant: Tenant, uploads: str) -> Iterator[Waiting]:

@@ -21,7 +21,7 @@ from typing import Final
 
 from layerscope.stack.process import End, Process, ProcessStatus
 from layerscope.stack.programs import ServerError
-from layerscope.stack.progress import Progress, kernel_kills, last_lines, log_bytes, reason_of
+from layerscope.stack.progress import Progress, full_disk, kernel_kills, last_lines, log_bytes, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +159,8 @@ class Keeper:
         self._run, self._ready = None, False
         asked, kernel_killed = self._stopping.is_set(), kernel_kills() > run.kernel_kills
         reason = reason_of(code, self._killed_because, asked=asked, kernel_killed=kernel_killed)
+        if not asked and (full := full_disk(self._process.directory)) is not None:
+            reason += f"; the disk of {full} is full, so that it can write nothing there"
         return End(_now(), reason, last_lines(self._log, run.log_begin)), was_ready
 
     def _spawn(self) -> _Run | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -11,6 +13,10 @@ from typing import Final
 
 PROC: Final = Path("/proc")
 LOG_LINES_SHOWN: Final = 20
+LINE_BYTES: Final = 1_000
+STACK_FRAME: Final = re.compile(r"\s+at \S+\(|\s+\.\.\. \d+ more")
+"""Lines of Java between what went wrong and what came of it."""
+FULL_BYTES: Final = 64 * 1024
 _SESSION, _CPU_TIMES = 3, slice(11, 15)  # fields of /proc/PID/stat after the name: user, system, and of reaped children
 
 
@@ -80,11 +86,27 @@ def reason_of(code: int, by_supervisor: str | None, *, asked: bool, kernel_kille
 
 
 def last_lines(log: Path, begin: int = 0) -> tuple[str, ...]:
-    """Return the last lines of a log, none from before the byte `begin`."""
+    """Return the last lines of a log, none from before the byte `begin`, and none that only say where in a program."""
     with suppress(OSError), log.open("rb") as file:
-        file.seek(max(begin, log_bytes(log) - 200 * LOG_LINES_SHOWN))
-        return tuple(file.read().decode(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
+        file.seek(max(begin, log_bytes(log) - LINE_BYTES * LOG_LINES_SHOWN))
+        lines = file.read().decode(errors="replace").splitlines()
+        return tuple(line for line in lines if line.strip() and not STACK_FRAME.match(line))[-LOG_LINES_SHOWN:]
     return ()
+
+
+def full_disk(directory: Path | None) -> Path | None:
+    """Return a folder on which nothing can be written any more: `directory`, or one in it; None: there is space.
+
+    Who writes by mapping a file into memory is killed by a full disk, or told of a fault in its memory.
+    """
+    if directory is None:
+        return None
+    with suppress(OSError):
+        for one in (directory, *sorted(filter(Path.is_dir, directory.iterdir()))):
+            space = os.statvfs(one)
+            if space.f_blocks and space.f_bavail * space.f_frsize < FULL_BYTES:
+                return one
+    return None
 
 
 def _stats() -> Iterator[list[str]]:

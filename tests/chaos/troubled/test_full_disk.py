@@ -8,8 +8,9 @@ import pytest
 
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Unavailable
-from tests.chaos.troubled.promise import named, promised
-from tests.chaos.troubled.troubled_stack import DRIVE, SCRATCH, Troubled
+from tests.chaos.ledger import Ledger
+from tests.chaos.troubled.promise import SETTLE_SECONDS, failures, named, promised
+from tests.chaos.troubled.troubled_stack import DRIVE, EVENT_LOG, SCRATCH, Troubled
 from tests.small_networks import tiny
 from tests.stack import eventually
 
@@ -41,6 +42,17 @@ def test_a_full_disk_is_named_and_all_is_complete_once_there_is_space(
             f"admit answered 503: {cause}",
             f"admit was offered its event and answered 503: {cause}",
         )
+
+
+def test_a_full_disk_of_kafka_is_named_and_uploads_meanwhile_are_found(troubled: Troubled) -> None:
+    meanwhile = Ledger(troubled.real, [tiny(731)])
+    with promised(troubled, "full-event-log", tiny(730)) as subject, troubled.full(EVENT_LOG):
+        troubled.deliver()
+        said = f"the disk of {troubled.real.stack.directory / EVENT_LOG} is full, so that it can write nothing there"
+        named(troubled, subject, said, said)
+        meanwhile.put("digits/full-event-log/2", 0)
+    meanwhile.settle(SETTLE_SECONDS)
+    assert failures(troubled.real, "digits/full-event-log/2") == []
 
 
 def test_an_upload_to_a_full_store_is_not_acknowledged_and_says_why(troubled: Troubled) -> None:

@@ -1,8 +1,8 @@
 """A real stack of which the disks are small, the network is a proxy's, and the functions' clock is another: for tests.
 
-MinIO's drive and the functions' scratch folder are file systems of their own (tmpfs); functions reach MinIO, Redis and
-Kafka through a proxy each; and libfaketime stands between the functions and the machine's clock. All of it is well
-until a test says otherwise.
+MinIO's drive, Kafka's log and the functions' scratch folder are file systems of their own (tmpfs); functions reach
+MinIO, Redis and Kafka through a proxy each; and libfaketime stands between the functions and the machine's clock. All
+of it is well until a test says otherwise.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.stack import RealStack, s3_client
 DISK_BYTES: Final = 96 * 2**20
 CACHED_SECONDS: Final = 1
 PROXIED: Final = ("minio", "redis", "kafka")
-DRIVE, SCRATCH = DISKS = Path("data/minio/drive"), Path("scratch")
+DRIVE, SCRATCH, EVENT_LOG = DISKS = Path("data/minio/drive"), Path("scratch"), Path("data/kafka/log")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
@@ -22,7 +22,9 @@ from layerscope.stack.keeper import LOG_BYTES
 from layerscope.stack.local_stack import FAILURES, failure
 from layerscope.stack.process import Process, ProcessStatus
 from layerscope.stack.programs import ServerError
+from layerscope.stack.progress import last_lines
 from layerscope.stack.supervisor import AlreadyRunning, Status, Supervisor, read_status
+from tests.chaos import small_disk
 
 pytestmark = pytest.mark.slow
 
@@ -212,6 +214,29 @@ def test_a_process_that_ends_before_it_is_ready_is_started_again_and_its_last_wo
         assert eventually(lambda: standing(tmp_path, "server").failures >= FAILURES)
         told = failure(tmp_path) or ""
         assert told.startswith("server has ended 5 times in a row") and "| the port is taken" in told
+
+
+def test_the_last_words_are_not_where_in_a_program_they_came_from(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    frames = [f"\tat kafka.server.Broker{number}.startup(Broker.scala:{number})" for number in range(60)]
+    words = ["ERROR cannot start", "java.io.IOException: looking at all (of it)", "Caused by: no quorum"]
+    log.write_text("\n".join([words[0], words[1], *frames, words[2], *frames, "\t... 12 more", ""]))
+    assert last_lines(log) == tuple(words)
+
+
+def test_a_process_whose_disk_is_full_is_said_to_have_ended_for_that(tmp_path: Path, supervisor: Supervisor) -> None:
+    with ExitStack() as held:
+        disk = tmp_path / "data" / "log"  # a volume of its own, as a server has its data on
+        if not small_disk.mounted(disk, 2**20, held):
+            pytest.skip("a small disk is a tmpfs, and only root may mount one")
+        code = f"import pathlib; pathlib.Path({str(disk / 'record')!r}).write_bytes(b'a'); raise SystemExit('a fault')"
+        server = replace(python("server", code, tmp_path), directory=tmp_path / "data")
+        with starting(supervisor, server) as said:
+            assert eventually(lambda: bool(said))
+            assert said[0].startswith("server ended by itself with code 1\n")  # there is space
+            with small_disk.full(disk):
+                full = f"; the disk of {disk} is full, so that it can write nothing there"
+                assert eventually(lambda: (end := standing(tmp_path, "server").last_end) and end.reason.endswith(full))
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,15 @@ class CatalogueRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Replacement:
+    """What is to be stored of one subject: its rows by collection, None: as they are; its catalogue row, None: none."""
+
+    subject: str
+    rows: Mapping[str, Sequence[LayerRow]] | None
+    line: CatalogueRow | None
+
+
+@dataclass(frozen=True, slots=True)
 class RowMatch:
     """A row that was found, and the inner product of its vector with the one asked for, to six digits."""
 
@@ -109,8 +118,15 @@ def parts(datasets: Iterable[str], collections: Iterable[str]) -> frozenset[str]
     return frozenset((*(f"dataset/{one}" for one in datasets), *(f"collection/{one}" for one in collections)))
 
 
-def check(subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> None:
-    """Raise ValueError where a row of `subject` cannot be stored as it is."""
+def check(wanted: Sequence[Replacement]) -> None:
+    """Raise ValueError where a row cannot be stored as it is, or a subject is replaced twice at once."""
+    if len({one.subject for one in wanted}) < len(wanted):
+        raise ValueError("a subject is named twice")
+    for one in wanted:
+        _check_rows(one.subject, one.rows or {})
+
+
+def _check_rows(subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> None:
     _check_name(subject, NAME_BYTES)
     for collection, group in rows.items():
         if not COLLECTION.fullmatch(collection):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,6 +24,7 @@ from layerscope.stores.index_rows import (
     UNFINISHED,
     CatalogueRow,
     LayerRow,
+    Replacement,
     RowFilter,
     RowMatch,
     Vector,
@@ -154,10 +155,8 @@ class _Reading:
     kept: KeptNeighbours
     state: str | None
 
-    def replace(
-        self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None
-    ) -> frozenset[str]:
-        return self.kept.store.replace(subject, rows, line)
+    def replace(self, wanted: Sequence[Replacement]) -> list[frozenset[str]]:
+        return self.kept.store.replace(wanted)
 
     def search(
         self, collection: str, vectors: Vector, *, k: int, excluding: str, where: RowFilter = EVERY_ROW
@@ -181,6 +180,9 @@ class _Reading:
 
     def line(self, subject: str) -> CatalogueRow | None:
         return self.kept.store.line(subject)
+
+    def lines(self, subjects: Sequence[str]) -> dict[str, CatalogueRow]:
+        return self.kept.store.lines(subjects)
 
     def catalogue(self) -> list[CatalogueRow]:
         return self.kept.store.catalogue()

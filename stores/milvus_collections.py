@@ -7,8 +7,10 @@ catalogue of the one that is read, so that all of them are switched at once. Wit
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from layerscope.schemas.vector_index import VectorIndex
 from layerscope.stores import milvus_entities as written
 from layerscope.stores.index_rows import CATALOGUE, COLLECTION
 
@@ -21,6 +23,18 @@ PRESENT: Final = f"{CATALOGUE}_present"
 BUILD: Final = re.compile(rf"({CATALOGUE}|{COLLECTION.pattern})(?P<build>_b[0-9a-f]{{8}})?")
 NO_ALIAS: Final = (100, 1_600)
 """What Milvus Lite and a server say of an alias that is not there."""
+
+
+MADE_WITH: Final[Mapping[VectorIndex, Mapping[str, int]]] = {
+    "FLAT": {},
+    "HNSW": {"M": 32, "efConstruction": 256},
+    "IVF_FLAT": {"nlist": 128},
+}
+
+
+def search_effort(limit: int) -> dict[str, int]:
+    """Return how much is looked at for `limit` rows, whatever index a collection was made with."""
+    return {"ef": max(256, 2 * limit), "nprobe": 32}
 
 
 def present_build(client: MilvusClient) -> str:
@@ -59,35 +73,36 @@ def switch(client: MilvusClient, build: str) -> None:
         client.alter_alias(f"{CATALOGUE}{build}", PRESENT, timeout=WRITE_SECONDS)
 
 
-def ensure(client: MilvusClient, collection: str, dimension: int, *, indexed: bool) -> None:
+def ensure(client: MilvusClient, collection: str, dimension: int, index: VectorIndex | None) -> None:
     """Make a collection that is not there.
 
-    A server searches nothing without an index, so it has the exact one. Milvus Lite does, as exactly; its index would
-    be a second copy of the vectors, and a kill while that is written leaves a file that can never be loaded again.
+    A server searches nothing without an index. Milvus Lite does, exactly; an index of its own would be a second copy of
+    the vectors, and a kill while that is written leaves a file that can never be loaded again: there `index` is None.
     """
     if not client.has_collection(collection, timeout=READ_SECONDS):
         client.create_collection(
             collection,
             schema=_schema(collection, dimension),
-            index_params=_exact() if indexed else None,
+            index_params=_index(collection, index) if index else None,
             consistency_level="Strong",
             timeout=WRITE_SECONDS,
         )
 
 
-def load(client: MilvusClient, collection: str) -> None:
+def load(client: MilvusClient, collection: str, index: VectorIndex) -> None:
     """Have a server search a collection again after a restart, or at all, if it was left half made."""
     if not client.list_indexes(collection, timeout=READ_SECONDS):
-        client.create_index(collection, _exact(), timeout=WRITE_SECONDS)
+        client.create_index(collection, _index(collection, index), timeout=WRITE_SECONDS)
     client.load_collection(collection, timeout=WRITE_SECONDS)
 
 
-def _exact() -> Any:
+def _index(collection: str, index: VectorIndex) -> Any:
     from pymilvus import MilvusClient
 
-    index = MilvusClient.prepare_index_params()
-    index.add_index("vector", index_type="FLAT", metric_type="IP")
-    return index
+    made = MilvusClient.prepare_index_params()
+    kind: VectorIndex = "FLAT" if collection.startswith(CATALOGUE) else index  # nobody searches the catalogue
+    made.add_index("vector", index_type=kind, metric_type="IP", params=dict(MADE_WITH[kind]))
+    return made
 
 
 def _schema(collection: str, dimension: int) -> Any:

@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 
 from layerscope.events.loopback import is_loopback
 from layerscope.schemas.errors import Unavailable
+from layerscope.schemas.vector_index import VectorIndex
 from layerscope.stores import milvus_collections as collections
 from layerscope.stores import milvus_entities as written
 from layerscope.stores.index_rows import (
@@ -30,6 +31,7 @@ from layerscope.stores.index_rows import (
     UNFINISHED,
     CatalogueRow,
     LayerRow,
+    Replacement,
     RowFilter,
     RowMatch,
     Vector,
@@ -64,22 +66,17 @@ NOT_LOADED: Final = 101
 class VectorStore(Protocol):
     """Rows by collection, and the catalogue. Every method raises `Unavailable` where the store does not answer."""
 
-    def replace(
-        self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None
-    ) -> frozenset[str]:
-        """Make the rows of `subject`, over all collections, exactly `rows`, and its catalogue row `line`.
+    def replace(self, wanted: Sequence[Replacement]) -> list[frozenset[str]]:
+        """Make the rows of each subject, over all collections, exactly those wanted, and its catalogue row too.
 
-        Returns the collections in which rows were written or removed.
+        Returns for each the collections in which rows were written or removed. Many at once cost little more than one.
 
         Once this returns, searches see it and a kill does not undo it. Cut short, it leaves no catalogue row that
         claims to be finished, and the same call again puts all right.
 
-        Args:
-            rows: collection to rows; None leaves the rows as they are.
-            line: None: the subject is not in the catalogue.
-
         Raises:
-            ValueError: a row cannot be stored: its vector is not finite or not of length one, or a name is malformed.
+            ValueError: a row cannot be stored: its vector is not finite or not of length one, or a name is malformed;
+                or a subject is named twice. Nothing was written.
         """
 
     def search(
@@ -99,6 +96,9 @@ class VectorStore(Protocol):
     def line(self, subject: str) -> CatalogueRow | None:
         """Return the catalogue row of `subject`; None where there is none."""
 
+    def lines(self, subjects: Sequence[str]) -> dict[str, CatalogueRow]:
+        """Return the catalogue rows of those of some subjects that have one; at most some thousand."""
+
     def catalogue(self) -> list[CatalogueRow]:
         """Return every catalogue row, in no order."""
 
@@ -109,7 +109,15 @@ class VectorStore(Protocol):
 class MilvusStore:
     """A Milvus server by its URL or a Lite file by its path (`*.db`); safe in threads, connects on first use."""
 
-    def __init__(self, uri: str, token: str = "", *, cafile: Path | None = None, build: str | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        token: str = "",
+        *,
+        cafile: Path | None = None,
+        build: str | None = None,
+        index: VectorIndex = "FLAT",
+    ) -> None:
         """Connect to nothing yet.
 
         Args:
@@ -117,7 +125,9 @@ class MilvusStore:
             token: what the server asks for, if it does.
             cafile: authorities to trust, in PEM; None: those that gRPC trusts.
             build: the one to read and write; None: the one that is present, found out with each write.
+            index: of the collections that this makes on a server; those that are there keep theirs.
         """
+        self._index = index
         self._build, self._is_fixed = build, build is not None
         self._uri, self._token = uri, token
         self._tls = {} if cafile is None else {"server_pem_path": str(cafile)}
@@ -125,24 +135,23 @@ class MilvusStore:
         self._client: MilvusClient | None = None
         self._is_lite = False
 
-    def replace(
-        self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None
-    ) -> frozenset[str]:
-        check(subject, rows or {})
+    def replace(self, wanted: Sequence[Replacement]) -> list[frozenset[str]]:
+        check(wanted)
         if not self._is_fixed:
             self._build = None
-            return self._of(self._present()).replace(subject, rows, line)  # the whole of it, whatever is switched
-        before, changed = self.line(subject), frozenset[str]()
-        if rows is not None:
-            if before is not None:
-                unfinished = dataclasses.replace(before, vectors=UNFINISHED, fingerprint=UNFINISHED)
-                self._write(CATALOGUE, [written.of_line(unfinished)], [])
-            changed = self._replace_rows(subject, rows)
-        if line is not None:
-            self._write(CATALOGUE, [written.of_line(line)], [])
-        elif before is not None:
-            self._write(CATALOGUE, [], [subject])
-        return changed
+            return self._of(self._present()).replace(wanted)  # the whole of it, whatever is switched
+        before = self.lines([one.subject for one in wanted])
+        new = {one.subject: one.rows for one in wanted if one.rows is not None}
+        unfinished = [
+            dataclasses.replace(line, vectors=UNFINISHED, fingerprint=UNFINISHED)
+            for subject, line in before.items()
+            if subject in new
+        ]
+        self._write(CATALOGUE, [written.of_line(line) for line in unfinished], [])
+        changed = self._replace_rows(new)
+        lines = [written.of_line(one.line) for one in wanted if one.line is not None]
+        self._write(CATALOGUE, lines, [one.subject for one in wanted if one.line is None and one.subject in before])
+        return [frozenset(changed.get(one.subject, ())) for one in wanted]
 
     def search(
         self, collection: str, vectors: Vector, *, k: int, excluding: str, where: RowFilter = EVERY_ROW
@@ -153,13 +162,13 @@ class MilvusStore:
             "filter": written.where(excluding, where),
             "output_fields": written.MATCH_FIELDS,
             "anns_field": "vector",
-            "search_params": {"metric_type": "IP"},
             "timeout": READ_SECONDS,
         }
         nothing: Found = [[] for _ in asked]
         limit = min(2 * k, MOST_ROWS)
         while True:
-            call = partial(_search, limit=limit, **arguments)
+            how = {"metric_type": "IP", "params": collections.search_effort(limit)}
+            call = partial(_search, limit=limit, search_params=how, **arguments)
             found = self._read(collection, call, nothing)
             rows = [[written.to_match(hit["entity"], hit["distance"]) for hit in hits] for hits in found]
             # Among equals at the end of the list the name decides, not chance; so all of them are looked at.
@@ -168,11 +177,11 @@ class MilvusStore:
             limit = min(4 * limit, MOST_ROWS)
 
     def vector(self, collection: str, uid: str) -> Vector | None:
-        found = self._get(collection, uid, ["vector"])
+        found = self._get(collection, [uid], ["vector"])
         return np.asarray(found[0]["vector"], np.float32) if found else None
 
     def rows(self, collection: str, subjects: Sequence[str]) -> dict[str, list[LayerRow]]:
-        where = f"subject in [{', '.join(map(written.quoted, subjects))}]"
+        where = f"subject in {_listed(subjects)}"
         arguments = {"filter": where, "output_fields": written.ROW_FIELDS, "limit": MOST_ROWS}
         found: dict[str, list[LayerRow]] = {}
         for row in sorted(map(written.to_row, self._query(collection, arguments)), key=lambda row: row.layer_index):
@@ -180,8 +189,11 @@ class MilvusStore:
         return found
 
     def line(self, subject: str) -> CatalogueRow | None:
-        found = self._get(CATALOGUE, subject, written.LINE_FIELDS)
-        return written.to_line(found[0]) if found else None
+        return self.lines([subject]).get(subject)
+
+    def lines(self, subjects: Sequence[str]) -> dict[str, CatalogueRow]:
+        found = self._get(CATALOGUE, subjects, written.LINE_FIELDS)
+        return {line.subject: line for line in map(written.to_line, found)}
 
     def catalogue(self) -> list[CatalogueRow]:
         def read(client: MilvusClient, name: str) -> list[CatalogueRow]:
@@ -222,7 +234,7 @@ class MilvusStore:
     def _of(self, build: str) -> MilvusStore:
         """Return the same store, by the same connection, of one build."""
         client = self._connected()
-        made = MilvusStore(self._uri, self._token, build=build)
+        made = MilvusStore(self._uri, self._token, build=build, index=self._index)
         made._client, made._is_lite = client, self._is_lite
         return made
 
@@ -252,33 +264,47 @@ class MilvusStore:
 
                 server_manager_instance.release_server(self._uri)
 
-    def _replace_rows(self, subject: str, rows: Mapping[str, Sequence[LayerRow]]) -> frozenset[str]:
-        changed = set()
+    def _replace_rows(self, wanted: Mapping[str, Mapping[str, Sequence[LayerRow]]]) -> dict[str, set[str]]:
+        """Make the rows of subjects, by collection, exactly those; return the collections where a subject's changed."""
+        changed: dict[str, set[str]] = {}
+        if not wanted:
+            return changed
         build = self._present()
         there = self._do(CATALOGUE, lambda client, _: collections.builds(client).get(build, []))
         listed = [name.removesuffix(build) for name in there if not name.startswith(CATALOGUE)]
-        for collection in sorted({*rows, *listed}):
-            wanted = rows.get(collection, ())
-            stale = self._uids(collection, subject) - {row.uid for row in wanted}
-            if wanted or stale:
-                self._write(collection, [written.of_row(row) for row in wanted], sorted(stale))
-                changed.add(collection)
-        return frozenset(changed)
+        for collection in sorted({*listed, *(name for groups in wanted.values() for name in groups)}):
+            new = {row.uid: row for groups in wanted.values() for row in groups.get(collection, ())}
+            found = self._subjects(collection, sorted(wanted))
+            stale = {uid: subject for uid, subject in found.items() if uid not in new}
+            self._write(collection, [written.of_row(row) for row in new.values()], sorted(stale))
+            for subject in {*(row.subject for row in new.values()), *stale.values()}:
+                changed.setdefault(subject, set()).add(collection)
+        return changed
 
-    def _uids(self, collection: str, subject: str) -> set[str]:
-        arguments = {"filter": f"subject == {written.quoted(subject)}", "output_fields": ["uid"], "limit": MOST_ROWS}
-        return {one["uid"] for one in self._query(collection, arguments)}
+    def _subjects(self, collection: str, subjects: Sequence[str]) -> dict[str, str]:
+        """Return whose each row is of those of some subjects, by `uid`."""
+        where = f"subject in {_listed(subjects)}"
+        arguments = {"filter": where, "output_fields": ["uid", "subject"], "limit": MOST_ROWS}
+        found = {one["uid"]: one["subject"] for one in self._query(collection, arguments)}
+        if len(found) < MOST_ROWS or len(subjects) == 1:
+            return found
+        half = len(subjects) // 2
+        return self._subjects(collection, subjects[:half]) | self._subjects(collection, subjects[half:])
 
-    def _get(self, collection: str, key: str, fields: list[str]) -> list[dict[str, Any]]:
+    def _get(self, collection: str, names: Sequence[str], fields: list[str]) -> list[dict[str, Any]]:
+        if not names:
+            return []
         # Not by `ids`: the client puts those between quotes as they are.
-        arguments = {"filter": f"uid == {written.quoted(key)}", "output_fields": fields, "limit": 1}
+        arguments = {"filter": f"uid in {_listed(names)}", "output_fields": fields, "limit": len(names)}
         return self._query(collection, arguments)
 
     def _query(self, collection: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return self._read(collection, lambda client, name: client.query(name, **arguments, timeout=READ_SECONDS), [])
 
     def _write(self, collection: str, entities: list[dict[str, Any]], gone: list[str]) -> None:
-        """Upsert, then delete, then see that it lasts."""
+        """Upsert, then delete, then see that it lasts; nothing to do is nothing done."""
+        if not entities and not gone:
+            return
         if entities:
             dimension = len(entities[0]["vector"])
             self._ensure(collection, dimension)
@@ -286,7 +312,7 @@ class MilvusStore:
             for at in range(0, len(entities), batch):
                 self._upsert(collection, entities[at : at + batch])
         if gone:
-            where = f"uid in [{', '.join(map(written.quoted, gone))}]"
+            where = f"uid in {_listed(gone)}"
             self._do(collection, lambda client, name: client.delete(name, filter=where, timeout=WRITE_SECONDS))
         # A server has in its log what it acknowledged, and needs 3 s for a flush. Milvus Lite searches rows that are
         # not flushed some fifty times slower.
@@ -294,9 +320,8 @@ class MilvusStore:
             self._do(collection, lambda client, name: client.flush(name, timeout=WRITE_SECONDS))
 
     def _ensure(self, collection: str, dimension: int) -> None:
-        self._do(
-            collection, lambda client, name: collections.ensure(client, name, dimension, indexed=not self._is_lite)
-        )
+        index = None if self._is_lite else self._index
+        self._do(collection, lambda client, name: collections.ensure(client, name, dimension, index))
 
     def _upsert(self, collection: str, entities: list[dict[str, Any]]) -> None:
         self._do(collection, lambda client, name: client.upsert(name, entities, timeout=WRITE_SECONDS))
@@ -340,7 +365,7 @@ class MilvusStore:
             except MilvusException as error:
                 if error.code != NOT_LOADED:
                     raise
-                collections.load(client, name)
+                collections.load(client, name, self._index)
                 return call(client, name)
 
     def _client_at(self, uri: str) -> MilvusClient:
@@ -360,9 +385,14 @@ class MilvusStore:
                 if self._uri.endswith(".db"):
                     Path(self._uri).parent.mkdir(parents=True, exist_ok=True)
                 client = self._client_at(self._uri)
+                client.list_collections(timeout=READ_SECONDS)  # other calls answer for a database that is not there
                 self._is_lite = client.get_server_version().startswith("milvus_lite")  # a full server may end in -lite
                 self._client = client
             return self._client
+
+
+def _listed(names: Iterable[str]) -> str:
+    return f"[{', '.join(map(written.quoted, names))}]"
 
 
 def _search(client: MilvusClient, collection: str, **arguments: Any) -> Found:

@@ -4,31 +4,54 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
 
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.functions.index.settled import Answered, Settled
-from layerscope.functions.index.wanted_rows import collections_of, line_of, stored_rows
+from layerscope.functions.index.together import Together
+from layerscope.functions.index.turn import Look, Written, looks, write
 from layerscope.functions.runtime.asgi import EventFunction
 from layerscope.schemas.errors import Ignored
 from layerscope.schemas.events import IndexUpdated
 from layerscope.schemas.identity import Identity
-from layerscope.stores import blobs, catalogue
-from layerscope.stores.blobs import Damaged
-from layerscope.stores.catalogue import Seen, Standing
-from layerscope.stores.index_rows import UNFINISHED, CatalogueRow, LayerRow, parts
+from layerscope.stores.index_rows import UNFINISHED, CatalogueRow
 
-ROUNDS = 5
-GONE = "gone"
+ROUNDS: Final = 5
+Answer = IndexUpdated | BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whose rows an event asks for, the event's id, and when it was sent."""
+
+    identity: Identity
+    event: str
+    time: datetime | None
+
+    @property
+    def subject(self) -> str:
+        """Return the model's name in the index."""
+        return self.identity.subject
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model in a turn: the event about it that is answered, its first look and its last; then what was written."""
+
+    asked: Asked
+    first: Look
+    last: Look
+    written: Written | None = None
 
 
 class Index(EventFunction):
-    """Makes the rows of an event's model equal to what the bucket says, one event at a time."""
+    """Makes the rows of events' models equal to what the bucket says, in turns: each for all events that wait by then."""
 
     def __init__(self) -> None:
         super().__init__("index")
-        self._turn = asyncio.Lock()
+        self._together: Together[Asked, IndexUpdated] = Together(self._answers)
         self._settled = Settled()
 
     async def respond(self, event: CloudEvent) -> CloudEvent:
@@ -39,84 +62,97 @@ class Index(EventFunction):
             identity = Identity.parse(event.subject)
         except ValueError as error:
             raise Ignored(f"{event.subject} names no model") from error
-        async with self._turn:
-            if self._settled.is_told(identity.subject, event.id, event.time):
-                raise Ignored(f"the rows of {identity.subject} were made later than this was sent")
-            data = await self._updated(identity, event.id)
+        data = await self._together.ask(Asked(identity, event.id, event.time))
         return compose(data, source="/functions/index", subject=event.subject, cause=event)
 
-    async def _updated(self, identity: Identity, event: str) -> IndexUpdated:
-        looked, seen = datetime.now(UTC), await self._seen(identity)
-        before = seen.present if seen else None
-        known = self._settled.answered(identity.subject, before)
-        if known is not None and await asyncio.to_thread(self._has_line, identity, known.data.fingerprint):
-            if known.event != event:
-                raise Ignored(f"the rows of {identity.subject} are as the bucket says")
-            return known.data
-        touched: set[str] | None = set()
+    async def _answers(self, asked: Sequence[Asked]) -> list[Answer]:
+        """Answer the first event of each model; for the others nothing is left to do, or what stopped it stops them."""
+        first: dict[str, Asked] = {}
+        for one in asked:
+            if not self._settled.is_told(one.subject, one.event, one.time):
+                first.setdefault(one.subject, one)
+        found = await self._turn(first)
+        return [_answer(one, first.get(one.subject), found) for one in asked]
+
+    async def _turn(self, asked: Mapping[str, Asked]) -> dict[str, Answer]:
+        """Return, by subject, what became of the models that are asked about."""
+        answers, models = await self._begun(asked)
+        touched: set[frozenset[str] | None] = set()
+        moved: Mapping[str, Model] = models
         for _ in range(ROUNDS):
-            began, fingerprint = looked, seen.present.fingerprint if seen else GONE
-            rows, parts = await asyncio.to_thread(self._update, identity, seen)
-            touched = None if touched is None or parts is None else touched | parts
-            looked, seen = datetime.now(UTC), await self._seen(identity)
-            if fingerprint == (seen.present.fingerprint if seen else GONE):
+            written = await self._written(moved)
+            touched |= {one.touched for one in written.values()}
+            answers |= {one: _damaged(one) for one in moved.keys() - written.keys()}
+            seen = await looks(self.services.store, [models[one].asked.identity for one in written])
+            answers |= {one: look for one, look in seen.items() if isinstance(look, BaseException)}
+            last = {one: look for one, look in seen.items() if isinstance(look, Look)}
+            models |= {one: replace(models[one], last=look, written=written[one]) for one, look in last.items()}
+            moved = {
+                one: models[one] for one, look in last.items() if look.fingerprint != written[one].look.fingerprint
+            }
+            if not moved:
                 break
-        await self.services.cache.bump(touched)
-        self._settled.looked(identity.subject, began)
+        if touched:
+            await self.services.cache.bump(None if None in touched else frozenset[str]().union(*filter(None, touched)))
+        return {one: self._told(model) for one, model in models.items() if one not in answers} | answers
+
+    async def _begun(self, asked: Mapping[str, Asked]) -> tuple[dict[str, Answer], dict[str, Model]]:
+        """Look at models; return the answers of those of which nothing has to be written, and the others."""
+        seen = await looks(self.services.store, [one.identity for one in asked.values()])
+        lines = await asyncio.to_thread(self.services.vectors.lines, list(asked))
+        answers: dict[str, Answer] = {}
+        models: dict[str, Model] = {}
+        for subject, look in seen.items():
+            if isinstance(look, BaseException):
+                answers[subject] = look
+            elif (known := self._known(asked[subject], look, lines.get(subject))) is not None:
+                answers[subject] = known
+            else:
+                models[subject] = Model(asked[subject], look, look)
+        return answers, models
+
+    def _known(self, asked: Asked, look: Look, line: CatalogueRow | None) -> Answer | None:
+        """Return the answer where a model is as it was when it was answered last; None: its rows have to be looked at."""
+        known = self._settled.answered(asked.subject, look.seen.present if look.seen else None)
+        # Somebody may have emptied the index.
+        if known is None or line is None or line.fingerprint != known.data.fingerprint or line.vectors == UNFINISHED:
+            return None
+        return known.data if known.event == asked.event else _as_it_is(asked.subject)
+
+    async def _written(self, models: Mapping[str, Model]) -> dict[str, Written]:
+        """Write the rows of models as they were last seen; return what was written of those whose vectors can be read."""
+        wanted = {subject: model.last for subject, model in models.items()}
+        store, vectors = self.services.store, self.services.vectors
+        return await asyncio.to_thread(lambda: dict(write(store, vectors, wanted)))
+
+    def _told(self, model: Model) -> IndexUpdated:
+        """Return what is said of a model whose rows were made, and remember it if it has not moved since the first look."""
+        written, identity = model.written, model.asked.identity
+        assert written is not None
+        self._settled.looked(identity.subject, written.look.began)
         who = {"dataset": identity.dataset, "model": identity.model, "version": identity.version}
-        data = IndexUpdated(**who, rows=rows, fingerprint=fingerprint)
-        if seen is not None and seen.present == before:  # nothing has moved since before the first look
-            self._settled.remember(identity.subject, seen.present, Answered(data, event))
+        data = IndexUpdated(**who, rows=written.rows, fingerprint=written.look.fingerprint)
+        first, last = model.first.seen, model.last.seen
+        if first is not None and last is not None and first.present == last.present:
+            self._settled.remember(identity.subject, last.present, Answered(data, model.asked.event))
         return data
 
-    async def _seen(self, identity: Identity) -> Seen | None:
-        return await asyncio.to_thread(catalogue.seen, self.services.store, identity)
 
-    def _update(self, identity: Identity, seen: Seen | None) -> tuple[int, frozenset[str] | None]:
-        """Write the rows of a model as it was seen.
+def _answer(asked: Asked, first: Asked | None, found: Mapping[str, Answer]) -> Answer:
+    """Return what one event is answered, if the first about its model was answered so."""
+    if first is None:
+        return Ignored(f"the rows of {asked.subject} were made later than this was sent")
+    answer = found[asked.subject]
+    is_other = isinstance(answer, IndexUpdated) and asked.event != first.event
+    return _as_it_is(asked.subject) if is_other else answer
 
-        Returns how many layer rows there are, and which parts of the index may have changed; None where that cannot be
-        known, because an earlier attempt was cut short.
-        """
-        store, vectors = self.services.store, self.services.vectors
-        before = vectors.line(identity.subject)
-        if seen is None:
-            changed = vectors.replace(identity.subject, {}, None)
-            return 0, self._parts(identity, before, changed)
-        standing = catalogue.standing_of(store, seen)
-        line = line_of(standing, seen.present.fingerprint)
-        # Rows tell of their model where they stay as they are, too: answers look further at the models they find.
-        changed = collections_of(standing)
-        if before is not None and before.vectors == line.vectors:
-            line = replace(line, rows=before.rows)
-            if before != line:
-                vectors.replace(identity.subject, None, line)
-        else:
-            rows = self._rows(standing, line)
-            line = replace(line, rows=sum(len(group) for group in rows.values()))
-            changed |= vectors.replace(identity.subject, rows, line)
-            if before is None:
-                return line.rows, parts([identity.dataset], changed)
-        return line.rows, self._parts(identity, before, changed)
 
-    @staticmethod
-    def _parts(identity: Identity, before: CatalogueRow | None, changed: frozenset[str]) -> frozenset[str] | None:
-        """Return what has changed; of rows that an earlier attempt has removed already, nobody knows where they were."""
-        cut_short = before is None or before.vectors == UNFINISHED
-        return None if cut_short else parts([identity.dataset], changed)
+def _as_it_is(subject: str) -> Ignored:
+    return Ignored(f"the rows of {subject} are as the bucket says")
 
-    def _rows(self, standing: Standing, line: CatalogueRow) -> Mapping[str, Sequence[LayerRow]]:
-        """Return the rows of layers and classes that a model should have."""
-        try:
-            return stored_rows(self.services.store, standing, line)
-        except Damaged as damaged:
-            blobs.set_aside(self.services.store, damaged.sha256)
-            raise Ignored(f"{damaged}; they are made again, and their event will bring this one back") from damaged
 
-    def _has_line(self, identity: Identity, fingerprint: str) -> bool:
-        """Tell whether the index still says of a model what it was brought to; somebody may have emptied it."""
-        line = self.services.vectors.line(identity.subject)
-        return line is not None and line.fingerprint == fingerprint and line.vectors != UNFINISHED
+def _damaged(subject: str) -> Ignored:
+    return Ignored(f"vectors of {subject} are damaged; they are made again, and their event will bring this one back")
 
 
 def new() -> EventFunction:

@@ -5,20 +5,21 @@ What is read goes on being read meanwhile. Cut short, it leaves a build that nob
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from layerscope.functions.index.wanted_rows import line_of, stored_rows
+from layerscope.functions.index.turn import look, write
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity
-from layerscope.stores import blobs, catalogue
-from layerscope.stores.blobs import Damaged
+from layerscope.stores import catalogue
+from layerscope.stores.index_rows import Replacement
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.uploads import by_identity
 from layerscope.stores.vector_store import MilvusStore, VectorStore
 
 ROUNDS: Final = 5
+AT_ONCE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,9 @@ def rebuild(store: ObjectStore, vectors: MilvusStore, progress: Callable[[int, i
     build, damaged = vectors.begun(), set[str]()
     waiting = _identities(store)
     for _ in range(ROUNDS):
-        for done, identity in enumerate(waiting):
+        for done in range(0, len(waiting), AT_ONCE):
             progress(done, len(waiting))
-            _write(store, build, identity, damaged)
+            _write(store, build, waiting[done : done + AT_ONCE], damaged)
         progress(len(waiting), len(waiting))
         waiting = _moved(store, build, damaged)
         if not waiting:
@@ -63,23 +64,14 @@ def _identities(store: ObjectStore) -> list[Identity]:
     return sorted(by_identity(store.list(keys.MODELS))[0])
 
 
-def _write(store: ObjectStore, build: VectorStore, identity: Identity, damaged: set[str]) -> None:
-    """Write the rows of one model; one that cannot be read has none at all, so that repair finds it missing."""
-    damaged.discard(identity.subject)
-    seen = catalogue.seen(store, identity)
-    if seen is None:
-        build.replace(identity.subject, {}, None)
-        return
-    standing = catalogue.standing_of(store, seen)
-    line = line_of(standing, seen.present.fingerprint)
-    try:
-        rows = stored_rows(store, standing, line)
-    except Damaged as found:
-        blobs.set_aside(store, found.sha256)
-        damaged.add(identity.subject)
-        build.replace(identity.subject, {}, None)
-        return
-    build.replace(identity.subject, rows, replace(line, rows=sum(len(group) for group in rows.values())))
+def _write(store: ObjectStore, build: VectorStore, identities: Sequence[Identity], damaged: set[str]) -> None:
+    """Write the rows of models; one that cannot be read has none at all, so that repair finds it missing."""
+    subjects = [one.subject for one in identities]
+    damaged.difference_update(subjects)
+    written = dict(write(store, build, {one.subject: look(store, one) for one in identities}))
+    unread = [one for one in subjects if one not in written]
+    damaged.update(unread)
+    build.replace([Replacement(one, {}, None) for one in unread])
 
 
 def _moved(store: ObjectStore, build: VectorStore, damaged: Iterable[str]) -> list[Identity]:

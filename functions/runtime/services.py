@@ -104,7 +104,7 @@ def connect(settings: Settings) -> Services:
         client_context(cafile)  # their clients read it late, and then say little
     return Services(
         store=object_store(settings),
-        vectors=MilvusStore(settings.milvus_uri, token, cafile=settings.milvus_ssl_cafile),
+        vectors=MilvusStore(settings.milvus_uri, token, cafile=settings.milvus_ssl_cafile, index=settings.milvus_index),
         cache=RedisCache(url, cafile=settings.redis_ssl_cafile, namespace=settings.layerscope_namespace),
         log=KafkaLog(settings.kafka_bootstrap_servers, security=kafka_security(settings)),
         scratch=scratch,

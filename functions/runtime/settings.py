@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from layerscope.schemas.errors import LayerscopeError
 from layerscope.schemas.keys import DATASETS, MODELS, PRODUCTS
+from layerscope.schemas.vector_index import VectorIndex
 
 METRICS_PORT: Final = 9095
 """On Knative: the user port is on the public route, and queue-proxy takes 8012, 8013, 8022, 9090 and 9091."""
@@ -159,6 +160,10 @@ class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
     )
     milvus_token: SecretStr = Field(default=SecretStr(""), description="Milvus' token, if it asks for one")
     milvus_ssl_cafile: Path | None = Field(default=None, description="file of the authorities to trust, in PEM")
+    milvus_index: VectorIndex = Field(
+        default="FLAT",
+        description="how a Milvus server finds layers: FLAT exactly; HNSW, IVF_FLAT cost less and miss some",
+    )
     redis_url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"), description="the cache of query")
     redis_ssl_cafile: Path | None = Field(default=None, description="file of the authorities to trust, in PEM")
     layerscope_device: Literal["auto", "cpu", "cuda"] = Field(

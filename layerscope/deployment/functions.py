@@ -43,7 +43,8 @@ class Function:
 
     `limit_seconds` is the limit of one computation, None: it computes nothing; `extra_seconds` is what a call may take
     besides. `least` and `most` are replicas, None: as many as the topic of events has partitions. It has a Trigger for
-    each of `lanes`; without any it is fed by sources, or asked over HTTP.
+    each of `lanes`; without any it is fed by sources, or asked over HTTP. `in_turns`: it answers all calls that wait
+    together, so its Triggers are unordered, and the limit is that of one turn.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Function:
     least: int = 0
     most: int | None = None
     lanes: tuple[Lane, ...] = ("live", "replay")
+    in_turns: bool = False
     retry: int = 5
     public: bool = False
     uses: tuple[Dependency, ...] = ("s3",)
@@ -95,12 +97,15 @@ OTHERS: Final = (
         limit_seconds=60,
         has_worker=True,
     ),
-    # The only writer to Milvus: one replica, and one Trigger for all lanes, since its rows depend on the bucket alone.
+    # The only writer to Milvus: one replica, and one Trigger for all lanes, since its rows depend on the bucket alone. An
+    # unordered Trigger has up to 99 calls under way.
     Function(
         "index",
         image="layerscope-base",
         size=Size("250m", 512, 2048),
-        limit_seconds=60,
+        limit_seconds=120,
+        concurrency=100,
+        in_turns=True,
         least=1,
         most=1,
         lanes=("all",),

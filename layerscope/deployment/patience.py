@@ -39,7 +39,8 @@ def _complaints(subscription: Subscription, system: System) -> Iterator[str]:
     if service.limit_seconds is None:
         return
     sharing = [one for one in system.subscriptions if one.service == service.name]
-    calls = sum(system.topics[one.topic] for one in sharing)
+    # Unordered Triggers are of functions that answer all that wait in one turn.
+    calls = sum(system.topics[one.topic] if one.ordered else 1 for one in sharing)
     longest = max(service.limit_seconds + _extra(one) for one in sharing)
     replicas = max(service.min_scale, 1)
     needed = longest * (calls / replicas + 1)

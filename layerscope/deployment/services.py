@@ -10,7 +10,7 @@ from layerscope.deployment.eventing import SOURCES
 from layerscope.deployment.functions import Function, Lane, Size
 from layerscope.deployment.labels import DOMAIN, labels, uses
 from layerscope.deployment.release import tagged
-from layerscope.deployment.triggers import Subscription, calls_in_flight
+from layerscope.deployment.triggers import Subscription, calls_before
 from layerscope.events.topics import EVENTS
 
 USER: Final = 65532
@@ -38,14 +38,15 @@ class Host:
 def hosts_and_subscriptions(function: Function) -> tuple[tuple[Host, ...], tuple[Subscription, ...]]:
     """Return the Services of a function and its Triggers.
 
-    Both lanes share a Service, and their calls take turns: of each there are as many under way as partitions. A GPU is
+    Both lanes share a Service, and their calls alternate: of each there are as many under way as partitions. A GPU is
     too dear for that: the replay lane has a Service of its own, which takes one GPU at most.
     """
     if not function.lanes:
         seconds = timeout_seconds(function.call_seconds, _of_sources(function)) if function.limit_seconds else None
         return (_host(function, seconds + MARGIN_SECONDS if seconds else QUERY_SECONDS),), ()
     apart = function.on_gpu
-    waits = timeout_seconds(function.call_seconds, calls_in_flight(1 if apart else len(function.lanes)), function.least)
+    before = calls_before(function, 1 if apart else len(function.lanes))
+    waits = timeout_seconds(function.call_seconds, before, function.least)
     hosts = [_host(function, waits + MARGIN_SECONDS)]
     if apart:
         hosts.append(_capped(hosts[0]))

@@ -42,7 +42,7 @@ class Subscription:
 
 
 def trigger(subscription: Subscription) -> dict[str, Any]:
-    """Return the manifest of a Trigger; ordered, so that there are never more calls than partitions."""
+    """Return the manifest of a Trigger: ordered, so that there are never more calls than partitions, or for turns."""
     function = subscription.function
     return {
         "apiVersion": "eventing.knative.dev/v1",
@@ -50,7 +50,9 @@ def trigger(subscription: Subscription) -> dict[str, Any]:
         "metadata": {
             "name": subscription.name,
             "labels": labels(function, subscription.lane),
-            "annotations": {"kafka.eventing.knative.dev/delivery.order": "ordered"},
+            "annotations": {
+                "kafka.eventing.knative.dev/delivery.order": "unordered" if function.in_turns else "ordered"
+            },
         },
         "spec": {
             "broker": BROKER,
@@ -65,9 +67,9 @@ def trigger(subscription: Subscription) -> dict[str, Any]:
     }
 
 
-def calls_in_flight(lanes: int = 1) -> int:
-    """Return how many calls the Triggers of so many lanes can have under way."""
-    return lanes * partitions(EVENTS)
+def calls_before(function: Function, lanes: int) -> int:
+    """Return how many calls, or turns of calls, the Triggers of so many lanes can have under way before another one."""
+    return 1 if function.in_turns else lanes * partitions(EVENTS)
 
 
 def wakes(function: str) -> Dialect:

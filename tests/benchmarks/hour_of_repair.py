@@ -25,6 +25,7 @@ from layerscope.functions.runtime.settings import ObjectStoreSettings, Settings
 from layerscope.schemas import keys
 from layerscope.stack.members import stack_servers
 from layerscope.stack.supervisor import Supervisor, read_status
+from layerscope.stores.index_rows import Replacement
 from layerscope.stores.outcomes.known import KnownOutcomes
 from layerscope.stores.s3_store import S3Store
 from layerscope.stores.vector_store import MilvusStore
@@ -50,7 +51,7 @@ def main(models: int, folder: Path) -> None:
         start = time.monotonic()
         build = vectors.begun()
         for row in rows(store):
-            build.replace(row.subject, {}, row)
+            build.replace([Replacement(row.subject, {}, row)])
         vectors.switch(build)
         print(f"their rows in {time.monotonic() - start:.0f} s", flush=True)
         _measure(stack, store, vectors)

@@ -9,6 +9,7 @@ import pytest
 from layerscope.functions.replay.missing import missing
 from layerscope.functions.replay.rounds import SLICES, Rounds
 from layerscope.schemas import keys
+from layerscope.stores.index_rows import Replacement
 from layerscope.stores.outcomes.known import KnownOutcomes
 from tests.benchmarks.stored_outcomes import fill, rows
 from tests.stores.exact_vector_store import NumpyStore
@@ -26,7 +27,7 @@ def test_an_hour_of_rounds_costs_a_fraction_of_an_hour_of_sweeps() -> None:
     for key, content in fill(store, MODELS):
         store.put(keys.PRODUCTS, key, content)
     for row in rows(store):
-        vectors.replace(row.subject, {}, row)
+        vectors.replace([Replacement(row.subject, {}, row)])
     rounds, known = Rounds(), KnownOutcomes()
     for _ in range(SLICES + 5):
         assert rounds.asks(store, vectors) == []

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -23,12 +24,14 @@ from hypothesis import strategies as st
 
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.manifests import Refusal
+from layerscope.schemas.vector_index import VectorIndex
 from layerscope.stack import servers
 from layerscope.stack.ports import free_ports
 from layerscope.stores.index_rows import (
     UNFINISHED,
     CatalogueRow,
     LayerRow,
+    Replacement,
     RowFilter,
     RowMatch,
     Vector,
@@ -37,6 +40,9 @@ from layerscope.stores.index_rows import (
 from layerscope.stores.kept_neighbours import KeptNeighbours
 from layerscope.stores.vector_store import READ_SECONDS, MilvusStore, VectorStore
 from tests.stores.exact_vector_store import NumpyStore
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
 
 DIMENSION = 24
 HOSTILE = ['" or uid != "', "\\", '\\" or 1 == 1 or subject == "', "'", "{m}", "%_", "a\nb", "名前", '") or (uid != "x']
@@ -130,7 +136,7 @@ def test_search_ranks_as_float64_products_do(store: VectorStore) -> None:
     collection, vectors, asked = fresh(), units(60), units(3, seed=1)
     names = [subject() for _ in range(3)]
     for i, name in enumerate(names):
-        store.replace(name, {collection: rows(name, vectors[i * 20 : (i + 1) * 20])}, line(name))
+        store.replace([Replacement(name, {collection: rows(name, vectors[i * 20 : (i + 1) * 20])}, line(name))])
 
     got = store.search(collection, asked, k=7, excluding=names[0])
 
@@ -145,7 +151,7 @@ def test_equal_rows_are_ordered_by_name_even_where_the_list_ends(store: VectorSt
     collection, same = fresh(), np.repeat(units(1), 3, axis=0)
     names = sorted(subject() for _ in range(2))
     for name in reversed(names):
-        store.replace(name, {collection: rows(name, same)}, line(name))
+        store.replace([Replacement(name, {collection: rows(name, same)}, line(name))])
     hits = found(store, collection, same[0], k=3)
     assert [(hit.subject, hit.layer) for hit in hits] == [(names[0], f"layer.{i}") for i in range(3)]
     assert {hit.score for hit in hits} == {1.0}
@@ -155,7 +161,7 @@ def test_a_wanted_accuracy_leaves_out_the_lower_and_the_unknown(store: VectorSto
     collection, vectors = fresh(), units(1)
     known = {subject(): accuracy for accuracy in (0.9, 2 / 3, 0.0, None)}
     for name, accuracy in known.items():
-        store.replace(name, {collection: rows(name, vectors, accuracy)}, line(name))
+        store.replace([Replacement(name, {collection: rows(name, vectors, accuracy)}, line(name))])
     for least in (0.9, 2 / 3, 0.7, 1e-7, 0.0, 1.0):
         hits = found(store, collection, vectors[0], where=RowFilter(min_accuracy=least))
         assert {hit.subject for hit in hits} == {n for n, a in known.items() if a is not None and a >= least}
@@ -167,7 +173,7 @@ def test_the_first_by_name_of_many_equals_are_found_however_many_there_are(store
     collection, same = fresh(), np.repeat(units(1), 30, axis=0)
     names = sorted(subject() for _ in range(2))
     for name in reversed(names):
-        store.replace(name, {collection: rows(name, same)}, line(name))
+        store.replace([Replacement(name, {collection: rows(name, same)}, line(name))])
     first = sorted(f"layer.{i}" for i in range(30))[:3]
     assert [(hit.subject, hit.layer) for hit in found(store, collection, same[0], k=3)] == [
         (names[0], n) for n in first
@@ -203,23 +209,23 @@ def test_each_condition_lets_through_what_meets_it_and_nothing_else(store: Vecto
             for row, depth in zip(rows(name, vectors, known), depths, strict=True)
         ]
         for one in (store, exact):
-            one.replace(name, {collection: group}, line(name))
+            one.replace([Replacement(name, {collection: group}, line(name))])
     for where in CONDITIONS:
         wanted = exact.search(collection, units(1, seed=9), k=50, excluding="", where=where)
         got = store.search(collection, units(1, seed=9), k=50, excluding="", where=where)
         assert [(m.subject, m.layer) for m in got[0]] == [(m.subject, m.layer) for m in wanted[0]], where
         assert len(wanted[0]) < 25 or where == RowFilter()
     for name in names:
-        store.replace(name, {}, None)
+        store.replace([Replacement(name, {}, None)])
 
 
 def test_replacing_leaves_exactly_the_new_rows_in_every_collection(store: VectorStore) -> None:
     first, second, vectors = fresh(), fresh(), units(5)
     name, other = subject(), subject()
-    store.replace(other, {first: rows(other, vectors), second: rows(other, vectors)}, line(other))
-    store.replace(name, {first: rows(name, vectors), second: rows(name, vectors)}, line(name, "old"))
+    store.replace([Replacement(other, {first: rows(other, vectors), second: rows(other, vectors)}, line(other))])
+    store.replace([Replacement(name, {first: rows(name, vectors), second: rows(name, vectors)}, line(name, "old"))])
     for _ in range(2):  # once more changes nothing
-        store.replace(name, {first: rows(name, vectors[:2], 0.5)}, line(name, "new", 0.5))
+        store.replace([Replacement(name, {first: rows(name, vectors[:2], 0.5)}, line(name, "new", 0.5))])
 
     mine = found(store, first, vectors[0], excluding=other)
     assert {(hit.layer, hit.test_accuracy) for hit in mine} == {("layer.0", 0.5), ("layer.1", 0.5)}
@@ -237,20 +243,53 @@ def test_replacing_leaves_exactly_the_new_rows_in_every_collection(store: Vector
         assert got.vector.tobytes() == wanted.vector.tobytes()
 
 
+def test_many_at_once_are_as_each_alone(store: VectorStore) -> None:
+    first, second, names = fresh(), fresh(), [subject() for _ in range(5)]
+    exact = NumpyStore()
+
+    def of(name: str, seed: int, *collections: str) -> dict[str, list[LayerRow]]:
+        return {one: rows(name, units(4, seed=seed), 0.5) for one in collections}
+
+    turns = [
+        [Replacement(name, of(name, at, first, second), line(name, "old")) for at, name in enumerate(names)],
+        [
+            Replacement(names[0], of(names[0], 7, first), line(names[0], "new")),  # moved out of the second
+            Replacement(names[1], None, line(names[1], "new")),  # as they are
+            Replacement(names[2], {}, None),  # gone
+            Replacement(names[3], of(names[3], 3, first, second), line(names[3], "old")),  # once more
+        ],
+    ]
+    for turn in turns:
+        alone = [exact.replace([one])[0] for one in turn]
+        assert store.replace(turn) == alone
+    assert store.lines([*names, subject()]) == exact.lines(names)
+    assert set(exact.lines(names)) == {*names} - {names[2]}
+    for collection in (first, second):
+        stored, wanted = store.rows(collection, names), exact.rows(collection, names)
+        assert {one: [row.uid for row in group] for one, group in stored.items()} == {
+            one: [row.uid for row in group] for one, group in wanted.items()
+        }
+    assert store.replace([]) == []
+    with pytest.raises(ValueError, match="named twice"):
+        store.replace([Replacement(names[4], {}, None)] * 2)
+    assert store.line(names[4]) == line(names[4], "old")
+    store.replace([Replacement(name, {}, None) for name in names])
+
+
 def test_the_catalogue_row_can_change_alone_and_go(store: VectorStore) -> None:
     collection, vectors, name = fresh(), units(2), subject()
     refusal = Refusal(code="bad-file", message='a "quoted" \\ name\nand 名前', hint="aws s3 cp 'x' y")
-    store.replace(name, {collection: rows(name, vectors)}, line(name))
-    store.replace(name, None, line(name, "later", refusal=refusal))
+    store.replace([Replacement(name, {collection: rows(name, vectors)}, line(name))])
+    store.replace([Replacement(name, None, line(name, "later", refusal=refusal))])
     assert store.line(name) == line(name, "later", refusal=refusal)
     assert line(name, "later", refusal=refusal) in store.catalogue()
     assert len(found(store, collection, vectors[0])) == 2
 
-    store.replace(name, {}, None)
+    store.replace([Replacement(name, {}, None)])
     assert store.line(name) is None
     assert name not in {one.subject for one in store.catalogue()}
     assert found(store, collection, vectors[0]) == []
-    store.replace(name, {}, None)  # nothing to remove is no error
+    store.replace([Replacement(name, {}, None)])  # nothing to remove is no error
 
 
 def test_what_was_never_written_is_not_found(store: VectorStore) -> None:
@@ -274,10 +313,10 @@ def bad_rows(name: str) -> Iterator[tuple[str, Sequence[LayerRow]]]:
 
 def test_rows_that_cannot_be_compared_are_refused_and_change_nothing(store: VectorStore) -> None:
     name, collection = subject(), fresh()
-    store.replace(name, {collection: rows(name, units(1))}, line(name))
+    store.replace([Replacement(name, {collection: rows(name, units(1))}, line(name))])
     for where, group in bad_rows(name):
         with pytest.raises(ValueError, match=r"."):
-            store.replace(name, {where: group}, line(name, "bad"))
+            store.replace([Replacement(name, {where: group}, line(name, "bad"))])
     with pytest.raises(ValueError, match="not finite"):
         store.search(collection, np.full((1, DIMENSION), np.nan, np.float32), k=1, excluding="")
     assert store.line(name) == line(name)
@@ -291,7 +330,7 @@ def twins(store: VectorStore) -> tuple[VectorStore, NumpyStore, str]:
     for i, name in enumerate([*HOSTILE, "digits/a/1", "digits/a/2"]):
         group = rows(name, units(2, seed=i), None if i % 3 else i / 10)
         for one in (store, exact):
-            one.replace(name, {collection: [*group]}, line(name))
+            one.replace([Replacement(name, {collection: [*group]}, line(name))])
     return store, exact, collection
 
 
@@ -328,22 +367,22 @@ def test_no_text_and_no_number_widens_what_a_filter_lets_through(
 def test_a_hostile_subject_removes_its_own_rows_only(store: VectorStore, name: str) -> None:
     collection, other = fresh(), subject()
     for who in (name, other):
-        store.replace(who, {collection: rows(who, units(2))}, line(who))
-    store.replace(name, {}, None)
+        store.replace([Replacement(who, {collection: rows(who, units(2))}, line(who))])
+    store.replace([Replacement(name, {}, None)])
     assert {hit.subject for hit in found(store, collection, units(1)[0])} == {other}
     assert store.line(other) == line(other)
 
 
 def test_half_a_surrogate_pair_is_refused(store: VectorStore) -> None:
     with pytest.raises(ValueError, match="surrogates"):
-        store.replace("digits/\ud800/1", {}, None)
+        store.replace([Replacement("digits/\ud800/1", {}, None)])
 
 
 @pytest.mark.slow
 def test_searches_go_on_while_rows_are_replaced(store: VectorStore) -> None:
     collection, names = fresh(), [subject(), subject()]
     for name in names:
-        store.replace(name, {collection: rows(name, units(4))}, line(name))
+        store.replace([Replacement(name, {collection: rows(name, units(4))}, line(name))])
     faults: list[str] = []
 
     def read() -> None:
@@ -356,7 +395,9 @@ def test_searches_go_on_while_rows_are_replaced(store: VectorStore) -> None:
     for reader in readers:
         reader.start()
     for turn in range(5):
-        store.replace(names[0], {collection: rows(names[0], units(4), turn / 10)}, line(names[0], str(turn)))
+        store.replace(
+            [Replacement(names[0], {collection: rows(names[0], units(4), turn / 10)}, line(names[0], str(turn)))]
+        )
     for reader in readers:
         reader.join(60)
     assert faults == []
@@ -365,14 +406,14 @@ def test_searches_go_on_while_rows_are_replaced(store: VectorStore) -> None:
 def test_a_write_that_is_cut_short_leaves_no_row_that_claims_to_be_finished(tmp_path: Path) -> None:
     pytest.importorskip("milvus_lite")
     store, collection, name = MilvusStore(str(tmp_path / "index.db")), fresh(), subject()
-    store.replace(name, {collection: rows(name, units(2))}, line(name))
+    store.replace([Replacement(name, {collection: rows(name, units(2))}, line(name))])
     longer = np.eye(DIMENSION + 1, dtype=np.float32)[:2]  # Milvus finds out, after the catalogue row was touched
     with pytest.raises(Exception, match=r"."):
-        store.replace(name, {collection: rows(name, longer)}, line(name, "new"))
+        store.replace([Replacement(name, {collection: rows(name, longer)}, line(name, "new"))])
     touched = store.line(name)
     assert touched is not None
     assert (touched.fingerprint, touched.vectors) == (UNFINISHED, UNFINISHED)
-    store.replace(name, {collection: rows(name, units(2))}, line(name, "new"))
+    store.replace([Replacement(name, {collection: rows(name, units(2))}, line(name, "new"))])
     assert store.line(name) == line(name, "new")
     store.close()
 
@@ -383,7 +424,7 @@ def test_a_file_keeps_its_rows_when_it_is_opened_again(tmp_path: Path) -> None:
     for turn in range(2):
         store = MilvusStore(str(tmp_path / "index.db"))
         if turn == 0:
-            store.replace(name, {collection: rows(name, units(2))}, line(name))
+            store.replace([Replacement(name, {collection: rows(name, units(2))}, line(name))])
         assert [hit.subject for hit in found(store, collection, units(1)[0])] == [name, name]
         assert store.catalogue() == [line(name)]
         store.close()
@@ -394,7 +435,7 @@ def test_a_file_that_another_process_holds_is_unavailable(tmp_path: Path) -> Non
     pytest.importorskip("milvus_lite")
     path = str(tmp_path / "index.db")
     holder = MilvusStore(path)
-    holder.replace("digits/a/1", {}, line("digits/a/1"))
+    holder.replace([Replacement("digits/a/1", {}, line("digits/a/1"))])
     code = (
         "import sys; from layerscope.stores.vector_store import MilvusStore; from layerscope.schemas.errors import Unavailable\n"
         "try: MilvusStore(sys.argv[1]).catalogue()\n"
@@ -409,7 +450,7 @@ def test_a_file_that_another_process_holds_is_unavailable(tmp_path: Path) -> Non
 def test_what_replace_returned_from_survives_kills_of_the_server(server: LiteServer) -> None:
     store, collection, names = MilvusStore(server.url), fresh(), [subject() for _ in range(3)]
     for turn, name in enumerate(names):
-        store.replace(name, {collection: rows(name, units(30, seed=turn), 0.5)}, line(name, str(turn)))
+        store.replace([Replacement(name, {collection: rows(name, units(30, seed=turn), 0.5)}, line(name, str(turn)))])
         server.kill()
         server.start()
         # the same store connects again, and has the server load what it had loaded
@@ -424,13 +465,13 @@ def every_call(store: VectorStore, collection: str, name: str) -> Iterator[objec
     yield lambda: store.vector(collection, "x")
     yield lambda: store.line(name)
     yield store.catalogue
-    yield lambda: store.replace(name, {collection: rows(name, units(1))}, line(name))
+    yield lambda: store.replace([Replacement(name, {collection: rows(name, units(1))}, line(name))])
 
 
 @pytest.mark.services
 def test_a_server_that_is_down_or_does_not_answer_is_unavailable_in_bounded_time(server: LiteServer) -> None:
     store, collection, name = MilvusStore(server.url), fresh(), subject()
-    store.replace(name, {collection: rows(name, units(1))}, line(name))
+    store.replace([Replacement(name, {collection: rows(name, units(1))}, line(name))])
     os.kill(server.child.pid, signal.SIGSTOP)
     try:
         start = time.monotonic()
@@ -463,10 +504,55 @@ def test_each_tenant_of_a_server_has_a_database_which_init_makes() -> None:
     for _ in range(2):
         ours.ensure_database()
         theirs.ensure_database()
-    ours.replace(who, {collection: rows(who, units(1))}, line(who))
+    ours.replace([Replacement(who, {collection: rows(who, units(1))}, line(who))])
     assert [one.subject for one in ours.catalogue()] == [who]
     assert theirs.catalogue() == [] and found(theirs, collection, units(1)[0]) == []
     with pytest.raises(Unavailable, match="lacks the database that MILVUS_URI names: layerscope init makes it"):
         nobodys.catalogue()
     for one in (ours, theirs, nobodys):
         one.close()
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("kind", ["HNSW", "IVF_FLAT"])
+def test_an_index_that_may_miss_rows_misses_few(kind: VectorIndex) -> None:
+    """Recall beside exact products, over layers that lie in groups as those of real models do, and with a filter."""
+    url = os.environ.get("LAYERSCOPE_TEST_MILVUS")
+    if url is None:
+        pytest.skip("Milvus Lite searches exactly: LAYERSCOPE_TEST_MILVUS names a server that has indexes")
+    store, exact, collection = MilvusStore(url, index=kind), NumpyStore(), fresh()
+    rng, names = np.random.default_rng(3), [subject() for _ in range(60)]
+    centres, wanted = rng.standard_normal((100, DIMENSION)), []
+    for at, name in enumerate(names):
+        drawn = centres[rng.integers(0, len(centres), 100)] + 0.5 * rng.standard_normal((100, DIMENSION))
+        vectors = np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
+        wanted.append(Replacement(name, {collection: rows(name, vectors, at / 60)}, line(name)))
+    for one in (store, exact):
+        one.replace(wanted)
+    assert store._do(collection, _indexed) == kind
+    asked = np.stack([row.vector for row in exact.rows(collection, names[:20])[names[0]][:50]])
+    for where in (RowFilter(), RowFilter(min_accuracy=0.5)):
+        found, truth = (one.search(collection, asked, k=10, excluding="", where=where) for one in (store, exact))
+        hits = [len({*map(_name, a)} & {*map(_name, b)}) / 10 for a, b in zip(found, truth, strict=True)]
+        print(f"{kind}: recall {np.mean(hits):.3f}")
+        assert np.mean(hits) >= 0.95
+        assert all(a[0].score == pytest.approx(b[0].score, abs=1e-5) for a, b in zip(found, truth, strict=True))
+    store.replace([Replacement(name, {}, None) for name in names])
+    store.close()
+
+
+def _indexed(client: MilvusClient, name: str) -> str:
+    """Have a server index the rows that it holds; until then it goes through them all. Return the index's type."""
+    client.flush(name)
+    (index,) = client.list_indexes(name)
+    deadline = time.monotonic() + 300
+    while (told := client.describe_index(name, index))["pending_index_rows"] or not told["indexed_rows"]:
+        assert time.monotonic() < deadline, told
+        time.sleep(0.5)
+    client.release_collection(name)  # what is loaded goes on being gone through
+    client.load_collection(name)
+    return str(told["index_type"])
+
+
+def _name(match: RowMatch) -> tuple[str, str]:
+    return match.subject, match.layer

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 from layerscope.events import http
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.events.http import from_request
+from layerscope.functions.index import turn
 from layerscope.functions.index.func import new
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import Services
+from layerscope.schemas import keys
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.events import EventData, IndexUpdated, ModelRemoved, ProductRequested
 from layerscope.schemas.identity import Identity
@@ -26,8 +29,9 @@ from layerscope.schemas.products.class_vectors import ClassLine, ClassVectors
 from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.cache import MemoryCache
-from layerscope.stores.catalogue import architecture_of, class_collection
-from layerscope.stores.index_rows import CatalogueRow, RowFilter, collection_name
+from layerscope.stores.catalogue import Standing, architecture_of, class_collection
+from layerscope.stores.index_rows import CatalogueRow, LayerRow, Replacement, RowFilter, collection_name
+from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.vector_store import MilvusStore, VectorStore
 from tests.functions.bucket import Bucket, add_dataset, evaluation, layer_vectors, ok_layers, services
 from tests.stores.exact_vector_store import NumpyStore
@@ -277,11 +281,11 @@ class Moving(NumpyStore):
         self.bucket = bucket
         self.writes = 0
 
-    def replace(self, subject: str, rows: object, line: CatalogueRow | None) -> frozenset[str]:
+    def replace(self, wanted: Sequence[Replacement]) -> list[frozenset[str]]:
         self.writes += 1
         if self.writes == 1:
             self.bucket.write(evaluation(0.5))
-        return super().replace(subject, rows, line)  # type: ignore[arg-type]
+        return super().replace(wanted)
 
 
 def test_what_appears_while_it_writes_is_seen_before_it_answers(tmp_path: Path) -> None:
@@ -294,6 +298,82 @@ def test_what_appears_while_it_writes_is_seen_before_it_answers(tmp_path: Path) 
     given = Services(plain.store, Moving(bucket), MemoryCache(), plain.log, plain.scratch)
     told(given)
     assert {accuracy for _, _, accuracy in stored(given, product)} == {0.5}
+
+
+class Counting(NumpyStore):
+    """An index that counts how often it is written to."""
+
+    writes = 0
+
+    def replace(self, wanted: Sequence[Replacement]) -> list[frozenset[str]]:
+        self.writes += 1
+        return super().replace(wanted)
+
+
+def posted_at_once(given: Services, sent: Sequence[CloudEvent]) -> list[httpx.Response]:
+    async def post() -> list[httpx.Response]:
+        function = new()
+        function.attach(given)
+        transport = httpx.ASGITransport(app=application(function))
+        async with httpx.AsyncClient(transport=transport, base_url="http://index", timeout=None) as client:
+            calls = [client.post("/", headers=headers, content=body) for headers, body in map(http.to_binary, sent)]
+            return list(await asyncio.gather(*calls))
+
+    return asyncio.run(post())
+
+
+def test_events_that_wait_are_answered_together_as_each_alone_would_be(tmp_path: Path) -> None:
+    plain = services(tmp_path)
+    add_dataset(plain.store)
+    given = Services(plain.store, Counting(), MemoryCache(), plain.log, plain.scratch)
+    who = [Identity("tiny", "net", str(number)) for number in range(30)]
+    for at, one in enumerate(who):
+        Bucket(given.store, one).settle(seed=at, accuracy=at / 30)
+    who.append(Identity("tiny", "net", "was-never"))
+
+    another = ModelRemoved(bucket="models", key="tiny/net/0.safetensors")
+    answers = posted_at_once(given, [*map(about, who), about(who[0]), about(who[0], another)])
+
+    assert [one.status_code for one in answers] == [200] * 32 + [204]
+    assert answers[31].content == answers[0].content  # the same event, twice
+    assert given.vectors.writes <= 2  # type: ignore[attr-defined]  # a first turn may begin before the others have come
+    alone = Services(plain.store, NumpyStore(), MemoryCache(), plain.log, plain.scratch)
+    for one, answer in zip(who, answers, strict=False):
+        told_together = IndexUpdated.model_validate_json(from_request(answer.headers.raw, answer.content).data or b"")
+        assert told_together == told(alone, one)
+    assert given.vectors.catalogue() == alone.vectors.catalogue()
+
+
+def test_a_model_whose_rows_cannot_be_stored_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = services(tmp_path)
+    add_dataset(given.store)
+    for at, one in enumerate((WHO, OTHER)):
+        Bucket(given.store, one).settle(seed=at)
+    stored = turn.stored_rows
+
+    def unfit(store: ObjectStore, standing: Standing, line: CatalogueRow) -> Mapping[str, Sequence[LayerRow]]:
+        rows = stored(store, standing, line)
+        if line.subject == OTHER.subject:
+            return {name: [replace(row, vector=2 * row.vector) for row in group] for name, group in rows.items()}
+        return rows
+
+    monkeypatch.setattr(turn, "stored_rows", unfit)
+    fine, bad = posted_at_once(given, [about(WHO), about(OTHER)])
+    assert (fine.status_code, bad.status_code) == (200, 500)
+    assert line(given).state == "complete"
+    assert given.vectors.line(OTHER.subject) is None
+
+
+def test_damaged_vectors_of_one_model_stop_no_other(given: Services) -> None:
+    Bucket(given.store, WHO).settle(seed=1)
+    found = Bucket(given.store, OTHER)
+    found.settle(seed=2)
+    manifest = found.write(layer_vectors(found.facts, 1, ok_layers(4)))
+    given.store.put(keys.PRODUCTS, keys.blob(manifest.file("cka.npy").sha256), b"broken")
+    fine, damaged = posted_at_once(given, [about(WHO), about(OTHER)])
+    assert (fine.status_code, damaged.status_code) == (200, 204)
+    assert line(given).state == "complete"
+    assert given.vectors.line(OTHER.subject) is None
 
 
 class Silent(MemoryCache):

@@ -23,7 +23,7 @@ from layerscope.schemas.products import declared_products
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.catalogue import Present
 from layerscope.stores.directory_store import DirectoryStore
-from layerscope.stores.index_rows import CatalogueRow
+from layerscope.stores.index_rows import CatalogueRow, Replacement
 from layerscope.stores.object_store import Object
 from tests.functions.bucket import Bucket, add_dataset, evaluation, layer_vectors, ok_layers, services
 from tests.functions.test_index import WHO, about
@@ -180,7 +180,7 @@ def test_an_index_that_was_emptied_is_written_again(tmp_path: Path) -> None:
     Bucket(given.store, WHO).settle(seed=1)
     post(function)
     written = line(given)
-    given.vectors.replace(WHO.subject, {}, None)
+    given.vectors.replace([Replacement(WHO.subject, {}, None)])
     assert line(given) is None
     post(function)
     assert line(given) == written

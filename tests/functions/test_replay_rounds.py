@@ -18,6 +18,7 @@ from layerscope.schemas.manifests import Failure, Manifest
 from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores import catalogue, uploads
+from layerscope.stores.index_rows import Replacement
 from tests.functions.bucket import add_dataset, layer_vectors, ok_layers
 from tests.functions.stored_models import Stored, said
 from tests.stores.exact_vector_store import NumpyStore
@@ -155,7 +156,7 @@ def test_an_index_that_was_lost_is_found_in_the_next_round(stored: Stored) -> No
 
 def test_one_row_that_was_lost_is_found_within_the_hour(stored: Stored) -> None:
     stored.settle_rounds()
-    stored.vectors.replace(stored.identities[1].subject, {}, None)
+    stored.vectors.replace([Replacement(stored.identities[1].subject, {}, None)])
     found = [one for _ in range(rounds.SLICES) for one in stored.round()]
     assert ("index", stored.identities[1].subject, "its rows are not what the bucket says") in said(found)
 

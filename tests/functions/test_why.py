@@ -34,7 +34,7 @@ from layerscope.schemas.products.evaluation import Evaluation
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.schemas.why import WhyAnswer
 from layerscope.stores import uploads
-from layerscope.stores.index_rows import CatalogueRow
+from layerscope.stores.index_rows import CatalogueRow, Replacement
 from tests.functions.asking import WHO, Counting, get, settle
 from tests.functions.bucket import Bucket, add_dataset, evaluation, services
 
@@ -408,7 +408,7 @@ def test_an_unknown_product_is_refused_with_the_names_that_there_are(system: Sys
 
 def test_an_index_that_lacks_the_news_is_named_and_one_that_has_them_is_not(system: System) -> None:
     settle(system.services, {WHO: 0.75})
-    system.index.replace(WHO.subject, {}, None)
+    system.index.replace([Replacement(WHO.subject, {}, None)])
     found = system.ask()
     assert found.finding.code == "index-behind" and found.finding.of == "index"
     assert [(one.step, one.ok) for one in found.steps][-1] == ("index", False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from layerscope.stores.index_rows import (
     EVERY_ROW,
     CatalogueRow,
     LayerRow,
+    Replacement,
     RowFilter,
     RowMatch,
     Vector,
@@ -28,24 +29,25 @@ class NumpyStore:
         self._lines: dict[str, CatalogueRow] = {}
         self._lock = threading.Lock()
 
-    def replace(
-        self, subject: str, rows: Mapping[str, Sequence[LayerRow]] | None, line: CatalogueRow | None
-    ) -> frozenset[str]:
-        check(subject, rows or {})
-        changed = set[str]()
+    def replace(self, wanted: Sequence[Replacement]) -> list[frozenset[str]]:
+        check(wanted)
         with self._lock:
-            if rows is not None:
-                changed = {name for name, group in rows.items() if group}
-                for collection, stored in self._rows.items():
-                    for uid in [uid for uid, row in stored.items() if row.subject == subject]:
-                        del stored[uid]
-                        changed.add(collection)
-                for collection, group in rows.items():
-                    self._rows.setdefault(collection, {}).update({row.uid: row for row in group})
-            if line is None:
-                self._lines.pop(subject, None)
-            else:
-                self._lines[subject] = line
+            return [self._replace_one(one) for one in wanted]
+
+    def _replace_one(self, wanted: Replacement) -> frozenset[str]:
+        subject, rows, changed = wanted.subject, wanted.rows, set[str]()
+        if rows is not None:
+            changed = {name for name, group in rows.items() if group}
+            for collection, stored in self._rows.items():
+                for uid in [uid for uid, row in stored.items() if row.subject == subject]:
+                    del stored[uid]
+                    changed.add(collection)
+            for collection, group in rows.items():
+                self._rows.setdefault(collection, {}).update({row.uid: row for row in group})
+        if wanted.line is None:
+            self._lines.pop(subject, None)
+        else:
+            self._lines[subject] = wanted.line
         return frozenset(changed)
 
     def search(
@@ -85,8 +87,11 @@ class NumpyStore:
         return found
 
     def line(self, subject: str) -> CatalogueRow | None:
+        return self.lines([subject]).get(subject)
+
+    def lines(self, subjects: Sequence[str]) -> dict[str, CatalogueRow]:
         with self._lock:
-            return self._lines.get(subject)
+            return {subject: self._lines[subject] for subject in subjects if subject in self._lines}
 
     def catalogue(self) -> list[CatalogueRow]:
         with self._lock:

@@ -30,6 +30,12 @@ MinAccuracy = Annotated[float | None, typer.Option(help="only models at least th
 MaxAccuracy = Annotated[float | None, typer.Option(help="only models at most this accurate, 0..1")]
 Better = Annotated[bool, typer.Option("--better", help="only models more accurate than this one")]
 Architecture = Annotated[str | None, typer.Option(help="same or other: models of the same layers, or not")]
+OfFamily = Annotated[
+    str | None,
+    typer.Option(
+        "--family", help="only same_weights, fine_tuned, related, same_architecture, or other, by their weights"
+    ),
+]
 LeaveOut = Annotated[str, typer.Option(help="version, model (all its versions), or nothing: it then finds itself")]
 Layer = Annotated[str, typer.Argument(help="as in named_modules()")]
 Cursor = Annotated[str | None, typer.Option(help="the `next` of the page before")]

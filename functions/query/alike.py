@@ -32,7 +32,7 @@ from layerscope.functions.query.filters import (
 from layerscope.functions.query.judged_hits import Bench
 from layerscope.functions.query.model_percentile import networks_likeness, percentile
 from layerscope.functions.query.probe_sets import PROBE_SETS, ask_common, images_of
-from layerscope.functions.query.sketches import sketch
+from layerscope.functions.query.sketches import MOST_SKETCHED, sketch
 from layerscope.schemas.alike import AlikeAnswer, AlikeModel, Family
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
@@ -48,8 +48,6 @@ NEAREST: Final = 400
 CHOSEN: Final = 2
 """Models that are compared layer by layer for each that is asked for, where the index holds too many to compare all."""
 FEWEST_CHOSEN: Final = 30
-MOST_SKETCHED: Final = 200
-"""Models, the most alike first, whose weights are looked at for those of one family."""
 TOLD: Final[Mapping[str, Literal["this", "other"]]] = {"a": "this", "b": "other"}
 UNSKETCHED: Final = "The weights of one of the two have not been sketched (yet)."
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from layerscope.functions.query import page_routes
 from layerscope.functions.query.alike import Question, alike
@@ -15,22 +15,20 @@ from layerscope.functions.query.filters import Filters
 from layerscope.functions.query.page_routes import wants_page
 from layerscope.functions.query.paired import paired_or_why_not
 from layerscope.functions.query.parameters import (
-    Blank,
     K,
     Name,
+    OfFamily,
     OverProbe,
     Subject,
     model_filters,
 )
 from layerscope.functions.query.probe_sets import chosen
 from layerscope.functions.query.route_services import Answers
-from layerscope.schemas.alike import AlikeAnswer, CompareAnswer, Family
+from layerscope.schemas.alike import AlikeAnswer, CompareAnswer
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Debiased, Metric
 from layerscope.stores.object_store import ObjectStore
-
-OfFamily = Annotated[Family | None, Blank, Query(description="only models of this family, by their weights")]
 
 
 def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]) -> APIRouter:

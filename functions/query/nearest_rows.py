@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,23 @@ def nearest(vectors: VectorStore, wanted: Wanted) -> tuple[list[RowMatch], str |
     later = _best_of_models(vectors, wanted) if wanted.per == "model" else _layers(vectors, wanted)
     page = later[: wanted.k]
     return page, _cursor(page[-1]) if len(later) > wanted.k else None
+
+
+def nearest_of(
+    vectors: VectorStore, wanted: Wanted, counts: Callable[[str], bool], most: int
+) -> tuple[list[RowMatch], str | None]:
+    """Return the same of those models only that `counts` says yes to, by subject, which may take long.
+
+    A model that does not count is left out of the next search. Where `most` models did not, the page is cut short.
+    """
+    left_out = set(wanted.where.without)
+    while True:
+        where = dataclasses.replace(wanted.where, without=frozenset(left_out))
+        page, following = nearest(vectors, dataclasses.replace(wanted, where=where))
+        others = {row.subject for row in page if not counts(row.subject)}
+        left_out |= others
+        if not others or len(left_out) > most:
+            return [row for row in page if row.subject not in others], following
 
 
 def place_of(cursor: str) -> Place:
@@ -75,7 +93,7 @@ def _best_of_models(vectors: VectorStore, wanted: Wanted) -> list[RowMatch]:
     number = 4 * (wanted.k + 1)
     while True:
         number = min(number, MOST_ROWS)
-        without = dataclasses.replace(wanted.where, without=frozenset(best))
+        without = dataclasses.replace(wanted.where, without=wanted.where.without | best.keys())
         rows = _found(vectors, wanted, without, number)
         for row in rows:
             best.setdefault(row.subject, row)

@@ -8,6 +8,7 @@ from fastapi import Path, Query
 from pydantic import BeforeValidator, Field
 
 from layerscope.functions.query.filters import Built, Filters, LeftOut
+from layerscope.schemas.alike import Family
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import NAME_PATTERN
 
@@ -39,6 +40,7 @@ Architecture = Annotated[
     Blank,
     Query(description="same: only models of the same layers, by types and shapes in order; other: no such"),
 ]
+OfFamily = Annotated[Family | None, Blank, Query(description="only models of this family, by their weights")]
 MinDepth = Annotated[Share | None, Blank, Query(description="0: a model's first layer, 1: its last")]
 MaxDepth = Annotated[Share | None, Blank, Query(description="likewise")]
 LeaveOut = Annotated[

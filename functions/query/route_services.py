@@ -121,8 +121,11 @@ class Answers:
             judges = await self.bench(question.identity.dataset, question.probe)
             return await asyncio.to_thread(judged, found, question.identity, judges)
 
-        parts = await self.parts(question)
-        answer = await self.answered.get(request.scope, question.asked(), SimilarAnswer, searched, parts=parts)
+        def lasting(_: SimilarAnswer) -> bool:
+            return question.family is None  # a sketch of weights may come without the index moving
+
+        parts, asked = await self.parts(question), question.asked()
+        answer = await self.answered.get(request.scope, asked, SimilarAnswer, searched, lasting=lasting, parts=parts)
         return Response(answer, media_type="application/json")
 
     async def roles(self, request: Request, question: Question) -> Response:

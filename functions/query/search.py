@@ -18,9 +18,11 @@ from layerscope.functions.query.filters import (
     in_words,
     row_filter,
 )
-from layerscope.functions.query.nearest_rows import Per, Wanted, nearest, place_of
+from layerscope.functions.query.nearest_rows import Per, Wanted, nearest, nearest_of, place_of
 from layerscope.functions.query.probe_sets import PROBE_SETS, ask_common, images_of
+from layerscope.functions.query.sketches import MOST_SKETCHED, Relatives
 from layerscope.schemas import keys
+from layerscope.schemas.alike import Family
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import RefusedKey
@@ -57,6 +59,7 @@ class Question:
     per: Per = "layer"
     cursor: str | None = None
     probe: ProbeName = "own"
+    family: Family | None = None
 
     def asked(self) -> dict[str, object]:
         """Return what the question means, for the answers that are kept."""
@@ -68,6 +71,7 @@ class Question:
             "per": self.per,
             "cursor": self.cursor,
             "probe": self.probe,
+            "family": self.family,
             **dataclasses.asdict(self.filters),
         }
 
@@ -158,7 +162,16 @@ def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> Simila
         per=asked.per,
         after=after,
     )
-    matches, following = nearest(vectors, wanted)
+    if asked.family is None:
+        matches, following = nearest(vectors, wanted)
+    else:
+        relatives = Relatives(store, asked.identity, asked.family)
+        if not relatives.is_sketched:
+            return _nothing(asked, f"The weights of {asked.identity.subject} have not been sketched (yet).")
+        matches, following = nearest_of(vectors, wanted, relatives.has, MOST_SKETCHED)
+        if not matches and relatives.looked_at:
+            looked_at = "the one model" if relatives.looked_at == 1 else f"the {relatives.looked_at} models"
+            return _nothing(asked, f"Of {looked_at} with the nearest layers none is of the family {asked.family}.")
     if not matches:
         return _nothing(asked, _why_none(vectors, wanted, asked, asker))
     deviation = None if asked.metric == "classic" else math.sqrt(2 / (among.images * (among.images - 3)))

@@ -20,6 +20,7 @@ from layerscope.functions.query.parameters import (
     MinAccuracy,
     MinDepth,
     Name,
+    OfFamily,
     OverProbe,
     Part,
     SameDataset,
@@ -62,11 +63,12 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         per: OnePer = "layer",
         cursor: Cursor = None,
         probe: OverProbe = None,
+        family: OfFamily = None,
     ) -> Response:
         """Return the layers of other models that are most like this one, on the same probe set."""
         identity = Identity(dataset, model, version)
         over = chosen(probe, filters, identity)
-        question = Question(identity, layer, metric, k, filters, per, cursor, over)
+        question = Question(identity, layer, metric, k, filters, per, cursor, over, family)
         answer = await given().similar(request, question)
         if not wants_page(request.scope):
             return answer

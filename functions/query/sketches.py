@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from layerscope.functions.query.families import kinship
-from layerscope.schemas.alike import Kinship
+from layerscope.schemas.alike import Family, Kinship
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.weight_sketch import WeightSketch
 from layerscope.stores import product_store, uploads
 from layerscope.stores.blobs import Damaged
 from layerscope.stores.object_store import ObjectStore
+
+MOST_SKETCHED: Final = 200
+"""Models, the most alike first, whose weights are looked at for those of one family."""
+
+
+class Relatives:
+    """Tells which models are of one family with one model; of each the weights are looked at once."""
+
+    def __init__(self, store: ObjectStore, of: Identity, family: Family) -> None:
+        self._store, self._of, self._family = store, of, family
+        self._own = sketch(store, of)
+        self._known: dict[str, Family | None] = {}
+
+    @property
+    def is_sketched(self) -> bool:
+        """Tell whether the weights of the model itself are sketched; without that it has no relatives."""
+        return self._own is not None
+
+    @property
+    def looked_at(self) -> int:
+        """Return at how many models it looked."""
+        return len(self._known)
+
+    def has(self, subject: str) -> bool:
+        """Tell whether a model is of the family; one that is not sketched (yet) is of none."""
+        if subject not in self._known:
+            theirs = sketch(self._store, Identity.parse(subject)) if self._own else None
+            kin = kinship(self._own, theirs) if self._own and theirs else None
+            self._known[subject] = kin.family if kin else None
+        return self._known[subject] == self._family
 
 
 def sketch(store: ObjectStore, identity: Identity) -> WeightSketch | None:

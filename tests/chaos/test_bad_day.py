@@ -106,8 +106,11 @@ def swept(stack: RealStack) -> None:
         asyncio.run(replay.ask(asks))
         return not asks
 
-    eventually(nothing_is_missing, seconds=SETTLE_SECONDS, every=5)
-    services.vectors.close()
+    try:
+        eventually(nothing_is_missing, seconds=SETTLE_SECONDS, every=5)
+    finally:
+        services.vectors.close()
+        services.log.close()
 
 
 def every_model(stack: RealStack) -> list[dict[str, Any]]:

@@ -157,6 +157,32 @@ def test_hits_can_be_asked_of_one_family(system: Services) -> None:
     assert get(system, f"/models/{PARENT}/similar", 422, family="cousin")["code"] == "bad-parameter"
 
 
+def layers_like(made: Services, subject: str, layer: str, **parameters: Any) -> Any:
+    return get(made, f"/models/{subject}/layers/{layer}/similar", metric="cka", **parameters)
+
+
+@pytest.mark.parametrize("per", ["layer", "model"])
+def test_layers_can_be_asked_of_one_family(system: Services, per: str) -> None:
+    families = {named(hit): hit["family"] for hit in asked(system, k=100)["hits"]}
+    layer = stored(system, Identity.parse(PARENT), LayerVectors).layers[0].id
+    every = layers_like(system, PARENT, layer, k=100, per=per)["hits"]
+    for family in ("related", "same_architecture", "other"):
+        wanted = [(named(hit), hit["layer"]) for hit in every if families[named(hit)] == family]
+        found, cursor = [], None
+        for _ in range(len(wanted) + 1):  # page by page
+            page = layers_like(
+                system, PARENT, layer, k=2, per=per, family=family, **({"cursor": cursor} if cursor else {})
+            )
+            found += [(named(hit), hit["layer"]) for hit in page["hits"]]
+            cursor = page["next"]
+            if cursor is None:
+                break
+        assert found == wanted and wanted
+    none = layers_like(system, "digits/mlp/1", "1", family="same_weights")
+    assert none["hits"] == [] and "with the nearest layers none is of the family same_weights" in none["reason"]
+    assert get(system, f"/models/{PARENT}/layers/{layer}/similar", 422, family="cousin")["code"] == "bad-parameter"
+
+
 def test_a_likeness_is_ranked_among_untrained_networks(system: Services) -> None:
     answer = asked(system)
     ranks = {named(hit): hit["percentile_untrained"] for hit in answer["hits"]}

@@ -23,6 +23,9 @@ class RolePlace(OfModel):
     percentile_untrained: float | None = Field(
         description="share of the untrained layers near that depth that are less like the asked layer; null: too few"
     )
+    percentile_stored: float | None = Field(
+        default=None, description="the same among the layers of the other stored models; null: too few"
+    )
     test_accuracy: float | None = None
     played: Played = Field(
         description="earlier, as_deep (within an eighth) or later than the layer asked about; absent: below 0.95 of the "

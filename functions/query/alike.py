@@ -32,7 +32,7 @@ from layerscope.functions.query.filters import (
 from layerscope.functions.query.judged_hits import Bench
 from layerscope.functions.query.model_percentile import networks_likeness, percentile
 from layerscope.functions.query.probe_sets import PROBE_SETS, ask_common, images_of
-from layerscope.functions.query.sketches import MOST_SKETCHED, sketch
+from layerscope.functions.query.sketches import MOST_SKETCHED, sketch, unsketched
 from layerscope.schemas.alike import AlikeAnswer, AlikeModel, Family
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
@@ -151,6 +151,8 @@ def _ranking(
 def _hits(store: ObjectStore, asked: Question, ranking: Ranking) -> tuple[tuple[AlikeModel, ...], str | None]:
     """Return the best `k`, of one family where that is asked for, and why there are none, if so."""
     weights = sketch(store, asked.identity)
+    if asked.family is not None and weights is None:
+        return (), unsketched(asked.identity)
     looked_at = ranking.models[: asked.k if asked.family is None else MOST_SKETCHED]
     hits: list[AlikeModel] = []
     for one in looked_at:

@@ -46,12 +46,13 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         answers = given()
 
         async def found() -> ClassAlikeAnswer:
-            services, lines = answers.services, await answers.lines()
+            lines, vectors = await answers.lines(), await answers.class_index(question.identity)
             return await asyncio.to_thread(
-                classes_alike, services.store, services.vectors, answers.classes, lines, question
+                classes_alike, answers.services.store, vectors, answers.classes, lines, question
             )
 
-        answer = await answers.answered.get(request.scope, question.asked(), ClassAlikeAnswer, found)
+        parts = await answers.class_parts(question.identity)
+        answer = await answers.answered.get(request.scope, question.asked(), ClassAlikeAnswer, found, parts=parts)
         if not wants_page(request.scope):
             return Response(answer, media_type="application/json")
         shown = ClassAlikeAnswer.model_validate_json(answer)

@@ -59,6 +59,7 @@ def _role(hit: Hit, depth: float, theirs: float | None) -> RolePlace:
         depth=theirs,
         score=hit.score,
         percentile_untrained=rank,
+        percentile_stored=hit.judgement.percentile_stored if hit.judgement else None,
         test_accuracy=hit.test_accuracy,
         played=_played(rank, depth, theirs),
     )

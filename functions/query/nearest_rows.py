@@ -49,11 +49,16 @@ def nearest_of(
     left_out = set(wanted.where.without)
     while True:
         where = dataclasses.replace(wanted.where, without=frozenset(left_out))
-        page, following = nearest(vectors, dataclasses.replace(wanted, where=where))
-        others = {row.subject for row in page if not counts(row.subject)}
+        # One more than a page, so that what follows it is known to count.
+        rows, following = nearest(vectors, dataclasses.replace(wanted, where=where, k=wanted.k + 1))
+        others = {row.subject for row in rows if not counts(row.subject)}
         left_out |= others
-        if not others or len(left_out) > most:
-            return [row for row in page if row.subject not in others], following
+        found = [row for row in rows if row.subject not in others]
+        page = found[: wanted.k]
+        if not others:
+            return page, _cursor(page[-1]) if len(found) > wanted.k else None
+        if len(left_out) > most:
+            return page, _cursor(page[-1]) if page and (following or len(found) > wanted.k) else None
 
 
 def place_of(cursor: str) -> Place:

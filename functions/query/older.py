@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from layerscope.functions.query import answers, search
 from layerscope.functions.query.answers import Unanswerable, unknown
 from layerscope.functions.query.pair_description import Pair
 from layerscope.functions.query.search import Question
+from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
+from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import Hit, OlderAnswer
 from layerscope.stores.index_rows import CatalogueRow
 from layerscope.stores.object_store import ObjectStore
@@ -44,17 +47,30 @@ def name_of(hit: Hit) -> str:
     return f"model_{hit.model}_v{hit.version}"
 
 
-def best_hit(store: ObjectStore, vectors: VectorStore, asked: Question) -> Hit:
-    """Return the one best layer of another model version. Blocking.
+def questions(asked: Question, metric: Metric | None) -> tuple[Question, ...]:
+    """Return what is asked one after the other until there is a hit, as the older system had one for every layer.
+
+    A layer that passes the images on has no neighbours by what is left without them; it is compared by plain CKA, unless
+    a `metric` was asked for. A model that is alone with its images is compared over those that others have too.
+    """
+    metrics: tuple[Metric, ...] = ("deconfounded", "cka") if metric is None else (metric,)
+    probes: tuple[ProbeName, ...] = ("own",) if asked.filters.same_dataset else ("own", "common")
+    return tuple(replace(asked, metric=one, probe=probe) for probe in probes for one in metrics)
+
+
+def best_hit(store: ObjectStore, vectors: Mapping[Question, VectorStore]) -> tuple[Question, Hit]:
+    """Return the one best layer of another model version, and the question that found it. Blocking.
 
     Raises:
         Unanswerable: the asked layer is unknown, or no other layer was found.
     """
-    found = search.similar(store, vectors, asked)
-    if not found.hits:
-        reason = found.reason or "There is no other layer."
-        raise Unanswerable(404, "no-similar-layer", f"No other layer was found. {reason}", "ask with fewer filters")
-    return found.hits[0]
+    reasons = []
+    for asked, index in vectors.items():
+        found = search.similar(store, index, asked)
+        if found.hits:
+            return asked, found.hits[0]
+        reasons.append(found.reason or "There is no other layer.")
+    raise Unanswerable(404, "no-similar-layer", f"No other layer was found. {reasons[0]}", "ask with fewer filters")
 
 
 def pair_of(asked: Question, hit: Hit) -> Pair:
@@ -64,7 +80,7 @@ def pair_of(asked: Question, hit: Hit) -> Pair:
 
 def no_description(error: Unanswerable) -> str:
     """Say in Korean why there is no comparison."""
-    return f"두 모델을 비교하는 설명을 만들 수 없습니다: {error.answer.message}"
+    return f"두 모델을 비교하는 설명을 만들 수 없습니다 ({error.answer.code})."
 
 
 def answer(store: ObjectStore, hit: Hit, text: str) -> OlderAnswer:

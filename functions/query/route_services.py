@@ -31,6 +31,7 @@ from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.queries import DescriptionAnswer, Hit, OlderAnswer, SimilarAnswer
 from layerscope.stores import catalogue, datasets, index_rows
+from layerscope.stores.catalogue import class_collection
 from layerscope.stores.index_rows import CatalogueRow
 from layerscope.stores.kept_neighbours import KeptNeighbours
 from layerscope.stores.object_store import ObjectStore
@@ -92,6 +93,17 @@ class Answers:
         rows = index_rows.parts([], _collections(asked, await self._digest(asked)))
         return self._kept.at(await self.services.cache.generation(rows))
 
+    async def class_parts(self, identity: Identity) -> frozenset[str]:
+        """Return the parts of the index on which an answer about the classes of a model depends."""
+        described = await asyncio.to_thread(datasets.describe, self.services.store, identity.dataset)
+        digest = PROBE_SETS["common"].digest(described)
+        given = await self._given("common", digest) if digest is not None else ()
+        return index_rows.parts({identity.dataset, *given}, [] if digest is None else [class_collection(digest)])
+
+    async def class_index(self, identity: Identity) -> VectorStore:
+        """Return the index as new as it is now for questions about the classes of a model."""
+        return self._kept.at(await self.services.cache.generation(await self.class_parts(identity)))
+
     async def _given(self, probe: ProbeName, digest: str) -> Collection[str]:
         """Return the datasets that have these images, held in memory for a generation of the index."""
         lines = await self.lines()
@@ -149,16 +161,17 @@ class Answers:
 
         return roles(answer, judges.depth(question.identity, question.layer) if judges else None, depth_of)
 
-    async def older(self, request: Request, question: Question) -> Response:
-        """Answer a search in its older form, from the cache if it was asked before."""
+    async def older(self, request: Request, question: Question, metric: Metric | None) -> Response:
+        """Answer a search in its older form, by a metric or by the first that finds something, from the cache if asked before."""
+        asked = older.questions(question, metric)
         written_well = False  # one that was in the cache may be by the template, so it is asked for there again
 
         async def searched() -> OlderAnswer:
             nonlocal written_well
-            judges = await self.bench(question.identity.dataset, question.probe)
-            vectors = await self.index(question)
-            hit = await asyncio.to_thread(older.best_hit, self.services.store, vectors, question)
-            pair, text = older.pair_of(question, hit), ""
+            vectors = {one: await self.index(one) for one in asked}
+            used, hit = await asyncio.to_thread(older.best_hit, self.services.store, vectors)
+            judges = await self.bench(used.identity.dataset, used.probe)
+            pair, text = older.pair_of(used, hit), ""
             try:
                 words, _ = await self._worded(pair, judges)
                 text, written_well = " ".join(one.text for one in words.passages), is_final(words.template_reason)
@@ -168,13 +181,13 @@ class Answers:
 
         answer = await self.answered.get(
             request.scope,
-            {"older": True, **question.asked()},
+            {"older": [one.asked() for one in asked]},
             OlderAnswer,
             searched,
             lasting=lambda _: written_well,
             seconds=older.SECONDS,
             soon=0,
-            parts=await self.parts(question),
+            parts=frozenset().union(*[await self.parts(one) for one in asked]),
         )
         return Response(answer, media_type="application/json")
 

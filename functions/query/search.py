@@ -20,7 +20,7 @@ from layerscope.functions.query.filters import (
 )
 from layerscope.functions.query.nearest_rows import Per, Wanted, nearest, nearest_of, place_of
 from layerscope.functions.query.probe_sets import PROBE_SETS, ask_common, images_of
-from layerscope.functions.query.sketches import MOST_SKETCHED, Relatives
+from layerscope.functions.query.sketches import MOST_SKETCHED, Relatives, unsketched
 from layerscope.schemas import keys
 from layerscope.schemas.alike import Family
 from layerscope.schemas.datasets import ProbeName
@@ -167,9 +167,9 @@ def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> Simila
     else:
         relatives = Relatives(store, asked.identity, asked.family)
         if not relatives.is_sketched:
-            return _nothing(asked, f"The weights of {asked.identity.subject} have not been sketched (yet).")
+            return _nothing(asked, unsketched(asked.identity))
         matches, following = nearest_of(vectors, wanted, relatives.has, MOST_SKETCHED)
-        if not matches and relatives.looked_at:
+        if not matches and relatives.looked_at and after is None:
             looked_at = "the one model" if relatives.looked_at == 1 else f"the {relatives.looked_at} models"
             return _nothing(asked, f"Of {looked_at} with the nearest layers none is of the family {asked.family}.")
     if not matches:

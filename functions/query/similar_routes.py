@@ -134,7 +134,9 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         model_id: Name,
         version_id: Name,
         layer_id: Part,
-        metric: Metric = "deconfounded",
+        metric: Annotated[
+            Metric | None, Query(description="left out: deconfounded, and cka where a layer has no other answer")
+        ] = None,
         min_accuracy: MinAccuracy = None,
         better: Better = False,
         same_dataset: SameDataset = False,
@@ -142,6 +144,6 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         """Return the one best layer of another model version, in the older form; names as in `model_{id}_v{version}`."""
         identity = older.named(await given().lines(), model_id, version_id)
         filters = Filters(min_accuracy=min_accuracy, better=better, same_dataset=same_dataset)
-        return await given().older(request, Question(identity, layer_id, metric, 1, filters))
+        return await given().older(request, Question(identity, layer_id, "deconfounded", 1, filters), metric)
 
     return routes

@@ -44,6 +44,11 @@ class Relatives:
         return self._known[subject] == self._family
 
 
+def unsketched(identity: Identity) -> str:
+    """Say why a model has no relatives (yet)."""
+    return f"The weights of {identity.subject} have not been sketched (yet)."
+
+
 def sketch(store: ObjectStore, identity: Identity) -> WeightSketch | None:
     """Return the sketch of a model's weights; None where there is none (yet).
 

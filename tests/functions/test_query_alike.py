@@ -177,7 +177,9 @@ def test_layers_can_be_asked_of_one_family(system: Services, per: str) -> None:
             cursor = page["next"]
             if cursor is None:
                 break
+            assert len(page["hits"]) == 2
         assert found == wanted and wanted
+        assert page["hits"]  # a page that is empty is never promised
     none = layers_like(system, "digits/mlp/1", "1", family="same_weights")
     assert none["hits"] == [] and "with the nearest layers none is of the family same_weights" in none["reason"]
     assert get(system, f"/models/{PARENT}/layers/{layer}/similar", 422, family="cousin")["code"] == "bad-parameter"
@@ -292,6 +294,13 @@ def test_without_sketches_families_are_not_known_and_not_kept_for_long(given_ser
     assert {hit["family"] for hit in answer["hits"]} <= {None}
     told = get(given_services, "/compare", a=WHO.subject, b=OTHERS[0].subject)
     assert told["kinship"] is None
+
+
+def test_without_a_sketch_nothing_is_said_to_be_of_no_family(given_services: Services) -> None:
+    four(given_services)
+    for path in (f"/models/{WHO.subject}/similar", f"/models/{WHO.subject}/layers/{ok_layers(1)[0].id}/similar"):
+        told = get(given_services, path, family="related")
+        assert told["hits"] == [] and "have not been sketched (yet)" in told["reason"]
 
 
 def test_a_model_that_cannot_be_compared_says_why(given_services: Services) -> None:

@@ -57,6 +57,24 @@ def test_under_one_upload_after_another_nine_of_ten_questions_about_other_datase
     assert counted["nowhere"] == len(QUESTIONS) + 1
 
 
+def test_an_upload_to_a_dataset_of_other_images_leaves_answers_about_classes_where_they_are(given: Services) -> None:
+    path = "/models/calm/net/1/classes/0/similar"
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        assert (await client.get(path)).status_code == 200
+        before = answers_made()
+        await asyncio.to_thread(upload, given, 1)
+        assert (await client.get(path)).status_code == 200
+        assert answers_made() == before
+        who = Identity("calm", "more", "1")
+        Bucket(given.store, who).settle(seed=300)
+        await asyncio.to_thread(index, given, who)
+        assert (await client.get(path)).status_code == 200
+        assert answers_made() == before + 1
+
+    run(given, ask)
+
+
 @pytest.mark.parametrize("asker", [Identity("busy", "net", "1"), Identity("like_busy", "net", "1")])
 def test_an_upload_is_found_at_once_from_its_dataset_and_from_others_over_its_probe_images(
     given: Services, asker: Identity

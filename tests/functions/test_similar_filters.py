@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
+from layerscope.functions.query.filters import Filters
+from layerscope.functions.query.older import questions
+from layerscope.functions.query.search import Question
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMatrix
@@ -222,6 +226,14 @@ def test_a_parameter_that_a_route_does_not_have_is_refused_with_those_it_has(mad
             assert name in told["hint"]
 
 
+def test_a_parameter_that_is_there_twice_is_refused_but_where_it_is_a_list(made: Services) -> None:
+    for asked in ({"metric": ["cka", "classic"]}, {"min_accuracy": [0.9, 0]}):
+        told = get(made, similar("1", ME), 422, **asked)
+        assert told["code"] == "bad-parameter" and "more than once" in told["message"]
+    answer = run(made, lambda client: client.get("/compare/several", params={"model": [ME.subject, TWIN.subject]}))
+    assert "more than once" not in answer.text
+
+
 # The older form
 
 
@@ -254,6 +266,32 @@ def test_the_older_form_has_its_two_errors(made: Services) -> None:
     assert get(made, "/nobody/1/1/search", 404)["code"] == "no-such-model"
     told = get(made, "/big_net_v3/1.5_b/1/search", 404, better="true")
     assert told["code"] == "no-similar-layer" and "above 0.833333" in told["message"]
+
+
+def test_the_older_form_has_a_hit_for_a_layer_that_passes_the_images_on(tmp_path: Path) -> None:
+    made = services(tmp_path)
+    add_dataset(made.store)
+    first = [SMALL[0].model_copy(update={"input_like": True}), *SMALL[1:]]
+    for seed, who in enumerate((ME, TWIN)):
+        bucket = Bucket(made.store, who)
+        bucket.admit(content=f"weights {seed}".encode())
+        bucket.write(layer_vectors(bucket.facts, seed, first))
+        bucket.refuse_rest()
+    index(made, ME, TWIN)
+    assert get(made, similar("0", ME))["hits"] == []  # by what is left without the images
+    told = get(made, "/7/1/0/search")
+    hit = get(made, similar("0", ME), metric="cka", k=1)["hits"][0]
+    assert (told["model_version_id"], told["layer_id"]) == ("model_7_v2", hit["layer"])
+    assert not any(ord(one) < 128 and one.isalpha() for one in told["gpt_description"].partition("(")[0])  # Korean
+    assert get(made, "/7/1/0/search", 404, metric="deconfounded")["code"] == "no-similar-layer"
+
+
+def test_the_older_form_looks_over_images_that_others_have_too_where_a_model_is_alone() -> None:
+    asked = Question(ME, "1", "deconfounded", 1)
+    told = [(one.probe, one.metric) for one in questions(asked, None)]
+    assert told == [("own", "deconfounded"), ("own", "cka"), ("common", "deconfounded"), ("common", "cka")]
+    same = replace(asked, filters=Filters(same_dataset=True))
+    assert [(one.probe, one.metric) for one in questions(same, "classic")] == [("own", "classic")]
 
 
 def test_an_older_answer_is_kept_for_an_hour(made: Services) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,13 @@ def systems_in(folder: Path) -> list[Path]:
 
 
 def pointer() -> Path:
-    """Return the file that names the system made last."""
-    state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    """Return the file that names the system made last.
+
+    Raises:
+        OSError: nobody knows where this user's home is.
+    """
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    except RuntimeError as error:
+        raise OSError(errno.ENOENT, "this user has no home") from error
     return Path(state) / "layerscope" / "current"

@@ -162,13 +162,15 @@ def remember(system: Stack | Embedded, say: Callable[[str], None]) -> None:
     """Make this the system that commands are about when they do not say, and none is nearer; `say` so if that fails."""
     with suppress(OSError):
         os.utime(system.directory / "system.json")  # of those in one folder, the one made last is meant
-    pointer = nearest.pointer()
+    where = "the state folder"
     try:
+        pointer = nearest.pointer()
+        where = str(pointer.parent)
         pointer.parent.mkdir(parents=True, exist_ok=True)
         pointer.write_text(str(system.directory), encoding="utf-8")
     except OSError as error:
         say(
-            f"{pointer.parent} cannot be written ({error.strerror}): commands in other folders need --at "
+            f"{where} cannot be written ({error.strerror}): commands in other folders need --at "
             f"{system.directory}, or XDG_STATE_HOME has to name a folder that can be"
         )
 
@@ -269,12 +271,24 @@ def _kind(directory: Path) -> Literal["stack", "embedded"] | None:
 
 
 def _read_stack(directory: Path) -> Stack:
-    system = json.loads((directory / "system.json").read_text())
-    stored = json.loads((directory / "credentials.json").read_text())
-    credentials = Credentials(**{**asdict(Credentials.random()), **stored})
+    """Read what is known of a stack.
+
+    Raises:
+        NoSystem: its files cannot be read.
+    """
+    file = directory / "system.json"
+    try:
+        system = json.loads(file.read_text())
+        ports, secured = {str(name): int(port) for name, port in system["ports"].items()}, bool(system.get("secured"))
+        file = directory / "credentials.json"
+        stored = json.loads(file.read_text())
+        credentials = Credentials(**{**asdict(Credentials.random()), **stored})
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it is damaged, {type(error).__name__}"
+        raise NoSystem(f"{file} cannot be read: {reason}; what it said is needed to open the stack's data") from error
     if len(stored) < len(asdict(credentials)):  # it was made before there were roles
         _write(directory / "credentials.json", asdict(credentials), private=True)
-    return Stack(directory, system["ports"], credentials, system.get("secured", False))
+    return Stack(directory, ports, credentials, secured)
 
 
 def _write(path: Path, content: object, *, private: bool = False) -> None:

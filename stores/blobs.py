@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from layerscope.schemas import keys
 from layerscope.schemas.digests import sha256
@@ -13,6 +14,10 @@ from layerscope.schemas.errors import Changed, LayerscopeError, NotFound, Unavai
 from layerscope.schemas.manifests import File
 from layerscope.stores import damage
 from layerscope.stores.object_store import ObjectStore
+
+MOST_CHECKED: Final = 10_000
+_checked: Final[dict[Path, tuple[int, int, int, int]]] = {}
+"""What this process knows the files to be: one that is changed has another stamp."""
 
 
 class Damaged(LayerscopeError):
@@ -65,6 +70,45 @@ def download(store: ObjectStore, digest: str, path: Path) -> None:
         if _digest(arriving) != digest:
             raise _damaged(digest, "are damaged")
         arriving.replace(path)
+
+
+def local_copy(store: ObjectStore, digest: str, path: Path) -> Path:
+    """Return a file with the bytes of this SHA-256: the one that is there, if it still has them, or brought now.
+
+    Raises:
+        Damaged: they are not in the store.
+    """
+    if not is_copy(digest, path):
+        download(store, digest, path)
+        _remember(path)
+    return path
+
+
+def is_copy(digest: str, path: Path) -> bool:
+    """Tell whether a file has the bytes of this SHA-256: read before its first use in this process, and when it has changed.
+
+    A node that lost power, or whose disk is bad, has files that are no longer what they were when they came.
+    """
+    try:
+        if _checked.get(path) == _stamp(path):
+            return True
+        if _digest(path) != digest:
+            return False
+    except FileNotFoundError:
+        return False
+    _remember(path)
+    return True
+
+
+def _remember(path: Path) -> None:
+    if len(_checked) >= MOST_CHECKED:
+        _checked.clear()
+    _checked[path] = _stamp(path)
+
+
+def _stamp(path: Path) -> tuple[int, int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def are_stored(store: ObjectStore, files: Iterable[File]) -> bool:

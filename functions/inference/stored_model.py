@@ -83,9 +83,7 @@ def stored_model(services: Services, identity: Identity) -> StoredModel:
         said = no_dataset(services.store, identity.dataset, ", so nobody knows which pictures the model takes")
         raise Rejected(409, said.code, said.message, said.hint)
     try:
-        file = services.scratch / "models" / facts.content
-        if not file.exists():
-            blobs.download(services.store, facts.content, file)
+        file = blobs.local_copy(services.store, facts.content, services.scratch / "models" / facts.content)
         paths = datasets.fetch(services.store, facts.dataset, ("test",), services.scratch / "datasets")
         kind = _output_kind(services, found)
         ranked, pictured, why_not = _ranked(services, found)

@@ -6,6 +6,7 @@ An error is judged with those behind it: a reader that says "this file is damage
 from __future__ import annotations
 
 import errno
+import re
 import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,9 +19,21 @@ _WHAT: Final[Mapping[int, str]] = {
     errno.EDQUOT: "space on its disk",
     errno.EMFILE: "open files",
     errno.ENFILE: "open files",
+    errno.EAGAIN: "processes",
 }
-_ALLOCATOR: Final = "can't allocate memory"  # torch's, for what Python calls a MemoryError
-_THREADS: Final = "can't start new thread"
+_FAILING: Final = frozenset({errno.EIO, errno.EROFS, errno.ESTALE})
+"""Of a disk that is broken, was mounted to be read only since it broke, or has gone."""
+# What libraries say that raise errors of their own, as a RuntimeError or an ImportError, for what the system refused.
+_SAID: Final[Mapping[str, str]] = {
+    "No space left on device": "space on its disk",
+    "Disk quota exceeded": "space on its disk",
+    "Too many open files": "open files",
+    "can't start new thread": "threads",
+    "Resource temporarily unavailable": "processes",
+}
+_WRITTEN: Final = re.compile(r"\d+ requested and \d+ written")  # NumPy's, of a disk that is full
+_MEMORY: Final = ("can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "out of memory", "ALLOC_FAILED")
+_SAYING: Final = (RuntimeError, ImportError, OSError)
 _NO_LIMIT: Final = float("inf")
 
 
@@ -31,8 +44,10 @@ def shortage(error: BaseException) -> ShortOfResources | None:
             return one
         if isinstance(one, OSError) and (what := _WHAT.get(one.errno or 0)):
             return ShortOfResources(f"the node has no more {what} to give: {one.strerror}")
-        if isinstance(one, RuntimeError) and _THREADS in str(one):
-            return ShortOfResources("the node lets no more threads start")
+        if isinstance(one, OSError) and one.errno in _FAILING:
+            return ShortOfResources(f"a disk of the node fails: {one.strerror}")
+        if (said := _said(one)) is not None:
+            return ShortOfResources(f"the node has no more {said} to give: {type(one).__name__}")
         if _is_of_memory(one) and not _own_limit_is_nearest():
             return ShortOfMemory("the node has no more memory to give")
     return None
@@ -47,12 +62,21 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
         one = one.__cause__ or one.__context__
 
 
+def _said(error: BaseException) -> str | None:
+    if not isinstance(error, _SAYING):
+        return None
+    text = str(error)
+    if isinstance(error, OSError) and _WRITTEN.match(text):
+        return "space on its disk"
+    return next((what for words, what in _SAID.items() if words in text), None)
+
+
 def _is_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
         return True
-    return (isinstance(error, OSError) and error.errno == errno.ENOMEM) or (
-        isinstance(error, RuntimeError) and _ALLOCATOR in str(error)
-    )
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, _SAYING) and any(words in str(error) for words in _MEMORY)
 
 
 def _own_limit_is_nearest() -> bool:

@@ -88,9 +88,7 @@ def _gathered(
         raise no_dataset(store, facts.identity.dataset, ", so this model cannot be run on its images")
     model = None
     if declared.reads_model:
-        model = services.scratch / "models" / facts.content
-        if not model.exists():
-            blobs.download(store, facts.content, model)
+        model = blobs.local_copy(store, facts.content, services.scratch / "models" / facts.content)
     parts: Mapping[str, Path] = {}
     if facts.dataset is not None:
         there = [one for one in declared.optional_parts if facts.dataset.part(one) is not None]

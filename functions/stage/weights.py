@@ -85,7 +85,7 @@ async def stage_file(services: Services, worker: Share, files: StageFiles, part:
     path, whole = files.path(part), services.scratch / "models" / part.content
     if files.used(path):
         return path
-    if whole.exists():
+    if await asyncio.to_thread(blobs.is_copy, part.content, whole):
         return whole
     digests = await asyncio.to_thread(_digests, services.store, sketch) if sketch else None
     if digests is None:
@@ -113,7 +113,7 @@ def _digests(store: ObjectStore, sketch: str) -> Mapping[str, str] | None:
 
 def _bring_whole(store: ObjectStore, content: str, path: Path) -> None:
     size_of(store, content)
-    blobs.download(store, content, path)
+    blobs.local_copy(store, content, path)
 
 
 def _bring(

@@ -29,7 +29,10 @@ _KEPT: Final = (
     "LAYERSCOPE_DEVICE",
     "OTEL_EXPORTER_OTLP_ENDPOINT",  # OpenTelemetry's headers may hold a key, and stay out
 )
-_LIMITS: Final = ("LAYERSCOPE_LIMIT_SECONDS", "LAYERSCOPE_LIMIT_MEMORY_MB")
+_LIMITS: Final = tuple(
+    name.upper() for name in Settings.model_fields if name.startswith("layerscope_limit_") or name.endswith("_mb")
+)
+"""What a user may set for the functions of a stack: how much each may take."""
 
 
 def stack_servers(stack: Stack) -> tuple[Process, ...]:
@@ -70,7 +73,7 @@ def stack_functions(stack: Stack) -> tuple[tuple[Process, ...], dict[str, str]]:
             **stack.function_environment(),
             **_limits(declared[name] for name in services),
             "LISTEN_ADDRESS": f"127.0.0.1:{ports[host.name]}",
-            "LAYERSCOPE_WORKERS": str(host.workers),
+            "LAYERSCOPE_WORKERS": _workers(host.workers),
             "LAYERSCOPE_INFERENCE_URL": f"http://127.0.0.1:{ports['inference']}/inference",
             "LAYERSCOPE_STAGE_URLS": f"http://127.0.0.1:{ports['inference']}/stage",
             "LAYERSCOPE_SCRATCH": str(stack.directory / "scratch"),
@@ -83,6 +86,12 @@ def stack_functions(stack: Stack) -> tuple[tuple[Process, ...], dict[str, str]]:
         processes.append(Process(host.name, command, environment, ready, grace_seconds=grace))
         urls |= dict.fromkeys(services, f"http://127.0.0.1:{ports[host.name]}")
     return tuple(processes), urls
+
+
+def _workers(declared: int) -> str:
+    """Return how many computing processes a host has: of those that share several, as many as the environment says."""
+    given = os.environ.get("LAYERSCOPE_WORKERS")
+    return given if given and declared > 1 else str(declared)
 
 
 def stack_dataplane(stack: Stack, urls: Mapping[str, str]) -> Process:

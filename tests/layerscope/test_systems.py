@@ -149,6 +149,37 @@ def test_a_damaged_system_is_named(tmp_path: Path) -> None:
         find(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("credentials.json", ""),
+        ("credentials.json", "[]"),
+        ("credentials.json", '{"a": 1}'),
+        ("credentials.json", None),
+        ("system.json", '{"kind": "stack"}'),
+        ("system.json", '{"kind": "stack", "ports": []}'),
+        ("system.json", '{"kind": "stack", "ports": {"kafka": "x"}}'),
+    ],
+)
+def test_damaged_files_of_a_stack_are_named(tmp_path: Path, name: str, content: str | None) -> None:
+    stack = make_stack(tmp_path / "stack")
+    (stack.directory / name).unlink()
+    if content is not None:
+        (stack.directory / name).write_text(content)
+    with pytest.raises(NoSystem, match=rf"{name} cannot be read"):
+        find(str(stack.directory))
+
+
+def test_a_user_without_a_home_is_told_and_the_system_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "expanduser", lambda _: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(NoSystem, match="there is no system yet"):
+        find(None)
+    said: list[str] = []
+    remember(make_embedded(tmp_path / "demo"), said.append)
+    assert "this user has no home" in said[0] and "XDG_STATE_HOME" in said[0]
+
+
 def commands(group: typer.core.TyperGroup, *path: str) -> Iterator[tuple[str, typer.core.TyperCommand]]:
     for name, command in group.commands.items():
         if isinstance(command, typer.core.TyperGroup):

@@ -68,3 +68,27 @@ def test_a_list_shows_a_bad_blob_once_it_is_set_aside(store: MemoryStore) -> Non
     blobs.put(store, DIGEST, CONTENT)
     blobs.set_aside(store, DIGEST)
     assert blobs.get(store, DIGEST) == CONTENT
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_local_copy_that_is_no_longer_what_it_was_is_brought_again(
+    store: MemoryStore, tmp_path: Path, bad: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs.put(store, DIGEST, CONTENT)
+    path = blobs.local_copy(store, DIGEST, tmp_path / "models" / DIGEST)
+    path.write_bytes(bad)  # while this process runs
+    assert blobs.local_copy(store, DIGEST, path).read_bytes() == CONTENT
+    path.write_bytes(bad)
+    monkeypatch.setattr(blobs, "_checked", {})  # before it starts
+    assert not blobs.is_copy(DIGEST, path)
+    assert blobs.local_copy(store, DIGEST, path).read_bytes() == CONTENT
+
+
+def test_a_local_copy_is_read_once_and_a_lost_blob_is_not_missed_while_there_is_one(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs.put(store, DIGEST, CONTENT)
+    path = blobs.local_copy(store, DIGEST, tmp_path / DIGEST)
+    monkeypatch.setattr(blobs, "_digest", lambda _: pytest.fail("it was read again"))
+    store.put(keys.PRODUCTS, KEY, b"")
+    assert blobs.local_copy(store, DIGEST, path).read_bytes() == CONTENT

@@ -297,7 +297,46 @@ def test_an_error_is_judged_with_those_behind_it(number: int) -> None:
         assert type(shortage(error)) is ShortOfResources
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "no"), OSError(errno.EFBIG, "too large")])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EIO, os.strerror(errno.EIO)), "a disk of the node fails: Input/output error"),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS)), "a disk of the node fails: Read-only file system"),
+        (OSError(errno.ESTALE, os.strerror(errno.ESTALE)), "a disk of the node fails"),
+        (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "no more processes"),
+        (OSError("8192 requested and 4096 written"), "space on its disk"),
+        (RuntimeError("write failed: No space left on device (28)"), "space on its disk"),
+        (ImportError("libfoo.so: cannot open shared object file: Too many open files"), "open files"),
+        (RuntimeError("unable to open shared memory object </torch_1> : Too many open files (24)"), "open files"),
+    ],
+)
+def test_what_a_library_says_of_the_node_in_an_error_of_its_own_is_heard(error: Exception, said: str) -> None:
+    found = shortage(error)
+    assert type(found) is ShortOfResources and said in str(found)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "unable to mmap 1024 bytes from file <a>: Cannot allocate memory (12)",
+        "std::bad_alloc",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)",
+    ],
+)
+def test_memory_that_a_library_did_not_get_is_the_nodes(words: str) -> None:
+    assert type(shortage(RuntimeError(words))) is ShortOfMemory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("No space left on device"),
+        ValueError("a bug"),
+        OSError(errno.ENOENT, "no"),
+        OSError(errno.EFBIG, "too large"),
+    ],
+)
 def test_other_errors_say_nothing_of_the_node(error: Exception) -> None:
     assert shortage(error) is None
 

@@ -1,6 +1,7 @@
 """What surrounds the supervision of a stack: what is made in its servers, on which ports they are, what children are given."""
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -114,10 +115,19 @@ def test_limits_of_the_environment_reach_the_functions_and_without_them_each_hos
 
     monkeypatch.setenv("LAYERSCOPE_LIMIT_SECONDS", "777")
     monkeypatch.setenv("LAYERSCOPE_LIMIT_MEMORY_MB", "1234")
+    monkeypatch.setenv("LAYERSCOPE_NEIGHBOURS_MB", "77")
+    monkeypatch.setenv("LAYERSCOPE_INFERENCE_MB", "88")
+    monkeypatch.setenv("LAYERSCOPE_WORKERS", "3")
     given = hosts_of(stack)
 
     assert {one["LAYERSCOPE_LIMIT_SECONDS"] for one in given.values()} == {"777"}
     assert {one["LAYERSCOPE_LIMIT_MEMORY_MB"] for one in given.values()} == {"1234"}
+    assert {one["LAYERSCOPE_NEIGHBOURS_MB"] for one in given.values()} == {"77"}
+    assert {one["LAYERSCOPE_INFERENCE_MB"] for one in given.values()} == {"88"}
+    assert {name: one["LAYERSCOPE_WORKERS"] for name, one in given.items() if name in ("query", "models")} == {
+        "query": "1",
+        "models": "3" if os.cpu_count() != 1 else "1",
+    }
     assert {process.grace_seconds for process in members.stack_functions(stack)[0]} == {782}
 
 

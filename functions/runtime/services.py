@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from layerscope.events.cloudevent import CloudEvent
@@ -17,11 +18,14 @@ from layerscope.events.tls import client_context
 from layerscope.events.topics import Tenant
 from layerscope.functions.runtime.kept_inputs import KeptInputs
 from layerscope.functions.runtime.settings import KafkaSettings, ObjectStoreSettings, Settings
-from layerscope.functions.runtime.tracing import UNTRACED, Tracing, begun, tracing
+from layerscope.functions.runtime.tracing import UNTRACED, Tracing, Upload, begun, tracing
 from layerscope.functions.runtime.worker import Worker
 from layerscope.functions.runtime.worker_pool import Share, WorkerPool
 from layerscope.models.sandbox.confinement import Sandbox, confining, has_gpus
 from layerscope.schemas.errors import Unavailable
+from layerscope.schemas.events import ProductRequested
+from layerscope.schemas.identity import Identity
+from layerscope.stores import uploads
 from layerscope.stores.cache import Cache, MemoryCache, RedisCache
 from layerscope.stores.directory_store import DirectoryStore
 from layerscope.stores.object_store import ObjectStore
@@ -110,7 +114,7 @@ def connect(settings: Settings) -> Services:
         scratch=scratch,
         limits=limits,
         tenant=tenant(settings),
-        tracing=tracing(settings.otel_exporter_otlp_endpoint),
+        tracing=tracing(settings.otel_exporter_otlp_endpoint, settings.otel_exporter_otlp_traces_endpoint),
         workers=workers,
     )
 
@@ -186,14 +190,25 @@ def embedded(directory: Path) -> Services:
 async def publish(services: Services, event: CloudEvent) -> None:
     """Put an event into the log, and return once it is there: for functions whose source discards answers.
 
-    An event that names no trace begins one here.
+    An event that names no trace begins one here, or goes on with that of the upload it is about.
 
     Raises:
         Unavailable: the log does not answer.
     """
     try:
-        event = begun(event)
+        event = await asyncio.to_thread(begun, event, partial(_upload_of, services.store, event))
         with services.tracing.publishing(event):
             await asyncio.to_thread(services.log.publish, services.tenant.events, to_record(event))
     except LogUnavailable as error:
         raise Unavailable(str(error)) from error
+
+
+def _upload_of(store: ObjectStore, event: CloudEvent) -> Upload | None:
+    """Return the upload that a request is about; None where there is none, or the store does not say."""
+    if event.type != ProductRequested.type:
+        return None
+    try:
+        found = uploads.current(store, Identity.parse(event.subject))
+    except (ValueError, Unavailable):
+        return None
+    return (found.key, found.etag) if found else None

@@ -237,6 +237,9 @@ class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
         pattern=r"^https?://[^@\s]+$",
         description="where spans go, by OTLP over HTTP; without it, none are made",
     )
+    otel_exporter_otlp_traces_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://[^@\s]+$", description="the same, whole and for traces alone; outranks it"
+    )
     layerscope_scratch: Path = Field(
         default=Path(tempfile.gettempdir()) / "layerscope", description="local folder for models and datasets in use"
     )

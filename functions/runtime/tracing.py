@@ -2,15 +2,15 @@
 
     announce, replay ─ event (its traceparent begins the trace) ─▶ function ─ answer (goes on with that function's span) ─▶ …
 
-Spans are exported by OTLP over HTTP where OTEL_EXPORTER_OTLP_ENDPOINT is set; else nothing of OpenTelemetry is imported,
-and answers go on with the traceparent of their cause.
+Spans are exported by OTLP over HTTP where OTEL_EXPORTER_OTLP_ENDPOINT, or …_TRACES_ENDPOINT, is set; else nothing of
+OpenTelemetry is imported, and answers go on with the traceparent of their cause.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -51,12 +51,21 @@ class Position:
         return f"00-{self.trace:032x}-{self.span:016x}-01"
 
 
-def begun(event: CloudEvent) -> CloudEvent:
-    """Return the event with the beginning of a trace, unless it names one: the same for an upload whoever announces it."""
+Upload = tuple[str, str]
+"""Key and ETag: one upload, one trace."""
+
+
+def begun(event: CloudEvent, upload: Callable[[], Upload | None] = lambda: None) -> CloudEvent:
+    """Return the event with the beginning of a trace, unless it names one: the same for an upload whoever speaks of it.
+
+    Where the event itself does not tell which `upload` it is about, that is asked.
+    """
     if "traceparent" in event.extensions:
         return event
     fact = from_json(event.data or b"{}")
     named = [fact.get("key"), fact.get("etag")] if isinstance(fact, dict) else []
+    if not (named and all(named)):
+        named = [*(upload() or ())]
     trace = digest(named) if all(named) and named else digest(event.extensions.get("correlationid", event.id))
     return event.with_attributes(traceparent=str(Position(int(trace, 16), int(digest([trace, event.id])[:16], 16))))
 
@@ -160,17 +169,22 @@ class ExportedTracing:
 UNTRACED: Final = NoTracing()
 
 
-def tracing(endpoint: str | None) -> Tracing:
+def tracing(endpoint: str | None, traces_endpoint: str | None = None) -> Tracing:
     """Return what exports spans to an OTLP receiver; without one, what exports none.
+
+    Args:
+        endpoint: of all signals, to which the path of traces is added.
+        traces_endpoint: of traces alone, as it is; outranks it (OTLP exporter specification, "Endpoint URLs").
 
     Raises:
         TracingUnavailable: the packages that this needs are not installed.
     """
-    return UNTRACED if endpoint is None else _exporting(endpoint.rstrip("/"))
+    url = traces_endpoint or (f"{endpoint.rstrip('/')}/v1/traces" if endpoint else None)
+    return UNTRACED if url is None else _exporting(url)
 
 
 @functools.cache
-def _exporting(endpoint: str) -> Tracing:
+def _exporting(url: str) -> Tracing:
     """Return the one exporter of this process; the variables OTEL_… say the rest, such as headers."""
     try:
         import requests
@@ -181,7 +195,7 @@ def _exporting(endpoint: str) -> Tracing:
         from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
     except ImportError as error:
         raise TracingUnavailable(
-            f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but {error.name} is not installed: pip install 'layerscope[tracing]'"
+            f"OTEL_EXPORTER_OTLP_… is set, but {error.name} is not installed: pip install 'layerscope[tracing]'"
         ) from error
     root: ContextVar[Position | None] = ContextVar("root", default=None)
 
@@ -196,8 +210,8 @@ def _exporting(endpoint: str) -> Tracing:
 
     provider = TracerProvider(resource=Resource.create({"service.name": "layerscope"}), id_generator=Numbers())
     session = requests.Session()
-    session.trust_env = urlsplit(endpoint).hostname not in ("127.0.0.1", "localhost", "::1")  # no proxy to this machine
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint}/v1/traces", session=session)))
+    session.trust_env = urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1")  # no proxy to this machine
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(url, session=session)))
     return ExportedTracing(provider, root)
 
 

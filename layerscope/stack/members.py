@@ -27,6 +27,7 @@ _KEPT: Final = (
     "CUDA_VISIBLE_DEVICES",
     "LD_LIBRARY_PATH",
     "LAYERSCOPE_DEVICE",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_ENDPOINT",  # OpenTelemetry's headers may hold a key, and stay out
 )
 _LIMITS: Final = tuple(

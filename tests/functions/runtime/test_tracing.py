@@ -26,7 +26,9 @@ from layerscope.functions.runtime.services import Services, publish
 from layerscope.functions.runtime.tracing import UNTRACED, NoTracing, Position, Tracing, begun, tracing
 from layerscope.schemas.errors import Ignored, Unavailable
 from layerscope.schemas.events import ModelAdmitted, ModelUploaded, ProductRequested, ProductWritten
-from tests.functions.bucket import services
+from layerscope.schemas.identity import Identity
+from layerscope.stores import uploads
+from tests.functions.bucket import Bucket, add_dataset, services
 
 WHO = {"dataset": "tiny", "model": "net", "version": "1"}
 SUBJECT = "tiny/net/1"
@@ -186,6 +188,33 @@ def test_what_is_published_names_its_trace_and_an_answer_that_of_its_cause(tmp_p
     answer = from_answer(ask(Next("summary"), made, asked))
     assert answer.extensions["traceparent"] == asked.extensions["traceparent"]
     assert begun(answer) == answer
+
+
+def test_what_repair_asks_for_goes_on_with_the_trace_of_the_upload(tmp_path: Path) -> None:
+    made = services(tmp_path)
+    add_dataset(made.store)
+    Bucket(made.store, Identity.parse(SUBJECT)).admit()
+    upload = uploads.current(made.store, Identity.parse(SUBJECT))
+    assert upload is not None
+    told = begun(
+        compose(UPLOADED.model_copy(update={"key": upload.key, "etag": upload.etag}), source="/a", subject=SUBJECT)
+    )
+    for product in ("summary", "index"):
+        asyncio.run(publish(made, compose(ProductRequested(**WHO, product=product), source="/tests", subject=SUBJECT)))
+    asked = [from_record(record) for record in made.log.backlog(made.tenant.events, "nobody")]
+    positions = [Position.read(one.extensions["traceparent"]) for one in asked if one is not None]
+    trace = Position.read(told.extensions["traceparent"])
+    assert trace and [one and one.trace for one in positions] == [trace.trace] * 2
+    assert len({str(one) for one in positions}) == 2
+
+
+def test_an_endpoint_for_traces_alone_is_used_as_it_is(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.spans.clear()
+    exported = tracing("http://127.0.0.1:9/nowhere", f"{receiver.url}/v1/traces")
+    event = compose(UPLOADED, source="/functions/a", subject=SUBJECT)
+    asyncio.run(publish(dataclasses.replace(services(tmp_path), tracing=exported), event))
+    exported.flush()
+    assert [one.name for one in receiver.spans] == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
 
+import httpx
 import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,11 +17,16 @@ from layerscope.console import print_answer
 from layerscope.options import At, Json
 from layerscope.replay_command import InFlight, Rate, start_and_follow
 from layerscope.schemas.operations import DeadLetterAnswer, DeadLetterList
+from layerscope.schemas.replays import DeadLetterRecord
+from layerscope.stores.replays import report
 from layerscope.systems import Located
 
 app = typer.Typer(no_args_is_help=True, help="Events that no function took: look at them, ask again, or leave them.")
 
-Letter = Annotated[str, typer.Argument(metavar="LETTER", help="as `layerscope dead-letters list` has it")]
+A_PAGE: Final = 1000
+AS_LISTED: Final = "as `layerscope dead-letters list` has it"
+
+Letter = Annotated[str, typer.Argument(metavar="LETTER", help=AS_LISTED)]
 
 
 @app.command("list")
@@ -30,7 +37,7 @@ def listed(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many are shown one by one")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List the dead letters that nobody discarded, and group them by function and reason."""
+    """List the dead letters that are open: nobody discarded them, and what they asked for is not there."""
     asked = {"function": function, "reason": reason, "limit": limit}
     answer = DeadLetterList.model_validate(asyncio.run(_get(systems.locate(at), "/dead-letters", **asked)))
     print_answer(answer, _shown_list(answer), as_json)
@@ -59,19 +66,19 @@ def redrive(
 
 @app.command("discard")
 def discard(
-    letter: Letter,
-    reason: Annotated[str, typer.Option(help="why nothing is to be done; it is kept")],
+    because: Annotated[str, typer.Option(metavar="WHY", help="why nothing is to be done; it is kept")],
+    letters: Annotated[list[str] | None, typer.Argument(metavar="[LETTER]...", help=AS_LISTED)] = None,
     at: At = None,
+    function: Annotated[str | None, typer.Option(help="all of this function")] = None,
+    reason: Annotated[str | None, typer.Option(help="all with this in the reason")] = None,
     as_json: Json = False,
 ) -> None:
-    """Leave a dead letter be: the list leaves it out, until the same comes again."""
-
-    async def discarded() -> Any:
-        async with client.querying(systems.locate(at)) as query:
-            return await client.post(query, f"/dead-letters/{letter}/discard", reason=reason)
-
-    answer = DeadLetterAnswer.model_validate(asyncio.run(discarded()))
-    print_answer(answer, _shown_letter(answer), as_json)
+    """Leave dead letters be: the list leaves them out, until the same comes again."""
+    if bool(letters) == bool(function or reason):
+        raise typer.BadParameter("give LETTERs, or else --function, --reason or both", param_hint="LETTER")
+    discarded = _discarded(systems.locate(at), letters, because, function=function, reason=reason)
+    answer = report.of_letters(left := asyncio.run(discarded), len(left))
+    print_answer(answer, _shown_list(answer, "no dead letter is like this"), as_json)
 
 
 async def _get(system: Located, path: str, **asked: Any) -> Any:
@@ -79,9 +86,29 @@ async def _get(system: Located, path: str, **asked: Any) -> Any:
         return await client.get(query, path, **asked)
 
 
-def _shown_list(answer: DeadLetterList) -> RenderableType:
+async def _discarded(
+    system: Located, letters: Sequence[str] | None, because: str, **chosen: str | None
+) -> list[DeadLetterRecord]:
+    """Discard these dead letters, none of them where one is not there, or all that are chosen; return what they were."""
+    left: dict[str, DeadLetterRecord] = {}
+    async with client.querying(system) as query:
+        for one in letters or ():
+            await client.get(query, f"/dead-letters/{one}")
+        while names := [one for one in letters or await _listed(query, chosen) if one not in left]:
+            for one in names:
+                said = await client.post(query, f"/dead-letters/{one}/discard", reason=because)
+                left[one] = DeadLetterAnswer.model_validate(said).letter
+    return list(left.values())
+
+
+async def _listed(query: httpx.AsyncClient, chosen: Mapping[str, str | None]) -> list[str]:
+    found = DeadLetterList.model_validate(await client.get(query, "/dead-letters", **chosen, limit=A_PAGE))
+    return [one.id for one in found.letters]
+
+
+def _shown_list(answer: DeadLetterList, none: str = "there are no dead letters") -> RenderableType:
     if not answer.total:
-        return Text("there are no dead letters")
+        return Text(none)
     groups = Table("letters", "times", "function", "reason", box=None, header_style="dim")
     for group in answer.groups:
         groups.add_row(str(group.letters), str(group.times), group.function, Text(group.reason))

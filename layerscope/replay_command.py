@@ -63,6 +63,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say how far a run has come, or list the newest runs."""
+    if follow and name is None:
+        raise ValueError("--follow is for one run: name it, as `layerscope replay status` lists them")
     system = systems.locate(at)
     if name is None:
         listed = RunList.model_validate(asyncio.run(_asked(system, "GET", "/replays")))
@@ -105,8 +107,14 @@ def start_and_follow(
     detach: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Start a run of what is selected, wait for its end, and print what came of it."""
+    """Start a run of what is selected, wait for its end, and print what came of it.
+
+    Raises:
+        ValueError: a directory has nobody to go on with it.
+    """
     system = systems.locate(at)
+    if detach and isinstance(system, Embedded):
+        raise ValueError("--detach is not for a directory: its functions run in this command, until the run has ended")
     if digest is None:
         planned = asyncio.run(_planned(system, selection))
         digest = planned.digest
@@ -118,7 +126,7 @@ def start_and_follow(
         asyncio.run(_asked(system, "POST", "/replays", **selection, digest=digest, **pace))
     )
     say(f"run {begun.id}")
-    if not detach or isinstance(system, Embedded):
+    if not detach:
         begun = asyncio.run(_followed(system, begun.id))
     print_answer(begun, replay_view.run(begun), as_json)
     if begun.failed or begun.none:

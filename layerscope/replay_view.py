@@ -46,11 +46,13 @@ def plan(planned: PlanAnswer) -> RenderableType:
 
 def runs(listed: RunList) -> RenderableType:
     """Show runs, one a row."""
-    if not listed.runs:
+    if not listed.runs and not listed.damaged:
         return Text("there were no runs")
     table = Table("run", "state", "planned", "computed", "failed", box=None, header_style="dim")
     for one in listed.runs:
         table.add_row(one.id, one.state, str(one.planned), str(one.computed), str(one.failed + one.none))
+    for name in listed.damaged:
+        table.add_row(name, Text("its plan cannot be read", "red"), "?", "?", "?")
     return table
 
 
@@ -70,7 +72,7 @@ def run(shown: RunAnswer) -> RenderableType:
         said += [f"other bytes in {', '.join(one.files)}"] if one.files else []
         lines.append(Text(f"{one.subject} {one.function}: {'; '.join(said)}"))
     lines += [Text(f"{one.subject} {one.function}: {one.reason}", style="red") for one in shown.unmade]
-    if shown.selection.force and shown.state != "running":
+    if shown.beside and shown.state != "running":
         lines.append(_acceptance(shown))
     return Group(*lines)
 
@@ -81,7 +83,7 @@ def _acceptance(shown: RunAnswer) -> RenderableType:
         same = f"what stands is as it was; `layerscope replay accept {shown.id}` puts these in its place"
         return Text("nothing differs from what stands" if not shown.changed and not shown.unmade else same, "cyan")
     lines = [Text(f"accepted: {done.replaced} others stand now, {done.equal} are the same", "cyan")]
-    lines += [Text(f"{one.subject} is left as it was: {one.function}: {one.reason}", "red") for one in done.left]
+    lines += [Text(f"{one.subject} {one.function}: {one.reason}", "red") for one in done.left]
     return Group(*lines)
 
 

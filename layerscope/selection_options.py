@@ -15,13 +15,16 @@ STATES: Final = {
     "dead_letters": "what dead letters were about",
 }
 NAMES: Final = {
-    "reason": "with these: a part of the reason; may be repeated",
+    "reason": "a part of the reason of what failed, or of dead letters; may be repeated",
     "dataset": "name or pattern such as 'mnist*'; may be repeated",
     "model": "likewise",
     "version": "likewise",
-    "product": "likewise; also admit (reading the upload) and index",
+    "product": "likewise; also admit (reading the upload) and, without --force, index (its rows)",
 }
-FORCED: Final = "products that are there, once more, next to what stands until `replay accept`"
+FORCED: Final = (
+    "products that are there, once more, next to what stands until `replay accept`; with --refused or --product admit "
+    "also uploads that were refused, read once more in their place"
+)
 OLDER: Final = "with --force: made by an older version of it, or without it"
 TIMES: Final = tuple(f"{what}_{end}" for what in ("uploaded", "computed", "logged") for end in ("since", "until"))
 
@@ -36,7 +39,10 @@ _OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
     "recipe_older_than": (_Recipe, None),
     "force": (Annotated[bool, typer.Option("--force", help=FORCED)], False),
     "software_older": (Annotated[list[str] | None, typer.Option(metavar="NAME=VERSION", help=OLDER)], None),
-    "refused": (Annotated[list[str] | None, typer.Option(metavar="CODE", help="with --force: refused with it")], None),
+    "refused": (
+        Annotated[list[str] | None, typer.Option(metavar="CODE", help="with --force: refused with this code")],
+        None,
+    ),
     **dict.fromkeys(TIMES, (_Time, None)),
 }
 

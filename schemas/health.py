@@ -15,6 +15,7 @@ class RepairHealth(StoredJson):
     last_good: datetime | None = Field(default=None, description="when a round last ended well")
     failed_rounds: int = Field(default=0, description="rounds that have failed since")
     reason: str = Field(default="", description="why the last of them did")
+    due: datetime | None = Field(default=None, description="when the next one has ended, if repair has not stopped")
     missing: dict[str, int] = Field(
         default_factory=dict, description="function to what the last good round asked of it"
     )

@@ -60,15 +60,19 @@ class RunAnswer(Answer):
     )
     changes: tuple[Change, ...]
     unmade: tuple[Unmade, ...]
+    beside: int = Field(
+        default=0, description="outcomes in the plan that are made next to what stands, until the run is accepted"
+    )
     accepted: Acceptance | None = Field(
         default=None, description="of what was made next to what stood: what took its place; null: nothing has"
     )
 
 
 class RunList(Answer):
-    """Runs, newest first."""
+    """Runs, newest first, and the ids of those whose plan cannot be read, so that nobody goes on with them."""
 
     runs: tuple[RunAnswer, ...]
+    damaged: tuple[str, ...] = ()
 
 
 class DeadLetterGroup(Answer):
@@ -94,7 +98,10 @@ class DeadLetterLine(Answer):
 
 
 class DeadLetterList(Answer):
-    """Dead letters that nobody has discarded, newest first, and how many there are by function and reason."""
+    """Open dead letters, newest first, and how many there are by function and reason.
+
+    Nobody has discarded them, and what they asked for is not there.
+    """
 
     letters: tuple[DeadLetterLine, ...]
     total: int

@@ -15,11 +15,15 @@ RunState = Literal["running", "finished", "cancelled"]
 Glob = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._=*?\[\]!-]+$")]
 Software = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,60}=[0-9][A-Za-z0-9.+!_-]{0,60}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-RunId = Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{8}$")]
+RUN_ID: Final = r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{8}$"
+RunId = Annotated[str, StringConstraints(pattern=RUN_ID)]
 LetterId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 LISTED: Final = 100
 """How many changes, failures and dead letters are listed one by one; all are counted."""
+
+LETTERS: Final = frozenset(".qcrtfn")
+"""How an entry of a run stands: planned, asked, computed, refused, there before, failed, none came."""
 
 WINDOWS: Final = tuple(f"{what}_{end}" for what in ("uploaded", "computed", "logged") for end in ("since", "until"))
 
@@ -45,7 +49,9 @@ class Selection(StoredJson):
         default=None, ge=1, description="the newest stored outcome was made by an older recipe"
     )
     force: bool = Field(
-        default=False, description="products that are there, made once more and kept apart until the run is accepted"
+        default=False,
+        description="products that are there, made once more and kept apart until the run is accepted; uploads that were "
+        "refused are read once more where `refusals` or `products` say so",
     )
     software_older: tuple[Software, ...] = Field(
         default=(), description="with force: made by a package older than this, or without it"
@@ -67,15 +73,6 @@ class Selection(StoredJson):
                 raise ValueError(f"{name} needs a time zone, such as 2026-11-29T08:00:00Z")
         return self
 
-    @property
-    def contradiction(self) -> str | None:
-        """Return why nothing can be what is selected; None: something may."""
-        if not self.force and (self.software_older or self.refusals):
-            return "Software and codes of refusals select what is there, which is made once more with force alone."
-        if self.force and (self.letters or self.reasons or self.states != ("missing",)):
-            return "With force a run is about what is there: that has no state, no reason and no dead letter."
-        return None
-
 
 class PlanEntry(StoredJson):
     """One outcome to be: a product of a model, the reading of an upload (`admit`), or the rows of a model (`index`)."""
@@ -91,6 +88,9 @@ class PlanEntry(StoredJson):
     outcome: str = Field(default="", description="key in the bucket of products; nothing: rows of the index")
     earlier: str = Field(default="", description="key of the newest stored outcome before it")
     failure: str = Field(default="", description="ETag of the failure that is recorded in its place")
+    refusal: str = Field(
+        default="", description="ETag of the refusal in its place, which is withdrawn when the upload is read once more"
+    )
     key: str = Field(default="", description="of the upload, for admit")
     beside: bool = Field(default=False, description="it is there, and is made once more next to it")
 
@@ -110,7 +110,10 @@ class Plan(StoredJson):
     @property
     def digest(self) -> str:
         """Return 32 hex digits that change with the selection and with what is to be made, not with expected seconds."""
-        made = [[one.subject, one.function, one.outcome, one.follows, one.failure, one.beside] for one in self.entries]
+        made = [
+            [one.subject, one.function, one.outcome, one.follows, one.failure or one.refusal, one.beside]
+            for one in self.entries
+        ]
         return digest({"selection": self.selection.model_dump(mode="json"), "entries": made})
 
     @property
@@ -179,11 +182,16 @@ class Acceptance(StoredJson):
     at: datetime
     replaced: int = Field(description="outcomes that were others, and stand now")
     equal: int = Field(description="outcomes that were the same")
-    left: tuple[Unmade, ...] = Field(default=(), description="models of which nothing was replaced, and why")
+    left: tuple[Unmade, ...] = Field(
+        default=(), description="models of which nothing was replaced, or it is not known what was, and why"
+    )
 
 
 class DeadLetterRecord(StoredJson):
-    """An event that a function did not take, for good or for now: one for each event and function."""
+    """An event that a function did not take, for good or for now: the newest of one cause.
+
+    A cause is a function, a model version with its upload, and what was answered; whoever asked, it is the same.
+    """
 
     id: LetterId
     function: str
@@ -192,12 +200,13 @@ class DeadLetterRecord(StoredJson):
     reason: str = Field(description="the first bytes of the function's last answer")
     error: str = Field(default="", description="the class of the error")
     status: int | None = Field(default=None, description="of the last answer; null: there was none")
-    times: int = Field(default=1, ge=1, description="dead letters of this event and function")
+    times: int = Field(default=1, ge=1, description="dead letters of this cause")
     first: datetime
     last: datetime
     places: tuple[str, ...] = Field(
         default=(), description="partition:offset in the topic of dead letters, newest last"
     )
+    outcome: str = Field(default="", description="key of the outcome that it asked for; nothing: that is not known")
     attributes: dict[str, str] = Field(default_factory=dict, description="of the event, as it was given up")
     data: str = Field(default="", description="of the event, as text")
 

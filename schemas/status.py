@@ -42,6 +42,6 @@ class StatusAnswer(Answer):
     oldest_unserved: OldestUnserved | None
     repair: RepairLine | None = Field(description="null: no round has ended yet")
     functions: tuple[FunctionLine, ...]
-    dead_letters: int = Field(description="dead letters that are kept")
+    dead_letters: int = Field(description="dead letters that are open")
     replays: tuple[str, ...] = Field(description="ids of the runs under way")
     notes: tuple[str, ...] = ()

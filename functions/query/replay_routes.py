@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
-from pydantic import ValidationError
+from fastapi import APIRouter, Path, Query
 
-from layerscope.events.cloudevent import first_fault
 from layerscope.functions.query.answers import Unanswerable
+from layerscope.functions.query.replay_selection import Selected
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.errors import Refused
 from layerscope.schemas.operations import (
@@ -22,79 +20,19 @@ from layerscope.schemas.operations import (
     RunList,
 )
 from layerscope.schemas.queries import ErrorAnswer
-from layerscope.schemas.replays import DeadLetterRecord, Glob, LetterId, Plan, Run, Selection, Software, State, Text
+from layerscope.schemas.replays import RUN_ID, DeadLetterRecord, Plan, Run, Selection, Text
 from layerscope.stores import dead_letters
 from layerscope.stores.replays import report, runs
 from layerscope.stores.replays.logged import logged
 from layerscope.stores.replays.plan import plan
 
-RunName = Annotated[str, Path(pattern="^[0-9]{8}T[0-9]{6}-[0-9a-f]{8}$")]
+RunName = Annotated[str, Path(pattern=RUN_ID)]
 LetterName = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 Digest = Annotated[str, Query(pattern="^[0-9a-f]{32}$", description="of the plan that is meant")]
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer} for status in (401, 403, 404, 409, 422, 500, 503)
 }
 RUNS_LISTED = 50
-
-
-def _selection(
-    state: Annotated[
-        list[State],
-        Query(description="where none is given: dead-letter with letters, failed with reasons, else missing"),
-    ] = [],  # noqa: B006  FastAPI's form
-    reason: Annotated[list[Text], Query(description="a part of the reason of a failure or dead letter")] = [],  # noqa: B006
-    letter: Annotated[list[LetterId], Query(description="id of a dead letter")] = [],  # noqa: B006
-    dataset: Annotated[list[Glob], Query(description="name or pattern")] = [],  # noqa: B006
-    model: Annotated[list[Glob], Query(description="name or pattern")] = [],  # noqa: B006
-    version: Annotated[list[Glob], Query(description="name or pattern")] = [],  # noqa: B006
-    product: Annotated[list[Glob], Query(description="name or pattern of products; admit; index")] = [],  # noqa: B006
-    recipe_older_than: Annotated[
-        int | None, Query(ge=1, le=1_000_000, description="of the newest stored outcome")
-    ] = None,
-    force: Annotated[
-        bool, Query(description="products that are there, made once more, and kept apart until the run is accepted")
-    ] = False,
-    software_older: Annotated[
-        list[Software], Query(description="NAME=VERSION; with force: made by an older one, or without it")
-    ] = [],  # noqa: B006
-    refused: Annotated[list[Text], Query(description="with force: refused with this code")] = [],  # noqa: B006
-    uploaded_since: datetime | None = None,
-    uploaded_until: datetime | None = None,
-    computed_since: datetime | None = None,
-    computed_until: datetime | None = None,
-    logged_since: datetime | None = None,
-    logged_until: datetime | None = None,
-) -> Selection:
-    given: dict[str, Any] = {
-        "states": tuple(state) or ("dead-letter" if letter else "failed" if reason else "missing",),
-        "reasons": tuple(reason),
-        "letters": tuple(letter),
-        "datasets": tuple(dataset),
-        "models": tuple(model),
-        "versions": tuple(version),
-        "products": tuple(product),
-        "recipe_older_than": recipe_older_than,
-        "force": force,
-        "software_older": tuple(software_older),
-        "refusals": tuple(refused),
-        "uploaded_since": uploaded_since,
-        "uploaded_until": uploaded_until,
-        "computed_since": computed_since,
-        "computed_until": computed_until,
-        "logged_since": logged_since,
-        "logged_until": logged_until,
-    }
-    try:
-        selected = Selection.model_validate(given)
-    except ValidationError as error:
-        message = f"The selection cannot be used: {first_fault(error)}."
-        raise Unanswerable(422, "bad-parameter", message, "GET /openapi.json") from error
-    if selected.contradiction is not None:
-        raise Unanswerable(409, "contradiction", selected.contradiction, "leave one of the two out")
-    return selected
-
-
-Selected = Annotated[Selection, Depends(_selection)]
 
 
 def routes(given: Callable[[], Services]) -> APIRouter:
@@ -155,7 +93,10 @@ def _letters(given: Callable[[], Services]) -> APIRouter:
         reason: Annotated[str | None, Query(max_length=200, description="a part of it")] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Any:
-        """List the dead letters that nobody has discarded, and group them by function and reason."""
+        """List the dead letters that are open, and group them by function and reason.
+
+        Nobody has discarded them, and what they asked for is not there.
+        """
         return await asyncio.to_thread(_letters_listed, given(), function, reason, limit)
 
     @routes.get("/dead-letters/{letter}", response_model=DeadLetterAnswer)
@@ -172,8 +113,10 @@ def _letters(given: Callable[[], Services]) -> APIRouter:
 
 
 def _listed(services: Services) -> RunList:
-    found = (runs.run(services.store, one) for one in list(runs.identifiers(services.store))[:RUNS_LISTED])
-    return RunList(runs=tuple(report.of_run(services.store, one) for one in found if one is not None))
+    names = list(runs.identifiers(services.store))[:RUNS_LISTED]
+    found = {name: runs.run(services.store, name) for name in names}
+    listed = tuple(report.of_run(services.store, one) for one in found.values() if one is not None)
+    return RunList(runs=listed, damaged=tuple(name for name, one in found.items() if one is None))
 
 
 def _planned(services: Services, selection: Selection) -> Plan:
@@ -206,7 +149,7 @@ def _cancelled(services: Services, name: str) -> RunAnswer:
 
 def _accepted(services: Services, name: str) -> RunAnswer:
     run = _run(services, name)
-    if not run.selection.force:
+    if not any(one.beside for one in run.entries):
         message = f"Run {name} made nothing next to what stands: what it made is in its place already."
         raise Unanswerable(409, "nothing-to-accept", message, "POST /replays with force=true")
     if runs.ending(services.store, run) is None:
@@ -218,6 +161,9 @@ def _accepted(services: Services, name: str) -> RunAnswer:
 
 def _run(services: Services, name: str) -> Run:
     if (found := runs.run(services.store, name)) is None:
+        if runs.is_damaged(services.store, name):
+            message = f"The plan of run {name} cannot be read, so nobody goes on with it."
+            raise Unanswerable(404, "damaged-run", message, "plan what is missing now, and run that")
         raise Unanswerable(404, "no-such-run", f"There is no run {name}.", "GET /replays lists them")
     return found
 

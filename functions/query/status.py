@@ -12,14 +12,15 @@ from layerscope.events.topics import Tenant
 from layerscope.functions.query.why_sources import repair_health
 from layerscope.functions.runtime.backlog import groups
 from layerscope.functions.runtime.services import Services
-from layerscope.schemas import keys
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.health import RepairHealth
 from layerscope.schemas.identity import subject_of_key
 from layerscope.schemas.products import declared_products
 from layerscope.schemas.status import FunctionLine, OldestUnserved, RepairLine, StatusAnswer
+from layerscope.stores import dead_letters
 from layerscope.stores.index_rows import CatalogueRow
 from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.replays import runs
 
 STATES: Final = ("complete", "computing", "refused", "failed")
 """The states of models, the good one first."""
@@ -48,6 +49,9 @@ def status(services: Services) -> StatusAnswer:
         notes.append(f"The event log does not answer ({error}), so nobody knows what waits.")
     counted = Counter(row.state for row in rows)
     lines = tuple(_lines(states, services.tenant))
+    runs = any(line.has_readers is not False for line in lines)  # a directory, say, is at rest between commands
+    if runs and (stopped := stands_still(health, datetime.now(UTC))) is not None:
+        notes.append(stopped)
     if behind := next((line.live for line in lines if line.function == INDEX and line.live), None):
         notes.append(f"Models are counted by the index, which has {behind:,} event{'s'[: behind != 1]} yet to read.")
     return StatusAnswer(
@@ -55,7 +59,7 @@ def status(services: Services) -> StatusAnswer:
         oldest_unserved=oldest_unserved(rows, health, datetime.now(UTC)),
         repair=_repair(health),
         functions=lines,
-        dead_letters=_dead_letters(services.store),
+        dead_letters=sum(1 for _ in dead_letters.open_letters(services.store)),
         replays=_replays(services.store),
         notes=tuple(notes),
     )
@@ -96,23 +100,23 @@ def _line(name: str, states: Sequence[GroupState | None], *, asked: bool) -> Fun
     return FunctionLine(function=name, live=lags[0], replay=lags[1] if len(lags) > 1 else None, has_readers=has_readers)
 
 
+def stands_still(health: RepairHealth | None, now: datetime) -> str | None:
+    """Say that repair has stopped, where no round has ended by the time that the last one, or the present one, was due."""
+    if health is None or health.due is None or now <= health.due:
+        return None
+    last = f"{health.last_good:%Y-%m-%d %H:%M:%S} UTC" if health.last_good else "none so far"
+    return (
+        f"Repair has stopped: a round was to end by {health.due:%Y-%m-%d %H:%M:%S} UTC, and none has (last good one: {last}). "
+        "It hangs, or replay and its timer do not run: restart replay."
+    )
+
+
 def _repair(health: RepairHealth | None) -> RepairLine | None:
     if health is None:
         return None
     return RepairLine(**health.model_dump(include={"last_good", "failed_rounds", "reason", "missing"}))
 
 
-def _dead_letters(store: ObjectStore) -> int:
-    """Count those that are kept and were not discarded."""
-    listed = {one.key for one in store.list(keys.PRODUCTS, keys.DEAD_LETTERS)}
-    discarded = {one.replace(".discarded.json", ".json") for one in listed if one.endswith(".discarded.json")}
-    return sum(not one.endswith(".discarded.json") and one not in discarded for one in listed)
-
-
 def _replays(store: ObjectStore) -> tuple[str, ...]:
-    """Return the runs that have made progress and have not ended."""
-    parts: dict[str, set[str]] = {}
-    for one in store.list(keys.PRODUCTS, keys.REPLAYS):
-        run, _, part = one.key.removeprefix(keys.REPLAYS).partition("/")
-        parts.setdefault(run, set()).add(part.removesuffix(".json"))
-    return tuple(sorted(run for run, found in parts.items() if "progress" in found and "end" not in found))
+    """Return the runs that have not ended."""
+    return tuple(sorted(name for name, has_ended in runs.identifiers(store).items() if not has_ended))

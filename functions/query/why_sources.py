@@ -17,12 +17,12 @@ from layerscope.functions.runtime.dead_letters import read_dead_letter
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import address_of
-from layerscope.schemas.errors import NotFound, Unavailable
+from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.health import RepairHealth
 from layerscope.schemas.identity import Identity, KeyRefused, identify
 from layerscope.schemas.manifests import Manifest, UploadRecord
 from layerscope.schemas.products import declared_products
-from layerscope.stores import catalogue
+from layerscope.stores import catalogue, damage
 from layerscope.stores.catalogue import Standing
 from layerscope.stores.object_store import Object, ObjectStore
 
@@ -86,10 +86,7 @@ def facts_of(
 
 def repair_health(store: ObjectStore) -> RepairHealth | None:
     """Return how repair fares; None where no round has ended yet, or what is written of it cannot be read."""
-    try:
-        return RepairHealth.from_bytes(store.get(keys.PRODUCTS, keys.REPAIR_HEALTH))
-    except (NotFound, ValueError):
-        return None
+    return damage.read_json(store, keys.PRODUCTS, keys.REPAIR_HEALTH, RepairHealth)
 
 
 def _of_log(
@@ -193,10 +190,9 @@ def _older(store: ObjectStore, standing: Standing | None) -> dict[str, Manifest]
         for one in sorted(listed, key=lambda one: one.modified):
             if address_of(product, standing.facts) in one.key:
                 continue
-            try:
-                found[name] = Manifest.from_bytes(store.get(keys.PRODUCTS, one.key))
-            except (NotFound, ValueError):
-                continue  # gone, or damaged: then it is not shown either
+            earlier = damage.read_listed(store, keys.PRODUCTS, one, Manifest)
+            if earlier is not None:
+                found[name] = earlier
     return found
 
 

@@ -62,14 +62,16 @@ async def accept(services: Services, run: Run, source: str) -> Acceptance:
 
 
 def _unfit(store: ObjectStore, run: Run, entries: Sequence[tuple[PlanEntry, str]]) -> Unmade | None:
-    """Return why a model is left as it was; None: it need not be."""
+    """Return why nothing of a model is replaced, which is then left as it was; None: it can be."""
     for entry, state in entries:
         reason = ""
         made = _manifest(store, runs.place(run, entry))
-        if state not in MADE or made is None:
-            reason = "it did not come"
+        if state in MADE and made is None and runs.was_accepted(store, run):
+            reason = "what became of it is not known: the record of the acceptance was damaged"
+        elif state not in MADE or made is None:
+            reason = "left as it was: it did not come"
         elif made.refusal is not None and (stood := _manifest(store, entry.outcome)) and stood.refusal is None:
-            reason = f"it is refused now: {made.refusal.message}"
+            reason = f"left as it was: it is refused now: {made.refusal.message}"
         if reason:
             return Unmade(subject=entry.subject, function=entry.function, reason=reason)
     return None

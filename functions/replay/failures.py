@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -17,6 +18,7 @@ from layerscope.schemas.manifests import Failure
 from layerscope.schemas.products import product_named
 from layerscope.stores import product_store, uploads
 from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.outcomes.places import ADMIT
 
 KEPT_EVENTS: Final = 20
 
@@ -31,15 +33,24 @@ CIRCUMSTANCES: Final = frozenset({WorkerDied.__name__, SetAside.__name__})
 """Kinds of error (an answer's `kne-errorclass`) behind which there may be more than the work."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a dead letter is about, as the bucket has it now: the ETag of the upload, the key of the outcome, whether it is there.
+
+    Nothing stands where there is no such upload, or no such outcome to be made of it.
+    """
+
+    upload: str = ""
+    outcome: str = ""
+    is_there: bool = False
+
+
 def record_failure(store: ObjectStore, letter: DeadLetter, now: datetime | None = None) -> ProductFailed | None:
     """Record that an outcome failed; None where there is nothing to record, as the outcome is there or out of date."""
-    try:
-        identity = Identity.parse(letter.event.subject)
-    except ValueError:
+    found = wanted(store, letter)
+    if not found.outcome or found.is_there:
         return None
-    place = _place(store, identity, letter)
-    if place is None:
-        return None
+    place, identity = found.outcome, Identity.parse(letter.event.subject)
     failure = _failure(identity, place, letter, product_store.failure(store, place), now or datetime.now(UTC))
     store.put(keys.PRODUCTS, keys.failure(place), failure.to_bytes(), media_type=DATA_TYPE)
     return ProductFailed.model_validate(failure.model_dump(include=set(ProductFailed.model_fields)))
@@ -73,26 +84,32 @@ def _failure(identity: Identity, place: str, letter: DeadLetter, earlier: Failur
     )
 
 
-def _place(store: ObjectStore, identity: Identity, letter: DeadLetter) -> str | None:
-    """Return the key of the outcome that the function did not make; None where it is there, or not its to make."""
-    function, run = letter.function, _run_beside(letter)
+def wanted(store: ObjectStore, letter: DeadLetter) -> Wanted:
+    """Return which outcome a function did not make, of which upload.
+
+    Raises:
+        Unavailable: the object store does not answer.
+    """
+    try:
+        identity = Identity.parse(letter.event.subject)
+    except ValueError:
+        return Wanted()
     upload = uploads.current(store, identity)
     if upload is None:
-        return None
+        return Wanted()
     record = uploads.record(store, upload)
-    if function == "admit":
-        return upload.record_key if record is None else None
+    if letter.function == ADMIT:
+        return Wanted(upload.etag, upload.record_key, record is not None)
     if record is None or record.content is None:
-        return None
+        return Wanted(upload.etag)
     try:
-        product = product_named(function)
+        product = product_named(letter.function)
     except KeyError:
-        return None
-    facts = uploads.facts(store, record)
-    if product_store.manifest(store, product, facts, run):
-        return None
+        return Wanted(upload.etag)
+    facts, run = uploads.facts(store, record), _run_beside(letter)
     key = manifest_key(product, facts)
-    return keys.beside(run, key) if run else key
+    is_there = product_store.manifest(store, product, facts, run) is not None
+    return Wanted(upload.etag, keys.beside(run, key) if run else key, is_there)
 
 
 def _run_beside(letter: DeadLetter) -> str | None:

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from layerscope.events.cloudevent import CloudEvent, read
+from layerscope.functions.replay.failures import Wanted, wanted
 from layerscope.functions.runtime.dead_letters import DeadLetter
+from layerscope.schemas import keys
 from layerscope.schemas.events import RecordUnreadable
 from layerscope.schemas.replays import DeadLetterRecord
 from layerscope.stores import dead_letters
-from layerscope.stores.dead_letters import identifier
 from layerscope.stores.object_store import ObjectStore
 
 DATA_CHARACTERS: Final = 16_384
@@ -35,23 +36,38 @@ class Letters:
         Raises:
             Unavailable: the object store does not answer.
         """
-        now = datetime.now(UTC)
         is_record = event.type == RecordUnreadable.type
-        kept = unreadable(event, now) if is_record else recorded(letter, now) if letter else None
-        if kept is not None:
+        if is_record or letter is not None:
             async with self._turn:
-                await asyncio.to_thread(dead_letters.record, store, kept)
+                await asyncio.to_thread(_keep, store, event, None if is_record else letter)
         return is_record
 
 
-def recorded(letter: DeadLetter, now: datetime) -> DeadLetterRecord:
-    """Return what is kept of a dead letter; of long data, how it begins."""
+def _keep(store: ObjectStore, event: CloudEvent, letter: DeadLetter | None) -> None:
+    now = datetime.now(UTC)
+    kept = unreadable(event, now) if letter is None else recorded(letter, wanted(store, letter), now)
+    dead_letters.record(store, kept)
+
+
+def recorded(letter: DeadLetter, asked: Wanted, now: datetime) -> DeadLetterRecord:
+    """Return what is kept of a dead letter, with what it `asked` for; of long data, how it begins."""
+    cause = dead_letters.of_cause(
+        letter.function,
+        letter.event.subject or letter.event.id,
+        asked.upload,
+        status=letter.status,
+        error=letter.kind,
+        reason=letter.reason,
+        is_beside=asked.outcome.startswith(keys.BESIDE),
+    )
     return DeadLetterRecord(
-        **_event(letter.event, letter.function, now),
+        **_event(letter.event, now),
+        id=cause,
         function=letter.function,
         reason=letter.reason,
-        error=letter.event.extensions.get("errorclass", ""),
+        error=letter.kind,
         status=letter.status,
+        outcome=asked.outcome,
     )
 
 
@@ -59,15 +75,15 @@ def unreadable(event: CloudEvent, now: datetime) -> DeadLetterRecord:
     """Return what is kept of a record that could not be decoded."""
     said = read(event, RecordUnreadable)
     reason = f"{said.topic}, partition {said.partition}, offset {said.last_offset} cannot be read: {said.reason}"
-    return DeadLetterRecord(**_event(event, NOBODY, now), function=NOBODY, reason=reason)
+    place = dead_letters.identifier(event.id, NOBODY)
+    return DeadLetterRecord(**_event(event, now), id=place, function=NOBODY, reason=reason)
 
 
-def _event(event: CloudEvent, function: str, now: datetime) -> dict[str, Any]:
+def _event(event: CloudEvent, now: datetime) -> dict[str, Any]:
     said = event.extensions
     place = [said.get("knativekafkapartition"), said.get("knativekafkaoffset")]
     attributes = {name: value[:VALUE_CHARACTERS] for name, value in sorted(event.attributes().items())}
     return {
-        "id": identifier(event.id, function),
         "subject": event.subject,
         "type": event.type,
         "first": now,

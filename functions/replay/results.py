@@ -23,12 +23,14 @@ class Result:
 
 
 def look(store: ObjectStore, entry: PlanEntry, place: str) -> Result | None:
-    """Return what came of an entry at its place; None: nothing yet. A failure that was there when it was planned is none.
+    """Return what came of an entry at its place; None: nothing yet.
+
+    A failure, or a refusal to be looked at once more, that was there when it was planned is none.
 
     Raises:
         Unavailable: the object store does not answer.
     """
-    if not place:
+    if not place or (entry.refusal and _is_as_planned(store, entry, place)):
         return None
     made = outcome(store, place)
     if made is not None:
@@ -43,6 +45,11 @@ def look(store: ObjectStore, entry: PlanEntry, place: str) -> Result | None:
     except ValueError:
         return None
     return Result("failed", found.reason if found else "")
+
+
+def _is_as_planned(store: ObjectStore, entry: PlanEntry, place: str) -> bool:
+    there = store.head(keys.PRODUCTS, place)
+    return there is not None and there.etag == entry.refusal
 
 
 def why_nothing(store: ObjectStore, entry: PlanEntry) -> str:

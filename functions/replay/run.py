@@ -186,6 +186,8 @@ class RunAtWork:
             found = self._services.store.head(keys.MODELS, entry.key)
             if found is None:
                 return None
+            if entry.refusal:  # which `admit` would answer with again; who is killed here leaves it missing
+                runs.withdraw(self._services.store, entry)
             return ModelUploaded(bucket=keys.MODELS, key=entry.key, etag=found.etag, size=found.size, origin="missing")
         who = Identity.parse(entry.subject)
         return ProductRequested(

@@ -35,9 +35,10 @@ class RunsAtWork:
     def start(self, services: Services) -> None:
         """Look for runs from now on; needs a running event loop."""
         self._watching = asyncio.get_running_loop().create_task(self.watch(services))
+        self._watching.add_done_callback(_stopped)
 
     async def take_up(self, services: Services) -> None:
-        """Begin or go on with every run that has not ended, or is to be accepted.
+        """Begin or go on with every run that has not ended, or is to be accepted; what cannot be read keeps its own run.
 
         Raises:
             Unavailable: the object store does not answer.
@@ -45,25 +46,32 @@ class RunsAtWork:
         async with self._turn:
             found = await asyncio.to_thread(runs.identifiers, services.store)
             for identifier in [one for one, has_ended in found.items() if not has_ended and one not in self._work]:
-                run = await asyncio.to_thread(runs.run, services.store, identifier)
-                if run is None:
+                try:
+                    work = await asyncio.to_thread(self._at_work, services, identifier)
+                except Unavailable as error:
+                    _log.warning("run %s is not taken up yet: %s", identifier, error)
                     continue
-                work = await asyncio.to_thread(RunAtWork, services, run, tick=self._tick, lost=self._lost)
+                if work is None:
+                    continue
                 task: asyncio.Task[object] = asyncio.create_task(self._carry_out(services, work))
                 task.add_done_callback(partial(self._ended, identifier))
                 self._work[identifier] = work, task
 
+    def _at_work(self, services: Services, identifier: str) -> RunAtWork | None:
+        run = runs.run(services.store, identifier)
+        return None if run is None else RunAtWork(services, run, tick=self._tick, lost=self._lost)
+
     async def _carry_out(self, services: Services, work: RunAtWork) -> None:
         """Bring a run to its end; where it has one, and its outcomes were accepted, put them in their places."""
-        if await asyncio.to_thread(runs.ending, services.store, work.run) is None:
-            await work.carry_out()
-            return
         while True:
             try:
-                await accept(services, work.run, SOURCE)
+                if await asyncio.to_thread(runs.ending, services.store, work.run) is None:
+                    await work.carry_out()
+                elif await asyncio.to_thread(runs.is_to_be_accepted, services.store, work.run):
+                    await accept(services, work.run, SOURCE)
                 return
             except Unavailable as error:
-                _log.warning("run %s is not accepted yet: %s", work.run.id, error)
+                _log.warning("run %s waits: %s", work.run.id, error)
             await asyncio.sleep(self._tick)
 
     async def watch(self, services: Services) -> None:
@@ -97,6 +105,11 @@ class RunsAtWork:
         self._work.pop(name, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a bug, while run %s was carried out; it is taken up again", name, exc_info=error)
+
+
+def _stopped(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a bug: from now on the timer alone looks for runs", exc_info=error)
 
 
 def _forget(services: Services) -> None:

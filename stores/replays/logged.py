@@ -8,6 +8,7 @@ from typing import Final
 from layerscope.events.cloudevent import InvalidCloudEvent
 from layerscope.events.kafka import from_record
 from layerscope.events.log import EventLog, LogUnavailable
+from layerscope.events.memory import MemoryLog
 from layerscope.schemas.errors import Refused, Unavailable
 from layerscope.schemas.replays import Selection
 
@@ -19,11 +20,14 @@ def logged(log: EventLog, topic: str, selection: Selection) -> frozenset[str] | 
     """Return the subjects of the events in the selection's span of the log; None where it has none.
 
     Raises:
-        Refused: there are more than 100,000 events in it.
+        Refused: there are more than 100,000 events in it, or the log is in memory, and began with its process.
         Unavailable: the log does not answer.
     """
     if selection.logged_since is None and selection.logged_until is None:
         return None
+    if isinstance(log, MemoryLog):
+        message = "The log of a directory lasts as long as its command: nothing in it tells of an earlier time."
+        raise Refused("no-log", message, "select by the time of the upload, or of what was computed")
     since, until = selection.logged_since or EPOCH, selection.logged_until or datetime.now(UTC)
     try:
         records = log.between(topic, _milliseconds(since), _milliseconds(until), limit=MOST + 1)

@@ -6,21 +6,21 @@ lane, as after an upload.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from layerscope.schemas.identity import Identity, subject_of_key
 from layerscope.schemas.replays import DeadLetterRecord, Plan, PlanEntry, Selection
 from layerscope.stores import dead_letters
-from layerscope.stores.index_rows import CatalogueRow
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.outcomes.known import KnownOutcomes
 from layerscope.stores.outcomes.look import Look
-from layerscope.stores.outcomes.places import ADMIT, Place, Seen
+from layerscope.stores.outcomes.places import ADMIT, Place
 from layerscope.stores.outcomes.sweep import look_at_keys, looks
+from layerscope.stores.replays.rows import stale_rows
 from layerscope.stores.replays.seconds import Expected
+from layerscope.stores.replays.selections import is_about_rows, within
 from layerscope.stores.replays.stock import Stock, is_older, matches, only, outcome, recipe_of, selects, take
 from layerscope.stores.uploads import Upload
 from layerscope.stores.vector_store import VectorStore
@@ -56,10 +56,10 @@ def plan(store: ObjectStore, vectors: VectorStore, selection: Selection, logged:
         planned += model.entries()
     if not selection.force:
         planned += _misnamed(store, known, stock, selection)
-    if _is_about_rows(selection):
+    if is_about_rows(selection):
         chosen_lines = (one for one in vectors.catalogue() if selects(selection, Identity.parse(one.subject)))
         lines = [one for one in chosen_lines if logged is None or one.subject in logged]
-        planned += _rows(lines, selection, stock, found, {one.subject for one in planned})
+        planned += stale_rows(lines, selection, stock, found, {one.subject for one in planned})
     expected = Expected(store, stock, planned)
     entries = tuple(one.model_copy(update={"seconds": expected.seconds(one)}) for one in planned)
     return Plan(selection=selection, entries=entries, there=there)
@@ -70,10 +70,6 @@ def _letters(store: ObjectStore, selection: Selection) -> Letters:
         return {}
     found = (one for one in dead_letters.open_letters(store) if not selection.letters or one.id in selection.letters)
     return {(one.function, one.subject): one for one in found if _says(selection, one.reason)}
-
-
-def _within(moment: datetime, since: datetime | None, until: datetime | None) -> bool:
-    return (since is None or moment >= since) and (until is None or moment < until)
 
 
 def _says(selection: Selection, reason: str) -> bool:
@@ -103,7 +99,7 @@ class _Model:
         selection, newest = self.selection, self.stock.newest(self.subject, place.function)
         if not matches(selection.products, place.function):
             return False
-        if not _within(self.upload.modified, selection.uploaded_since, selection.uploaded_until):
+        if not within(self.upload.modified, selection.uploaded_since, selection.uploaded_until):
             return False
         if selection.recipe_older_than is not None:
             recipe = recipe_of(newest.key) if newest else None
@@ -112,7 +108,7 @@ class _Model:
         if selection.computed_since is None and selection.computed_until is None:
             return True
         computed = self.stock.failure(place.key) or newest
-        return computed is not None and _within(computed.modified, selection.computed_since, selection.computed_until)
+        return computed is not None and within(computed.modified, selection.computed_since, selection.computed_until)
 
     def entries(self) -> Iterator[PlanEntry]:
         """Yield what is to be made: the chosen, what that needs, and what comes of it by itself."""
@@ -139,6 +135,8 @@ class _Model:
 
     def once_more(self, store: ObjectStore) -> Iterator[PlanEntry]:
         """Yield what is to be made once more: the chosen products that are there, and those that stand on them."""
+        if (again := self._read_again(store)) is not None:
+            yield again
         made: set[str] = set()
         for name, place in self.places.items():  # inputs come before what stands on them
             if name == ADMIT or not _is_there(place):
@@ -157,6 +155,25 @@ class _Model:
                 earlier=place.key,
                 beside=True,
             )
+
+    def _read_again(self, store: ObjectStore) -> PlanEntry | None:
+        """Return the reading of an upload that was refused, if it is asked for; what was admitted stays as it was read."""
+        place, selection = self.places[ADMIT], self.selection
+        recorded = self.stock.objects.get(place.key)
+        asked = bool(selection.products or selection.refusals)
+        if recorded is None or not asked or not _is_there(place) or not self.is_about(place):
+            return None
+        found = outcome(store, place.key) or {}
+        if not found.get("refusal") or not self._says_so(found):
+            return None
+        return PlanEntry(
+            subject=self.subject,
+            function=ADMIT,
+            reason=f"it was refused ({found['refusal'].get('code')}): read once more",
+            outcome=place.key,
+            refusal=recorded.etag,
+            key=self.upload.key,
+        )
 
     def _says_so(self, found: Mapping[str, Any]) -> bool:
         """Tell whether an outcome was made by the software, or refused with the code, that is selected."""
@@ -212,7 +229,7 @@ def _misnamed(store: ObjectStore, known: KnownOutcomes, stock: Stock, selection:
     if any((*narrowed, *of_others)) or not matches(selection.products, ADMIT):
         return
     for one, place in look_at_keys(store, known, stock.misnamed):
-        inside = _within(one.modified, selection.uploaded_since, selection.uploaded_until)
+        inside = within(one.modified, selection.uploaded_since, selection.uploaded_until)
         if place.state in selection.states and inside:
             failure = stock.failure(place.key)
             yield PlanEntry(
@@ -223,33 +240,3 @@ def _misnamed(store: ObjectStore, known: KnownOutcomes, stock: Stock, selection:
                 failure=failure.etag if failure else "",
                 key=one.key,
             )
-
-
-def _is_about_rows(selection: Selection) -> bool:
-    if selection.force or selection.recipe_older_than or selection.computed_since or selection.computed_until:
-        return False
-    if selection.reasons or selection.letters:
-        return False
-    return "missing" in selection.states and matches(selection.products, "index")
-
-
-def _rows(
-    lines: Iterable[CatalogueRow],
-    selection: Selection,
-    stock: Stock,
-    found: Iterable[Seen],
-    planned: Set[str],
-) -> Iterator[PlanEntry]:
-    """Yield the models whose rows in the index are not what the bucket says, and that no planned product renews."""
-    rows = {one.subject: one for one in lines}
-    for seen in found:
-        subject = seen.upload.identity.subject
-        if not seen.is_stale(rows.get(subject)) or subject in planned:
-            continue
-        if _within(seen.upload.modified, selection.uploaded_since, selection.uploaded_until):
-            yield PlanEntry(
-                subject=subject, function="index", reason="its rows in the index are not what the bucket says"
-            )
-    present = {one.subject for one in stock.current}
-    for subject in sorted(rows.keys() - present - planned):
-        yield PlanEntry(subject=subject, function="index", reason="it is gone, and its rows are not")

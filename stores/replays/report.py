@@ -39,7 +39,8 @@ def of_plan(plan: Plan) -> PlanAnswer:
 def of_run(store: ObjectStore, run: Run) -> RunAnswer:
     """Return how far a run has come."""
     progress, ending = runs.progress(store, run), runs.ending(store, run)
-    accepted = runs.acceptance(store, run) if run.selection.force else None
+    beside = sum(one.beside for one in run.entries)
+    accepted = runs.acceptance(store, run) if beside else None
     count = Counter(progress.states)
     own = zip(progress.states, run.entries, strict=True)
     return RunAnswer(
@@ -63,6 +64,7 @@ def of_run(store: ObjectStore, run: Run) -> RunAnswer:
         changed=progress.changed,
         changes=progress.changes,
         unmade=progress.unmade,
+        beside=beside,
         accepted=accepted,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from layerscope.events.cloudevent import CloudEvent, compose
 from layerscope.events.kafka import to_record
+from layerscope.events.memory import MemoryLog
 from layerscope.functions.query.func import QueryFunction
 from layerscope.functions.query.guard import Guard
 from layerscope.functions.replay.func import Replay
@@ -106,7 +108,18 @@ def test_a_run_of_nothing_is_refused(system: Services) -> None:
     assert (answer.status_code, answer.json()["code"]) == (409, "nothing-to-do")
 
 
+class Lasting:
+    """A log that outlasts its process, as Kafka does."""
+
+    def __init__(self) -> None:
+        self._log = MemoryLog()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
 def test_a_span_of_the_log_selects_the_models_whose_events_are_in_it(system: Services) -> None:
+    system = dataclasses.replace(system, log=Lasting())
     who = {"dataset": "tiny", "model": "net", "version": "1"}
     event = compose(ProductRequested(**who, product="summary"), source="/tests", subject=WHO.subject)
     system.log.publish(system.tenant.events, to_record(event))
@@ -120,12 +133,29 @@ def test_a_span_of_the_log_selects_the_models_whose_events_are_in_it(system: Ser
         assert {one["subject"] for one in answer["entries"]} == subjects
 
 
+@pytest.mark.parametrize("span", ["logged_since", "logged_until"])
+def test_a_log_that_began_with_its_process_is_not_taken_for_one_without_events(system: Services, span: str) -> None:
+    for method, path in (("GET", "/replays/plan"), ("POST", "/replays")):
+        params = (
+            {span: "2026-01-01T00:00:00Z", "digest": "0" * 32} if method == "POST" else {span: "2026-01-01T00:00:00Z"}
+        )
+        answer = ask(system, method, path, params=params)
+        assert (answer.status_code, answer.json()["code"]) == (422, "no-log")
+        assert "lasts as long as its command" in answer.json()["message"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("GET", "/replays/plan?state=lost", 422),
         ("GET", "/replays/plan?model=a/b", 422),
         ("GET", "/replays/plan?uploaded_since=2026-01-01T00:00:00", 422),
+        ("GET", "/replays/plan?uploaded_since=2026-01-02T00:00:00Z&uploaded_until=2026-01-01T00:00:00Z", 422),
+        ("GET", "/replays/plan?product=nonsense", 422),
+        ("GET", "/replays/plan?state=missing&reason=x", 422),
+        ("GET", "/replays/plan?state=missing&force=true", 422),
+        ("GET", "/replays/plan?state=failed&product=index", 422),
+        ("POST", f"/replays?product=nonsense&digest={'0' * 32}", 422),
         ("GET", "/replays/20260101T000000-00000000", 404),
         ("GET", "/replays/x", 422),
         ("POST", "/replays", 422),

@@ -20,12 +20,13 @@ from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts, manifest_key
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.manifests import VOLATILE, Manifest
+from layerscope.schemas.manifests import VOLATILE, Manifest, Refusal, UploadRecord
 from layerscope.schemas.products import declared_products, product_named
 from layerscope.schemas.products.product import Product
 from layerscope.schemas.replays import Run
 from layerscope.stores import blobs, product_store, uploads
 from layerscope.stores.product_store import encode
+from layerscope.stores.replays import runs
 from tests.small_networks import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -147,8 +148,8 @@ def test_what_is_made_once_more_the_same_changes_nothing(directory: Path) -> Non
         done = (await accepted(running, run["id"]))["accepted"]
         assert (done["replaced"], done["equal"], done["left"]) == (0, run["planned"], [])
         assert outcomes(running) == before
-        # And nothing is kept apart any more
-        assert list(running.services.store.list(keys.PRODUCTS, keys.BESIDE)) == []
+        # And nothing is kept apart any more, once it has been removed
+        await until(running, run["id"], lambda _: not list(running.services.store.list(keys.PRODUCTS, keys.BESIDE)))
 
     in_the_system(directory, told)
 
@@ -246,15 +247,77 @@ def test_force_alone_selects_what_stands_and_nothing_that_does_not(directory: Pa
         assert {one["function"] for one in found.json()["entries"]} == {"training_history", "findings"}
         for wrong in ({"software_older": "torch=2.0"}, {"refused": "x"}, {"force": "true", "state": "failed"}):
             answer = await running.query.get("/replays/plan", params=wrong)
-            assert (answer.status_code, answer.json()["code"]) == (409, "contradiction"), wrong
+            assert (answer.status_code, answer.json()["code"]) == (422, "contradiction"), wrong
         nowhere = await running.query.post("/replays/20200101T000000-00000000/accept")
         assert nowhere.status_code == 404
         # Given a run of what was missing, there is nothing to accept
         store, place = running.services.store, manifest_key(product_named("summary"), facts(running))
         store.remove(keys.PRODUCTS, place)
         run = await ran(running, product="summary")
-        assert run["computed"] == 1
+        assert (run["computed"], run["beside"]) == (1, 0)
         answer = await running.query.post(f"/replays/{run['id']}/accept")
         assert (answer.status_code, answer.json()["code"]) == (409, "nothing-to-accept")
+
+    in_the_system(directory, told)
+
+
+def refused_as(running: Running, identity: Identity, code: str) -> UploadRecord:
+    """Have an upload be one that was refused, as by an older release; return what is now written of it."""
+    upload = uploads.current(running.services.store, identity)
+    assert upload is not None
+    admitted = uploads.record(running.services.store, upload)
+    assert admitted is not None
+    refusal = Refusal(code=code, message="An older release could not read it.")
+    update = {"state": "refused", "content": None, "content_size": 0, "refusal": refusal, "event": "older"}
+    refused = admitted.model_copy(update=update)
+    running.services.store.put(keys.PRODUCTS, upload.record_key, refused.to_bytes())
+    return refused
+
+
+def recorded(running: Running, identity: Identity) -> UploadRecord:
+    upload = uploads.current(running.services.store, identity)
+    assert upload is not None
+    found = uploads.record(running.services.store, upload)
+    assert found is not None
+    return found
+
+
+def test_an_upload_that_was_refused_is_read_once_more_in_its_place(directory: Path) -> None:
+    async def told(running: Running) -> None:
+        admitted, stays = recorded(running, WHO), recorded(running, OTHER)
+        refused_as(running, WHO, "unknown-architecture")
+        other = await running.query.get("/replays/plan", params={"force": "true", "refused": "no-model"})
+        assert other.json()["entries"] == []
+        # When the uploads that were refused with this code are read once more
+        run = await ran(running, force="true", refused="unknown-architecture")
+        # Then it is this one, it is admitted now, and its products, which are there, stand on it as before
+        assert (run["planned"], run["computed"], run["refused"], run["beside"]) == (1, 1, 0, 0)
+        assert recorded(running, WHO).content == admitted.content
+        assert recorded(running, OTHER) == stays
+        await running.settle()
+        assert (await running.query.get(f"/models/{WHO.subject}")).json()["state"] == "complete"
+        # And there is nothing to accept
+        answer = await running.query.post(f"/replays/{run['id']}/accept")
+        assert (answer.status_code, answer.json()["code"]) == (409, "nothing-to-accept")
+
+    in_the_system(directory, told)
+
+
+def test_an_upload_that_is_refused_again_is_told_as_refused(directory: Path) -> None:
+    async def told(running: Running) -> None:
+        await running.put("digits/broken/1.safetensors", b"this is no model")
+        await running.settle()
+        broken = Identity("digits", "broken", "1")
+        before = recorded(running, broken)
+        assert before.refusal is not None
+        run = await ran(running, force="true", product="admit")
+        assert (run["planned"], run["computed"], run["refused"]) == (1, 0, 1)
+        after = recorded(running, broken)
+        assert (after.refusal, after.event != before.event) == (before.refusal, True)
+        # And a run that begins from the plan as it was leaves what was read meanwhile alone
+        store = running.services.store
+        entry = Run.from_bytes(store.get(keys.PRODUCTS, keys.replay(run["id"], "plan"))).entries[0]
+        runs.withdraw(store, entry)
+        assert recorded(running, broken) == after
 
     in_the_system(directory, told)

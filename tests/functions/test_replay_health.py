@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 
 from layerscope.events.cloudevent import CloudEvent
+from layerscope.functions.query.status import stands_still
 from layerscope.functions.replay import health
+from layerscope.functions.replay.asks import request
 from layerscope.functions.replay.func import PING, Replay
+from layerscope.functions.replay.health import Health
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Ignored, Unavailable
 from layerscope.schemas.health import RepairHealth
+from layerscope.schemas.identity import Identity
 from layerscope.stores.index_rows import CatalogueRow
 from tests.functions.bucket import services
 from tests.stores.exact_vector_store import NumpyStore
@@ -152,3 +156,120 @@ def test_a_health_that_cannot_be_written_does_not_fail_the_round(replay: Replay,
     with pytest.raises(Unavailable):
         asyncio.run(replay.respond(ROUND))
     assert replay.health.said.failed_rounds == 1
+
+
+# Rounds that stop ------------------------------------------------------------------------------------------------------
+
+
+def told(made: Services, after: timedelta) -> str | None:
+    """Return what `status` says of repair so long after now."""
+    return stands_still(written(made), datetime.now(UTC) + after)
+
+
+def test_after_a_round_the_next_is_due_and_status_says_when_none_came(replay: Replay, made: Services) -> None:
+    asyncio.run(replay.respond(ROUND))
+    assert told(made, health.OVERDUE / 2) is None
+    said = told(made, 2 * health.OVERDUE)
+    assert said is not None and said.startswith("Repair has stopped: a round was to end by ")
+    assert f"{written(made).last_good:%Y-%m-%d %H:%M:%S}" in said
+    assert replay.ready() == (True, "ready"), "whoever is not ready is sent no event, and no dead letter"
+
+
+def test_a_round_that_fails_has_not_stopped(replay: Replay, index: Index, made: Services) -> None:
+    made.store.put(keys.MODELS, "tiny/net/1.safetensors", b"weights")
+    index.is_down = True
+    fail(replay, 1)
+    assert told(made, health.OVERDUE / 2) is None
+    assert told(made, 2 * health.OVERDUE) is not None
+
+
+def test_the_first_round_of_a_process_has_time_to_read_everything_and_then_it_has_stopped(
+    replay: Replay, made: Services
+) -> None:
+    asyncio.run(replay.respond(ROUND))
+    last_good = written(made).last_good
+    later = datetime.now(UTC) + timedelta(hours=9)
+    restarted = Health()
+    restarted.clock = lambda: later
+    hangs = asyncio.Event()
+
+    async def look() -> None:
+        await hangs.wait()
+
+    async def under_way() -> None:
+        round_ = asyncio.create_task(restarted.watched(look, made))
+        while restarted.said.due is None:
+            await asyncio.sleep(0.01)
+        found = written(made)
+        assert found.last_good == last_good and found.due == later + health.FIRST
+        assert stands_still(found, later + health.FIRST / 2) is None
+        assert stands_still(found, later + 2 * health.FIRST) is not None
+        hangs.set()
+        await round_
+
+    asyncio.run(asyncio.wait_for(under_way(), 60))
+    assert written(made).due == later + health.OVERDUE
+
+
+def test_a_round_that_has_much_to_ask_for_is_due_later(made: Services) -> None:
+    rounds, late = Health(), 100_000 * health.A_REQUEST
+    seen: list[RepairHealth] = []
+
+    async def few() -> None:
+        rounds.note(many[:3])
+
+    async def look() -> None:
+        rounds.note(many)
+        while rounds.said.due is None or rounds.said.due < datetime.now(UTC) + late:
+            await asyncio.sleep(0.01)
+        seen.append(written(made))
+
+    many = [request(Identity("tiny", "net", "1"), "summary", "never computed")] * 100_000
+
+    async def both() -> None:
+        await rounds.watched(few, made)
+        await rounds.watched(look, made)
+
+    asyncio.run(asyncio.wait_for(both(), 60))
+    assert stands_still(seen[0], datetime.now(UTC) + late) is None
+    assert stands_still(seen[0], datetime.now(UTC) + late + 2 * health.OVERDUE) is not None
+    assert told(made, 2 * health.OVERDUE) is not None
+
+
+def test_a_health_of_an_earlier_release_says_nothing_of_when_a_round_is_due() -> None:
+    assert stands_still(RepairHealth(last_good=datetime(2026, 1, 1, tzinfo=UTC)), datetime.now(UTC)) is None
+    assert stands_still(None, datetime.now(UTC)) is None
+
+
+def test_a_process_is_ready_whatever_the_rounds_of_the_one_before_it_came_to(
+    replay: Replay, index: Index, made: Services
+) -> None:
+    asyncio.run(replay.respond(ROUND))
+    made.store.put(keys.MODELS, "tiny/net/1.safetensors", b"weights")
+    index.is_down = True
+    fail(replay, health.FAILED_IN_A_ROW)
+    restarted = Replay()
+    restarted.attach(made)
+    fail(restarted, 1)
+    assert restarted.ready()[0]
+    assert written(made).last_good is not None
+
+
+def test_the_timers_event_in_the_middle_of_a_round_does_not_forget_what_that_asks_for(
+    replay: Replay, made: Services
+) -> None:
+    made.store.put(keys.MODELS, "tiny/net/1.safetensors", b"weights")
+
+    async def twice() -> None:
+        asks = [request(Identity("tiny", "net", "1"), "summary", "never computed")]
+
+        async def look() -> None:
+            replay.health.note(asks)
+            async with replay._round:
+                with pytest.raises(Ignored):
+                    await replay.respond(ROUND)
+
+        await replay.health.watched(look, made)
+
+    asyncio.run(twice())
+    assert written(made).missing == {"summary": 1}

@@ -16,8 +16,12 @@ from layerscope.schemas import keys
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.events import ModelUploaded
 from layerscope.schemas.health import RepairHealth
+from layerscope.schemas.replays import DeadLetterRecord, Ending, Selection
 from layerscope.schemas.status import FunctionLine, StatusAnswer
+from layerscope.stores import dead_letters
 from layerscope.stores.index_rows import CatalogueRow
+from layerscope.stores.replays import runs
+from layerscope.stores.replays.plan import plan
 from tests.functions.asking import OTHERS, WHO, Counting, get, index, settle
 from tests.functions.bucket import Bucket, add_dataset, services
 
@@ -102,14 +106,33 @@ def test_repair_dead_letters_and_replays_are_read_from_the_bucket(made: Services
         last_good=good, failed_rounds=75, reason="Unavailable: Kafka does not answer", missing={"admit": 2}
     )
     made.store.put(keys.PRODUCTS, keys.REPAIR_HEALTH, said.to_bytes())
-    for key in ("dead-letters/a.json", "dead-letters/b.json", "dead-letters/b.discarded.json"):
-        made.store.put(keys.PRODUCTS, key, b"{}")
-    for key in ("one/plan", "one/progress", "two/plan", "two/progress", "two/end", "three/plan"):
-        made.store.put(keys.PRODUCTS, f"replays/{key}.json", b"{}")
+    for name in ("a" * 32, "b" * 32):
+        letter = DeadLetterRecord(id=name, function="f", subject="a/b/1", type="t", reason="r", first=good, last=good)
+        dead_letters.record(made.store, letter)
+    dead_letters.discard(made.store, letter, "it is of no use")
+    made_now = plan(made.store, made.vectors, Selection())
+    going_on, over, damaged = (runs.begin(made.store, made_now, rate=1, in_flight=1) for _ in range(3))
+    for one, ending in ((over, Ending(state="finished", ended=good).to_bytes()), (damaged, b"{")):
+        made.store.put(keys.PRODUCTS, keys.replay(one.id, "end"), ending)
     found = status(made)
     assert found.repair is not None
     assert (found.repair.last_good, found.repair.failed_rounds, found.repair.missing) == (good, 75, {"admit": 2})
-    assert (found.dead_letters, found.replays) == (1, ("one",))
+    assert (found.dead_letters, found.replays) == (1, tuple(sorted((going_on.id, damaged.id))))
+
+
+def test_repair_that_has_stopped_is_said_to_have_unless_nothing_runs_at_all(made: Services) -> None:
+    now = datetime.now(UTC)
+
+    def is_said(due: datetime) -> bool:
+        said = RepairHealth(last_good=now - timedelta(hours=1), due=due)
+        made.store.put(keys.PRODUCTS, keys.REPAIR_HEALTH, said.to_bytes())
+        return any("Repair has stopped" in note for note in status(made).notes)
+
+    assert not is_said(now - timedelta(seconds=1))
+    consumer = made.log.consumer(made.tenant.s3_raw, made.tenant.announce_group, start="earliest")
+    assert is_said(now - timedelta(seconds=1))
+    assert not is_said(now + timedelta(minutes=5))
+    consumer.close()
 
 
 def test_a_health_that_cannot_be_read_counts_as_none(made: Services) -> None:

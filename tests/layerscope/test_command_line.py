@@ -181,7 +181,7 @@ def test_a_directory_without_dead_letters_says_so(system: Path) -> None:
     assert "there are no dead letters" in layerscope("dead-letters", "list", *at).stdout
     unknown = layerscope("dead-letters", "show", "0" * 32, *at)
     assert unknown.returncode == 1 and "There is no dead letter" in unknown.stderr
-    assert layerscope("dead-letters", "discard", "0" * 32, *at).returncode == 2  # a reason is asked for
+    assert layerscope("dead-letters", "discard", "0" * 32, *at).returncode == 2  # why is asked for
 
 
 def test_pack_writes_a_model_of_the_users_own_code(tmp_path: Path) -> None:

@@ -342,3 +342,47 @@ def test_a_record_that_cannot_be_read_stops_nobody_else(system: Services) -> Non
 def test_a_selection_that_cannot_be_meant_is_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Selection(**given)
+
+
+def refused(system: Services, identity: Identity, code: str) -> Bucket:
+    bucket = Bucket(system.store, identity)
+    bucket.admit(refusal=Refusal(code=code, message="This is no model."))
+    return bucket
+
+
+def test_uploads_that_were_refused_are_selected_by_their_code_and_read_once_more(system: Services) -> None:
+    settled(system, OTHER)
+    refused(system, FIRST, "not-a-model")
+    refused(system, SECOND, "no-such-model")
+    found = made(system, force=True, refusals=("not-a-model",))
+    assert named(found) == {(FIRST.subject, "admit")}
+    (one,) = found.entries
+    there = system.store.head(keys.PRODUCTS, one.outcome)
+    assert there is not None
+    assert (one.refusal, one.key, one.beside, one.follows) == (there.etag, keys.upload(FIRST), False, False)
+    assert one.reason == "it was refused (not-a-model): read once more"
+    both = made(system, force=True, refusals=("not-a-model", "no-such-model"))
+    assert named(both) == {(FIRST.subject, "admit"), (SECOND.subject, "admit")}
+    assert named(made(system, force=True, refusals=("not-for-it",))) == {
+        (OTHER.subject, name) for name in ALL - {"layer_vectors"}
+    }
+
+
+def test_with_force_the_reading_of_uploads_is_that_of_the_refused_alone(system: Services) -> None:
+    settled(system, OTHER)
+    refused(system, FIRST, "not-a-model")
+    assert named(made(system, force=True, products=("admit",))) == {(FIRST.subject, "admit")}
+    assert named(made(system, force=True, products=("admit",), versions=("2",))) == set()
+    assert (
+        named(made(system, force=True, products=("admit",), uploaded_until=datetime(2020, 1, 1, tzinfo=UTC))) == set()
+    )
+    assert named(made(system, force=True)) == {(OTHER.subject, name) for name in ALL}
+    assert named(made(system, force=True, products=("summary",), refusals=("not-a-model",))) == set()
+
+
+def test_a_refusal_that_was_written_again_is_another_plan(system: Services) -> None:
+    bucket = refused(system, FIRST, "not-a-model")
+    before = made(system, force=True, products=("admit",)).digest
+    assert made(system, force=True, products=("admit",)).digest == before
+    bucket.admit(refusal=Refusal(code="not-a-model", message="This is still no model."))
+    assert made(system, force=True, products=("admit",)).digest != before

@@ -31,3 +31,15 @@ def test_a_damaged_object_is_named_with_what_mends_it(tmp_path: Path) -> None:
 def test_where_there_is_no_system_it_says_so(tmp_path: Path) -> None:
     (found,) = stored_objects.examine(str(tmp_path / "nothing"), {})
     assert found.ok is False
+
+
+def test_what_operators_and_replay_keep_is_read_too(tmp_path: Path) -> None:
+    directory = make_embedded(tmp_path / "system").directory
+    store = DirectoryStore(directory)
+    store.ensure_buckets()
+    for key in (keys.dead_letter("0" * 32), keys.REPAIR_HEALTH, keys.replay("20260301T000000-0badcafe", "plan")):
+        store.put(keys.PRODUCTS, key, b"{")
+        (found,) = stored_objects.examine(str(directory), {})
+        assert (found.ok, found.found) == (False, "1 damaged")
+        assert key in found.advice
+        store.remove(keys.PRODUCTS, key)

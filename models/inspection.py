@@ -20,7 +20,8 @@ def inspect(path: Path, architecture: str | None = None) -> Inspection:
 
     Args:
         path: the file of a model, in any format.
-        architecture: what a state dict belongs to: a name such as `resnet18`, or the path of a JSON file of blocks.
+        architecture: what a state dict belongs to: a name such as `resnet18`, or the path of a JSON file: blocks, or
+            transformers' `config.json`.
 
     Raises:
         OSError: the file cannot be opened.
@@ -42,7 +43,7 @@ def _read(path: Path, kind: str, architecture: str | None) -> dict[str, Any]:
         shapes = {name: entry.shape for name, entry in file.header.tensors.items()}
         return _layers(file.graph, shapes) | {"architecture": "the safe form"}
     said = architecture_file(architecture) if architecture else None
-    blocks = said if said and said.lstrip().startswith(b"[") else None
+    blocks = said if said and said.lstrip().startswith((b"[", b"{")) else None
     rebuilt = formats.rebuild(path, architecture=None if blocks else architecture, blocks=blocks)
     shapes = {name: tuple(tensor.shape) for name, tensor in rebuilt.tensors.items()}
     facts = {"architecture": rebuilt.architecture, "notes": rebuilt.notes, "training": dict(rebuilt.training)}

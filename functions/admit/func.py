@@ -155,7 +155,7 @@ def _given(store: ObjectStore, upload: Upload) -> Given:
     if sidecar is None or sidecar.size > BLOCKS_LIMIT:
         return Given(named)
     content = store.get(keys.MODELS, sidecar.key).removeprefix(BOM_UTF8).strip()
-    if content.startswith(b"["):
+    if content.startswith((b"[", b"{")):  # blocks, or transformers' config.json
         return Given(named, content)
     return Given(content.decode("utf-8", "replace").strip('"'))
 

@@ -5,6 +5,7 @@
     whole_models                  whole pickled models, rebuilt layer by layer
     architectures                 torchvision's, known by the keys and shapes of a state dict
     lent_layers                   those of a stored model with the same names and shapes
+    graph_tables                  timm's and transformers', likewise, from tables
     blocks, block_schema          lists of layers in JSON, for a state dict of anything else
     torchscript, exported_program, onnx_graph    files to a graph
     reparametrized                weights that training kept as several tensors
@@ -16,9 +17,9 @@ Importing this imports no torch: the structural reader does without it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layerscope.schemas.errors import Refused
 
@@ -42,8 +43,9 @@ def rebuild(
 
     Args:
         path: the file; its first bytes say what it is, its name nothing.
-        architecture: the name that the user gives to what a state dict belongs to, such as `resnet18`.
-        blocks: the JSON block list that the user gives for it instead; outranks `architecture`.
+        architecture: the name that the user gives to what a state dict belongs to: torchvision's `resnet18`, `timm/resnet26d`.
+        blocks: the JSON block list that the user gives for it instead, or transformers' `config.json`; outranks
+            `architecture`.
         lenders: stored models, of which the first that has its names and shapes lends a state dict its layers.
         like: what that one is called which the user has named; no other layers will do.
 
@@ -89,9 +91,8 @@ def _from_state(
 ) -> Rebuilt:
     import dataclasses
 
-    from layerscope.models.formats.architectures import filled, recognise
     from layerscope.models.formats.blocks import from_json, match
-    from layerscope.models.formats.filling import to_torch
+    from layerscope.models.formats.graph_tables import settings
     from layerscope.models.formats.rebuilt_model import Rebuilt
     from layerscope.models.formats.whole_models import sequential
     from layerscope.models.safe_form.tracing import trace
@@ -109,7 +110,8 @@ def _from_state(
                 if not sequential.is_torchvision(state.model):
                     raise
         state = dataclasses.replace(state, tensors=sequential.state_of(state.model), model=None)
-    if blocks is not None:
+    config = settings.config_of(blocks)
+    if blocks is not None and config is None:
         module, notes = match(from_json(blocks), state)
         return Rebuilt(*trace(module), "the blocks given with it", state.notes + notes, state.training)
     if architecture is None and (found := _lent(lenders, state)) is not None:
@@ -120,16 +122,63 @@ def _from_state(
             f"Nothing in this file, or more than one thing in it, has the names, shapes and ties of the tensors of {like}.",
             f"From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION'); or leave {like} out",
         )
-    known = recognise({name: tensor.shape for name, tensor in state.tensors.items()}, architecture)
+    return _recognised(state, architecture, config)
+
+
+def _recognised(state: State, architecture: str | None, config: Mapping[str, Any] | None) -> Rebuilt:
+    """Return the model of a state dict that is one of torchvision's, timm's or transformers', by its names and shapes."""
+    from layerscope.models.formats.architectures import filled, recognise
+    from layerscope.models.formats.filling import to_torch
+    from layerscope.models.formats.graph_tables import lookup
+    from layerscope.models.formats.rebuilt_model import Rebuilt
+    from layerscope.models.safe_form.tracing import trace
+
+    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
+    if config is not None or (architecture is not None and lookup.is_name(architecture)):
+        return _of_table(state, shapes, architecture, config)
+    try:
+        known = recognise(shapes, architecture)
+    except Refused as refused:
+        if architecture is not None or refused.code != "unknown-architecture" or not lookup.names_of(shapes):
+            raise
+        return _of_table(state, shapes, None, None)
     module = filled(known, to_torch(state.tensors))
-    return Rebuilt(*trace(module), f"torchvision {known.name}", state.notes + known.notes, state.training)
+    notes = (*state.notes, *known.notes, *lookup.others(shapes, known.name))
+    return Rebuilt(*trace(module), f"torchvision {known.name}", notes, state.training)
+
+
+def _of_table(
+    state: State,
+    shapes: Mapping[str, tuple[int, ...]],
+    architecture: str | None,
+    config: Mapping[str, Any] | None,
+) -> Rebuilt:
+    from layerscope.models.formats.graph_tables import lookup
+    from layerscope.models.formats.lent_layers import lent
+
+    layers = lookup.lender(shapes, architecture, config)
+    found = lent(layers, state) if layers is not None else None
+    if found is not None:
+        return found
+    if layers is not None:
+        raise Refused(
+            "architecture-mismatch",
+            "Tensors of this state dict that its architecture ties, as one under two names, are not the same.",
+            "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION')",
+        )
+    raise Refused(
+        "unknown-architecture",
+        "config.json does not say which of transformers' models this is: names and shapes are those of none that is known here.",
+        "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION')",
+    )
 
 
 def _lent(lenders: Sequence[Lent], state: State) -> Rebuilt | None:
     """Return the model of the first that fits; raises Refused: `several-lenders`, others fit that compute otherwise."""
-    from layerscope.models.formats.lent_layers import lent
+    from layerscope.models.formats.lent_layers import lent, stored
 
-    fitting = [(name, found) for name, path in lenders if (found := lent((name, path), state)) is not None]
+    layers = (one for lender in lenders if (one := stored(lender)) is not None)
+    fitting = [(one.name, found) for one in layers if (found := lent(one, state)) is not None]
     if len({found.graph.to_json() for _, found in fitting}) > 1:
         raise Refused(
             "several-lenders",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 import zipfile
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 from layerscope.models.safe_form import pack
 from tests.functions.networks import Residual
 from tests.models.formats.onnx_files import exported, model_of, node, written
+from tests.tables.graph_weights import weights
+from tests.tables.library_outputs import RECORDED
 
 BLOCKS: Final = b"""[
   {"type": "Conv2d", "in_channels": 1, "out_channels": 8, "kernel_size": 3, "padding": 1, "bias": false},
@@ -91,6 +94,11 @@ def in_parallel(network: nn.Module, folder: Path) -> Upload:
 
 def state_dict(network: nn.Module, folder: Path) -> Upload:
     return _saved(network.state_dict(), folder / "state.pt", blocks=BLOCKS)
+
+
+def timm_state_dict(folder: Path) -> Upload:
+    recorded = json.loads(RECORDED.read_text())["architectures"]["timm/resnet26d"]
+    return _saved(weights(recorded["shapes"]), folder / "timm.pth")
 
 
 def plain_safetensors(network: nn.Module, folder: Path) -> Upload:

@@ -41,6 +41,7 @@ ROWS: Final[dict[str, Callable[[Path], Upload]]] = {
     "`torch.save(model)`, a classifier of torchvision": _of_torchvision(kinds.whole),
     "`torch.save(model)`, of a class of your own": kinds.own_class,
     "state dict of a classifier of torchvision, with any number of classes": _of_torchvision(kinds.state_dict),
+    "state dict of a classifier of timm or transformers, likewise": kinds.timm_state_dict,
     "state dict of a network of your own, with `--architecture blocks.json`": _of(kinds.state_dict),
     "state dict of a network of your own, alone": kinds.own_state_dict,
     "checkpoint: a dict with a state dict in it, the optimizer's, and figures": _of_torchvision(kinds.checkpoint),

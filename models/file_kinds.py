@@ -25,6 +25,7 @@ Kind = Literal[
     "unknown",
 ]
 PACK_COMMAND: Final = "layerscope pack my_module:model --out model.safetensors"
+UPLOAD_CALL: Final = "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION')"
 MAX_HEADER: Final = 4 * 2**20
 """Bytes of the header of a safetensors file that are read."""
 KEY: Final = "layerscope"
@@ -59,10 +60,7 @@ _REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     "empty": ("empty-file", "The file is empty."),
     "unknown": ("unknown-format", "This is no file format that is known here."),
 }
-_HINT: Final = (
-    "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION'); "
-    f"from the command line: {PACK_COMMAND}"
-)
+_HINT: Final = f"{UPLOAD_CALL}; from the command line: {PACK_COMMAND}"
 
 
 _KERAS: Final = 'Export it from Keras, and upload that file: model.export("model.onnx", format="onnx")'

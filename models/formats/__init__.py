@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _from_state(
     import dataclasses
 
     from layerscope.models.formats.blocks import from_json, match
-    from layerscope.models.formats.graph_tables import settings
+    from layerscope.models.formats.graph_tables.config_json import config_of
     from layerscope.models.formats.rebuilt_model import Rebuilt
     from layerscope.models.formats.whole_models import sequential
     from layerscope.models.safe_form.tracing import trace
@@ -110,7 +111,7 @@ def _from_state(
                 if not sequential.is_torchvision(state.model):
                     raise
         state = dataclasses.replace(state, tensors=sequential.state_of(state.model), model=None)
-    config = settings.config_of(blocks)
+    config = config_of(blocks)
     if blocks is not None and config is None:
         module, notes = match(from_json(blocks), state)
         return Rebuilt(*trace(module), "the blocks given with it", state.notes + notes, state.training)
@@ -120,7 +121,7 @@ def _from_state(
         raise Refused(
             "unlike-lender",
             f"Nothing in this file, or more than one thing in it, has the names, shapes and ties of the tensors of {like}.",
-            f"From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION'); or leave {like} out",
+            f"{UPLOAD_CALL}; or leave {like} out",
         )
     return _recognised(state, architecture, config)
 
@@ -164,12 +165,12 @@ def _of_table(
         raise Refused(
             "architecture-mismatch",
             "Tensors of this state dict that its architecture ties, as one under two names, are not the same.",
-            "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION')",
+            UPLOAD_CALL,
         )
     raise Refused(
         "unknown-architecture",
         "config.json does not say which of transformers' models this is: names and shapes are those of none that is known here.",
-        "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION')",
+        UPLOAD_CALL,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import torch
 
-from layerscope.models.formats.graph_tables.settings import deciding
+from layerscope.models.formats.graph_tables.config_json import deciding
 from layerscope.models.formats.graph_tables.stored import Free, digest
 from tests.tables.graph_table import Made, check, constants, traced, write
 

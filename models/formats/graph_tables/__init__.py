@@ -2,7 +2,7 @@
 
     lookup      which architecture a state dict belongs to, and its layers
     stored      the files: an index, graphs in the safe form by family, and tensors that a state dict leaves out
-    settings    `config.json`, which transformers writes beside the weights, against what a graph was made with
+    config_json `config.json`, which transformers writes beside the weights, against what a graph was made with
 
 The files are written by `tests/tables` from an installed timm (Ross Wightman, Apache License 2.0,
 https://github.com/huggingface/pytorch-image-models) and transformers (Hugging Face, Apache License 2.0,

@@ -11,8 +11,9 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, Final
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.graph_tables import stored
-from layerscope.models.formats.graph_tables.settings import difference
+from layerscope.models.formats.graph_tables.config_json import difference
 from layerscope.models.formats.graph_tables.stored import Free, Shapes, digest
 from layerscope.models.formats.lent_layers import Lender
 from layerscope.models.safe_form.graph_spec import Graph, from_json
@@ -22,7 +23,6 @@ from layerscope.schemas.errors import Refused
 
 LIBRARIES: Final = ("timm", "transformers")
 _NAMED: Final = 8
-_FROM_PYTHON: Final = "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION')"
 
 
 def is_name(architecture: str) -> bool:
@@ -75,7 +75,7 @@ def lender(shapes: Shapes, named: str | None = None, config: Mapping[str, Any] |
             "architecture-mismatch",
             f"config.json says {shown(key)} is {shown(config.get(key or ''))}, and the {every[0]} that is known here has "
             f"{shown(made.get(key or ''))}.",
-            _FROM_PYTHON,
+            UPLOAD_CALL,
         )
     return _lender(found[0], shapes) if found else None
 
@@ -104,13 +104,13 @@ def _check_named(named: str, shapes: Shapes) -> None:
         raise Refused(
             "unknown-architecture",
             f"{shown(name)} is none of the {len(index.places)} architectures of {library} whose layers are known here.",
-            f"Name another one, for example {library}/{near}. {_FROM_PYTHON}",
+            f"Name another one, for example {library}/{near}. {UPLOAD_CALL}",
         )
     if index.places[name].digest != digest(shapes, index.free[index.places[name].free]):
         raise Refused(
             "architecture-mismatch",
             f"The names or shapes of this state dict are not those of {named}.",
-            f"Leave the architecture out, and it is looked for. {_FROM_PYTHON}",
+            f"Leave the architecture out, and it is looked for. {UPLOAD_CALL}",
         )
 
 

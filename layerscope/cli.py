@@ -246,19 +246,33 @@ def pack(
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, metavar="FILE...")],
     architecture: Annotated[
         str | None, typer.Option(help="what a state dict belongs to: a name such as resnet18, or a JSON file of blocks")
     ] = None,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON: of several files, a line each")] = False,
 ) -> None:
-    """Tell what is in a model file, and whether it would be taken; nothing in it is executed, and nothing is sent."""
+    """Tell what is in model files, and whether they would be taken; nothing in them is executed, and nothing is sent."""
+    if not asyncio.run(_inspect(files, architecture, as_json)):
+        raise typer.Exit(1)
+
+
+async def _inspect(files: list[Path], architecture: str | None, as_json: bool) -> bool:
+    """Print what is in each file as soon as it is read; return whether all would be taken."""
     from layerscope import confined_inspection
 
-    found = asyncio.run(confined_inspection.inspect(file, architecture))
-    print_answer(found, terminal.inspection(found), as_json)
-    if found.refusal is not None:
-        raise typer.Exit(1)
+    taken = 0
+    async for found in confined_inspection.inspect(files, architecture):
+        taken += found.would_be_admitted
+        if len(files) == 1:
+            print_answer(found, terminal.inspection(found), as_json)
+        elif as_json:
+            typer.echo(found.model_dump_json())
+        else:
+            out.print(terminal.inspection_line(found))
+    if len(files) > 1 and not as_json:
+        say(f"{taken} of {len(files)} would be admitted")
+    return taken == len(files)
 
 
 @app.command()

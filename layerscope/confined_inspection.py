@@ -1,26 +1,32 @@
-"""`layerscope inspect`: a model file is read in a process of its own, confined as the one in which `admit` reads is."""
+"""`layerscope inspect`: model files are read in a process of their own, confined as the one in which `admit` reads is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from layerscope.functions.runtime.services import Limits
 from layerscope.functions.runtime.worker import Worker
+from layerscope.models.file_kinds import sniff
 from layerscope.models.inspection_report import Inspection
 from layerscope.models.sandbox.confinement import Sandbox, confining
+from layerscope.schemas.errors import WorkFailed
 
 
-async def inspect(path: Path, architecture: str | None = None) -> Inspection:
-    """Return what is in a model file; `architecture` is a name, or the path of a JSON file of blocks.
+async def inspect(files: Sequence[Path], architecture: str | None = None) -> AsyncIterator[Inspection]:
+    """Yield what is in each model file; `architecture` is a name, or the path of a JSON file of blocks.
 
-    Raises:
-        WorkFailed: it came to no end, or passed the limits that `admit` has too.
+    One process reads them, one after the other. A file whose reading comes to no end, or passes a limit that `admit` has
+    too, has `failed`, and nothing of the others.
     """
-    with reader(path, *([Path(architecture)] if architecture else [])) as worker:
-        return await worker.run(_inspected, path, architecture)
+    with reader(*files, *([Path(architecture)] if architecture else [])) as worker:
+        for file in files:
+            try:
+                yield await worker.run(_inspected, file, architecture)
+            except WorkFailed as failed:
+                yield Inspection(file=str(file), size=file.stat().st_size, format=sniff(file), failed=str(failed))
 
 
 @contextmanager

@@ -106,14 +106,22 @@ def inspection(found: Inspection) -> RenderableType:
         for layer in found.layers:
             table.add_row(Text(layer.name), layer.type, f"{layer.parameters:,}" if layer.parameters else "")
         shown.append(table)
+    return Group(*shown, *_verdict(found))
+
+
+def inspection_line(found: Inspection) -> RenderableType:
+    """Show a model file among others: what it is, and what stands in the way."""
+    count = f", {found.parameters:,} parameters" if found.parameters is not None else ""
+    what = f"  {found.architecture or found.format}{count}"
+    return Group(Text.assemble((found.file, "bold"), (what, "dim")), *(Text("  ") + one for one in _verdict(found)))
+
+
+def _verdict(found: Inspection) -> list[Text]:
+    if found.failed is not None:
+        return [Text(f"It could not be read: {found.failed}", style="magenta")]
     if found.refusal is None:
-        shown.append(Text("It would be admitted.", style="green"))
-    else:
-        shown += [
-            Text(f"It would be refused: {found.refusal.message}", style="magenta"),
-            Text(found.refusal.hint, "cyan"),
-        ]
-    return Group(*shown)
+        return [Text("It would be admitted.", style="green")]
+    return [Text(f"It would be refused: {found.refusal.message}", style="magenta"), Text(found.refusal.hint, "cyan")]
 
 
 def percent(share: float | None) -> str:

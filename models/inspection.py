@@ -27,7 +27,7 @@ def inspect(path: Path, architecture: str | None = None) -> Inspection:
         OSError: the file cannot be opened.
     """
     kind = file_kinds.sniff(path)
-    found: dict[str, Any] = {"file": path.name, "size": path.stat().st_size, "format": kind}
+    found: dict[str, Any] = {"file": str(path), "size": path.stat().st_size, "format": kind}
     try:
         found |= _read(path, kind, architecture)
     except Refused as refused:

@@ -22,7 +22,7 @@ class Inspection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: str
+    file: str = Field(description="its path as it was given")
     size: int = Field(description="bytes")
     format: str
     architecture: str = ""
@@ -31,4 +31,10 @@ class Inspection(BaseModel):
     notes: tuple[str, ...] = Field(default=(), description="what would be left out, or was settled by a rule")
     training: dict[str, int | float | tuple[float, ...]] = Field(default_factory=dict)
     foreign: tuple[str, ...] = Field(default=(), description="names of objects that are no tensors, in a pickle; inert")
-    refusal: Refusal | None = Field(default=None, description="null: it would be admitted")
+    refusal: Refusal | None = Field(default=None, description="what `admit` would say of it")
+    failed: str | None = Field(default=None, description="why it could not be read to its end")
+
+    @property
+    def would_be_admitted(self) -> bool:
+        """Whether nothing stands in the way."""
+        return self.refusal is None and self.failed is None

@@ -27,7 +27,7 @@ class TorchTensors:
         self._made: dict[tuple[object, ...], Tensor] = {}
 
     def get(self, stored: StoredTensor) -> Tensor:
-        """Return a tensor, or a parameter, of the same dtype, shape and values, in memory of its own."""
+        """Return a tensor, or a parameter, of the same dtype, shape and values; of the file's bytes where they lie so."""
         tie = (stored.storage, stored.offset, stored.shape, stored.strides, stored.dtype, stored.parameter)
         if tie not in self._made:
             self._made[tie] = _to_torch(stored)
@@ -35,7 +35,7 @@ class TorchTensors:
 
 
 def _to_torch(stored: StoredTensor) -> Tensor:
-    array = np.array(stored.array, order="C")  # the file's bytes cannot be written to, and may be unaligned
+    array = np.require(stored.array, requirements=("C", "ALIGNED", "WRITEABLE"))
     tensor = torch.from_numpy(array)
     if stored.dtype == "BF16":
         tensor = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)

@@ -43,7 +43,7 @@ class BuiltObject:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredTensor:
-    """A tensor of a file: a read-only view of the file's bytes, that was checked to lie inside its storage.
+    """A tensor of a file: a view of the file's bytes, mapped for us alone, that was checked to lie inside its storage.
 
     `dtype` is named as in safetensors; BF16 is viewed as uint16, the others as NumPy's own type; in a legacy file the view
     may be unaligned. Two tensors with equal storage, offset, shape and strides are tied.

@@ -39,7 +39,7 @@ def read_plain(path: Path) -> dict[str, StoredTensor]:
     """
     with path.open("rb") as file:
         header = read_header(file, path.stat().st_size)
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     tensors: dict[str, StoredTensor] = {}
     for name, entry in header.tensors.items():
         dtype = np.dtype(_NUMPY[entry.dtype])

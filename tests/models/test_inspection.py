@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import nn
 from typer.testing import CliRunner, Result
 
-from layerscope import terminal
+from layerscope import confined_inspection, terminal
 from layerscope.cli import app
 from layerscope.confined_inspection import reader
 from layerscope.functions.runtime.worker import Worker
@@ -108,6 +108,34 @@ def test_what_it_prints_as_json_is_what_its_schema_says(tmp_path: Path) -> None:
     told = Inspection.model_validate_json(done.output)
     assert told == inspect(tmp_path / "whole.pt")
     assert told.layers[0].name == "0"
+
+
+def test_several_files_are_told_of_in_their_order_and_one_that_is_refused_does_not_stop_the_others(
+    tmp_path: Path,
+) -> None:
+    files = [kinds.whole(kinds.digits(), tmp_path).path, REFUSED["not-a-model"](tmp_path).path]
+    files.append(kinds.traced(kinds.digits(), tmp_path).path)
+    done = run_inspect(*files, "--json")
+    assert done.exit_code == 1
+    assert [Inspection.model_validate_json(line) for line in done.stdout.splitlines()] == [*map(inspect, files)]
+    printed = run_inspect(*files)
+    places = [printed.output.index(str(file)) for file in files]
+    assert places == sorted(places)
+    assert printed.output.count("It would be admitted.") == 2
+    assert printed.output.count("It would be refused: ") == 1
+    assert "2 of 3 would be admitted" in printed.output
+    assert run_inspect(files[0], files[2]).exit_code == 0
+
+
+def test_a_file_that_the_reader_dies_of_is_told_of_and_the_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = kinds.whole(kinds.digits(), tmp_path).path, tmp_path / "end.pt"
+    bad.write_text("end")
+    monkeypatch.setattr(confined_inspection, "_inspected", confined.end_at)
+    found = [Inspection.model_validate_json(line) for line in run_inspect(bad, good, "--json").stdout.splitlines()]
+    assert [one.would_be_admitted for one in found] == [False, True]
+    assert found[0].failed is not None and found[0].format == "text"
 
 
 @pytest.mark.parametrize("code", REFUSED)

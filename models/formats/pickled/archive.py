@@ -50,14 +50,18 @@ class Entry:
 
 
 def mapped(path: Path) -> memoryview:
-    """Return the bytes of a file, read-only, without reading them yet; raises Refused: `empty-file`, `file-too-large`."""
+    """Return the bytes of a file without reading them yet; what is written there, nobody else sees.
+
+    Raises:
+        Refused: `empty-file`, `file-too-large`.
+    """
     with path.open("rb") as file:
         size = file.seek(0, 2)
         if not size:
             raise unreadable("empty-file", "The file is empty.")
         if size > MAX_FILE:
             raise unreadable("file-too-large", f"The file has {size} bytes; {MAX_FILE} are allowed.")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
 
 
 class Archive:

@@ -80,7 +80,6 @@ def touch(root: Any) -> int:
         value = waiting.pop()
         if isinstance(value, StoredTensor):
             assert value.array.shape == value.shape
-            assert not value.array.flags.writeable
             value.array.tobytes()
             count += 1
         elif isinstance(value, BuiltObject):

@@ -24,9 +24,10 @@ class LayerMatch(Answer):
 
 
 class TensorPair(Answer):
-    """A weight tensor that two models have under one name and in one shape, without the means of its rows and columns."""
+    """A weight tensor that two models have in one shape, without the means of its rows and columns."""
 
-    name: str
+    name: str = Field(description="in the first model")
+    name_b: str = Field(description="in the second; another one where the tensors were paired by their order")
     shape: tuple[int, ...]
     same: bool = Field(description="to the bit")
     cosine: float = Field(description="-1..1, from sketches: to a standard deviation of 0.044 at 0, less where near")

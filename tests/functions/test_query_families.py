@@ -72,6 +72,54 @@ def test_tensors_are_compared_layer_by_layer_where_shapes_agree() -> None:
     assert all(abs(one.cosine) < 0.4 and one.distance > 0.9 for one in told("parent", "twin").tensors)
 
 
+class Wrapped(nn.Module):
+    """A network behind another name, as `self.backbone`, after a layer of its own."""
+
+    def __init__(self, network: nn.Module, head: nn.Module | None = None) -> None:
+        super().__init__()
+        self.front = nn.Identity()
+        self.backbone = network[:-1] if head else network  # type: ignore[index]
+        self.head = head or nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.backbone(self.front(images)))
+        return found
+
+
+@pytest.mark.parametrize("kind", [strided, perceptron])
+def test_a_wrapped_network_is_known_by_its_weights_under_whichever_names(kind: Any) -> None:
+    dataset = digits_dataset()
+    parent = family_of(kind, dataset)["parent"]
+    torch.manual_seed(7)
+    head = nn.Linear(parent[-1].in_features, 10)  # type: ignore[index]
+    wrapped = func.compute(safe(Wrapped(copy.deepcopy(parent)).eval()), "cpu")
+    frozen = Wrapped(copy.deepcopy(parent).requires_grad_(False), head)
+    trained_on = func.compute(safe(tuned(frozen, 3, dataset)), "cpu")
+    other = func.compute(safe(Wrapped(family_of(kind, dataset)["twin"]).eval()), "cpu")
+    own = func.compute(safe(parent), "cpu")
+
+    found = kinship(own, wrapped, ("parent", "wrapped"))
+    assert (found.family, found.equal) == ("same_weights", len(own.rows))
+    assert "under other names" in found.sentence
+    assert all(one.name_b == f"backbone.{one.name}" for one in found.tensors)
+
+    found = kinship(own, trained_on, ("parent", "child"))
+    assert (found.family, found.parent, found.equal) == ("fine_tuned", "a", len(own.rows) - 1), found.sentence
+    assert "under other names" in found.sentence and "child holds the equal ones frozen" in found.sentence
+
+    found = kinship(own, other)
+    assert (found.family, found.tensors) == ("other", ())
+
+
+def test_a_layer_more_in_front_does_not_hide_the_origin_of_those_behind_it() -> None:
+    dataset = digits_dataset()
+    parent = family_of(perceptron, dataset)["parent"]
+    longer = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), *copy.deepcopy(parent)).eval()
+    found = kinship(func.compute(safe(parent), "cpu"), func.compute(safe(longer), "cpu"))
+    assert found.family == "related"
+    assert [(one.name, one.name_b) for one in found.tensors] == [("1.weight", "3.weight"), ("3.weight", "5.weight")]
+
+
 def test_a_child_is_named_with_its_parent_only_where_it_holds_the_weights_frozen() -> None:
     assert told("parent", "head").sentence == (
         "2 of 3 weight tensors of one name and shape have a common origin, all of them the same to the bit; head holds "

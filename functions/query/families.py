@@ -113,10 +113,12 @@ def _in_order(a: WeightSketch, b: WeightSketch) -> list[_Pair]:
     return [one for one in pairs if one is not None and one.told.cosine >= RELATED]
 
 
-def _directions(sketch: WeightSketch, tensors: list[SketchedTensor]) -> NDArray[np.float64]:
+def _directions(sketch: WeightSketch, tensors: list[SketchedTensor]) -> Row:
     """Return the sketches (T, k), each over the length of its vector; their products are estimates of cosines."""
-    rows = np.stack([_row(sketch, one) for one in tensors])
-    return rows / np.array([[one.norm or 1.0] for one in tensors])
+    rows: Row = np.stack([_row(sketch, one) for one in tensors])
+    norms: Row = np.array([[one.norm or 1.0] for one in tensors])
+    directions: Row = rows / norms
+    return directions
 
 
 def _row(sketch: WeightSketch, tensor: SketchedTensor) -> Row:

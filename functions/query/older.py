@@ -74,8 +74,8 @@ def best_hit(store: ObjectStore, vectors: Mapping[Question, VectorStore]) -> tup
 
 
 def pair_of(asked: Question, hit: Hit) -> Pair:
-    """Return the layer asked for and the hit, to be compared in Korean as ever."""
-    return Pair(asked.identity, asked.layer, _identity(hit), hit.layer, asked.metric, "ko")
+    """Return the layer asked for and the hit, to be compared in Korean as ever, over the images that they were found by."""
+    return Pair(asked.identity, asked.layer, _identity(hit), hit.layer, asked.metric, "ko", asked.probe)
 
 
 def no_description(error: Unanswerable) -> str:

@@ -315,3 +315,14 @@ def test_an_answer_over_the_common_images_moves_when_a_model_of_another_dataset_
     settle(given, again, child(network(1, 2), 3), 0.9)
     after = subjects(get(given, similar(PARENT), other_datasets=True, k=100))
     assert again.subject not in before and again.subject in after
+
+
+@pytest.mark.slow
+def test_the_older_form_tells_in_words_of_a_hit_over_the_common_images(given: Services) -> None:
+    body = network(1, 2)
+    settle(given, PARENT, body, 0.5)
+    settle(given, CHILD, child(body, 3), 0.6)
+    told = get(given, f"/{PARENT.model}/{PARENT.version}/2/search")
+    assert (told["model_version_id"], told["layer_id"]) == ("model_child_v1", "2")
+    assert told["gpt_description"] == described(given, PARENT, CHILD, language="ko")["text"]
+    assert "서로 다른 데이터셋" in told["gpt_description"]

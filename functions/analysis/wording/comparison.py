@@ -7,8 +7,9 @@ answers and holds every sentence against the facts; what does not stand up is no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any, Final
 
 from layerscope.functions.analysis.wording import claims, comparison_template
@@ -36,8 +37,8 @@ TASK: Final = (
     "`performance`: both accuracies with their intervals and most frequent confusions (`true_name` is taken for "
     "`predicted_name`), and what may explain the difference; where `weaker` is null neither is shown to be better, and you "
     "say so; where `same_test_images` is false the accuracies are on different images, and you compare them in no way. "
-    "`structure`: how the two are built, from `network`: types, shapes, parameters. `similarity`: the two "
-    "layers in `layer` and `best_matches`; call layers alike only where `alike` is true; `percentile_untrained` is the "
+    "`structure`: how the two are built, from `network`, a deep one block by block: types, shapes, parameters. `similarity`: the "
+    "two layers in `layer` and `best_matches`; call layers alike only where `alike` is true; `percentile_untrained` is the "
     "share of untrained layers that are less like it; say that layers separate the classes only where `label_cka` exceeds "
     "`label_baseline`. `advice`: what to try with the weaker model, concretely; only here may you name numbers and layers of "
     "your own. "
@@ -119,7 +120,8 @@ def passages(answer: Mapping[Section, str], language: Language, match: LayerMatc
     Raises:
         Refused: a sentence claims what the facts do not say, or the text is not of the form that was asked for.
     """
-    against = ground(facts(match), match.both_separate_classes)
+    every = tuple([harmless(row.name) for row in one.network] for one in (match.a, match.b))
+    against = ground(facts(match), match.both_separate_classes, (every[0], every[1]))
     told: list[Passage] = []
     for about in SECTIONS:
         text = plain(answer[about])
@@ -165,7 +167,7 @@ def _model(model: ComparedModel, label_baseline: float | None) -> dict[str, Any]
         "multiply_adds": model.multiply_adds,
         "layers_in_all": len(rows),
         "layers_by_type": dict(Counter(harmless(row.type) for row in rows)),
-        "network": [_row(row) for row in rows[:MOST_ROWS]],
+        **_network(rows),
         "layer": {
             "name": model.layer_name,
             "type": model.layer_type,
@@ -175,6 +177,35 @@ def _model(model: ComparedModel, label_baseline: float | None) -> dict[str, Any]
             "label_cka": layer.label_cka,
             "label_baseline": label_baseline,
         },
+    }
+
+
+def _network(rows: Sequence[SummaryLayer]) -> dict[str, Any]:
+    """Return the layers of a model one by one, or of a deep one by block; one that is flat and deep is cut, and says so."""
+    if len(rows) <= MOST_ROWS:
+        return {"network": [_row(row) for row in rows]}
+    for depth in range(max(row.name.count(".") for row in rows), 0, -1):
+        blocks = _blocks(rows, depth)
+        if len(blocks) <= MOST_ROWS:
+            return {"network": [_block(block, depth) for block in blocks]}
+    return {"network": [_row(row) for row in rows[:MOST_ROWS]], "layers_not_shown": len(rows) - MOST_ROWS}
+
+
+def _blocks(rows: Sequence[SummaryLayer], depth: int) -> list[list[SummaryLayer]]:
+    return [list(block) for _, block in groupby(rows, lambda row: row.name.split(".")[:depth])]
+
+
+def _block(rows: Sequence[SummaryLayer], depth: int) -> dict[str, Any]:
+    """Return what consecutive layers of one block come to."""
+    if len(rows) == 1:
+        return _row(rows[0])
+    return {
+        "name": harmless(".".join(rows[0].name.split(".")[:depth])),
+        "type": "block",
+        "types": dict(Counter(harmless(row.type) for row in rows)),
+        "output": rows[-1].output,
+        "parameters": sum(row.parameters or 0 for row in rows),
+        "multiply_adds": sum(row.multiply_adds or 0 for row in rows),
     }
 
 

@@ -51,8 +51,11 @@ class Ground:
         return self.shared + self.sides["a"].known + self.sides["b"].known
 
 
-def ground(facts: Mapping[str, Any], separates: bool) -> Ground:
-    """Return what texts about these facts of a comparison are held against."""
+def ground(facts: Mapping[str, Any], separates: bool, layers: tuple[Sequence[str], Sequence[str]] = ((), ())) -> Ground:
+    """Return what texts about these facts of a comparison are held against.
+
+    `layers` are the names of all layers of each model, of which `facts` of a deep one have the blocks alone.
+    """
     a, b = facts["a"], facts["b"]
     differences = facts["differences"]
     scores = [one for pair in facts["best_matches"] for one in numbers_in(pair)]
@@ -67,12 +70,13 @@ def ground(facts: Mapping[str, Any], separates: bool) -> Ground:
     )
     names = {one["name"] for one in (a, b)} | {part for one in (a, b) for part in one["name"].split("/")}
     for one in (a, b):
-        names |= {str(row["name"]) for row in one["network"]} | {str(row["type"]) for row in one["network"]}
+        names |= {str(row["name"]) for row in one["network"]} | set(one["layers_by_type"])
         names |= {one["layer"]["name"], one["layer"]["type"], one["dataset"]}
         names |= {name for name in (one["unwell_layer"], one["clearest_layer"]) if name}
         names |= set(_confusion(one) or ())
+    names |= {*layers[0], *layers[1], *(pair[side] for pair in facts["best_matches"] for side in ("a", "b"))}
     return Ground(
-        sides={"a": _side("a", a), "b": _side("b", b)},
+        sides={"a": _side("a", a, layers[0]), "b": _side("b", b, layers[1])},
         shared=shared,
         names=tuple(sorted((one for one in names if one), key=len, reverse=True)),
         weaker=facts["weaker"],
@@ -82,7 +86,7 @@ def ground(facts: Mapping[str, Any], separates: bool) -> Ground:
     )
 
 
-def _side(which: Which, model: Mapping[str, Any]) -> Side:
+def _side(which: Which, model: Mapping[str, Any], every: Sequence[str]) -> Side:
     rows: Sequence[Mapping[str, Any]] = model["network"]
     confusion = model["confusion"] or {}
     shares = [model.get(name) for name in SHARES] + [confusion.get("rate"), *_likeness(model)]
@@ -95,8 +99,8 @@ def _side(which: Which, model: Mapping[str, Any]) -> Side:
         layers=_floats([*numbers, position]),
         others=_floats([*numbers_in([dict(row) for row in rows]), *_whole(model), *_likeness(model), position]),
     )
-    layers = tuple(dict.fromkeys([*(str(row["name"]) for row in rows), model["layer"]["name"]]))
-    types = tuple(dict.fromkeys([*(str(row["type"]) for row in rows), model["layer"]["type"]]))
+    layers = tuple(dict.fromkeys([*(str(row["name"]) for row in rows), *every, model["layer"]["name"]]))
+    types = tuple(dict.fromkeys([*model["layers_by_type"], model["layer"]["type"]]))
     measures: dict[Measure, float | None] = {
         "accuracy": model["accuracy"],
         "parameters": model["parameters"],

@@ -7,15 +7,17 @@ fractions, rounding, Korean units. A lie is an honest answer with one thing chan
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from layerscope.functions.analysis.wording.comparison import Refused, Told, by_template, passages
+from layerscope.functions.analysis.wording.comparison import Refused, Told, by_template, facts, passages
 from layerscope.functions.analysis.wording.comparison_template import Section
+from layerscope.functions.analysis.wording.match import BestMatch, LayerMatch
 from layerscope.schemas.products.description import Language
-from tests.functions.analysis.compared_pairs import PAIRS
+from tests.functions.analysis.compared_pairs import PAIRS, rows
 
 ANSWERS: Final = json.loads(
     (Path(__file__).parents[2] / "data" / "comparison_answers.json").read_text(encoding="utf-8")
@@ -109,3 +111,45 @@ def test_numbers_of_advice_are_free_and_marked_and_numbers_of_the_data_in_it_are
 def test_what_is_not_of_the_form_is_refused(section: str, text: str, why: str) -> None:
     answer = ANSWERS["truthful"][0]
     assert why in str(told(answer, {**answer["answer"], section: text}))
+
+
+def deep(blocks: int) -> LayerMatch:
+    """Return the clear pair with a model of so many blocks of five layers in place of the first, matched at a late one."""
+    lines = [
+        (f"stage.{at}.{name}", kind, {}, (16, 4, 4), size)
+        for at in range(blocks)
+        for name, kind, size in (
+            ("conv1", "Conv2d", 2_304),
+            ("bn1", "BatchNorm2d", 32),
+            ("relu", "ReLU", 0),
+            ("conv2", "Conv2d", 2_304),
+            ("bn2", "BatchNorm2d", 32),
+        )
+    ]
+    clear = PAIRS["clear"]
+    late = BestMatch(f"stage.{blocks - 1}.conv2", "fc1", 0.7, 0.99)
+    network = rows(*lines, ("fc2", "Linear", {"out_features": 10}, (10,), 850))
+    return replace(clear, a=replace(clear.a, network=network), best_matches=(late, *clear.best_matches))
+
+
+def test_a_deep_network_is_told_block_by_block_to_its_end_and_each_of_its_layers_may_be_named() -> None:
+    pair = deep(40)
+    shown = facts(pair)["a"]["network"]
+    assert [one["name"] for one in shown] == [*(f"stage.{at}" for at in range(40)), "fc2"]
+    assert shown[0]["types"] == {"Conv2d": 2, "BatchNorm2d": 2, "ReLU": 1}
+    assert shown[0]["parameters"] == 2 * 2_304 + 2 * 32
+    honest = next(one for one in ANSWERS["truthful"] if (one["case"], one["language"]) == ("clear", "en"))
+    named = " The layer ‘stage.39.conv2’ of ‘lenet/3’ is matched with ‘fc1’ at 0.7, and its blocks end with ‘stage.39’."
+    built = "‘lenet/3’ is built of blocks of Conv2d, BatchNorm2d and ReLU, ‘mlp/2’ of Linear layers."
+    given = {**honest["answer"], "structure": built, "similarity": honest["answer"]["similarity"] + named}
+    assert "stage.39.conv2" in passages(given, "en", pair).text
+    with pytest.raises(Refused, match="a name that is not in the facts"):
+        passages({**given, "similarity": given["similarity"].replace("39", "40")}, "en", pair)
+
+
+def test_one_that_is_deep_and_flat_is_cut_and_says_so() -> None:
+    pair = deep(40)
+    flat = tuple(row.model_copy(update={"name": f"{at}"}) for at, row in enumerate(pair.a.network))
+    told = facts(replace(pair, a=replace(pair.a, network=flat)))["a"]
+    assert (len(told["network"]), told["layers_not_shown"]) == (60, 201 - 60)
+    assert "layers_not_shown" not in facts(PAIRS["clear"])["a"]

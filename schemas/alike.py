@@ -68,6 +68,7 @@ class CompareAnswer(Answer):
         "classic, whose value by chance is not 0 and differs from pair to pair",
     )
     score: float | None = Field(default=None, description="0..1, as in a list of models that are alike; null: no path")
+    path_reason: str | None = Field(default=None, description="why there is no path, where there are scores")
     kinship: Kinship | None = Field(default=None, description="null: the weights of one are not sketched (yet)")
     reason: str | None = Field(default=None, description="why there are no scores, if so")
     paired: PairedAnswer | None = Field(default=None, description="the two on the same test images, image by image")

@@ -215,7 +215,9 @@ class DescriptionAnswer(Answer):
     metric: Metric
     probe: ProbeName = Field(default="own", description=PROBE)
     score: float = Field(description="-1..1; 1: the same up to rotation and scale")
-    z: float | None = Field(description="score over its standard deviation under random pairing of the images")
+    z: float | None = Field(
+        description="score over its standard deviation under random pairing of the images; null by classic, whose mean is not 0"
+    )
     judgement: Judgement | None = Field(default=None, description="what the score is worth; null: not known yet")
     weaker: Literal["a", "b"] | None = Field(
         description="the model of lower accuracy; null: their intervals overlap, or are of different test images"

@@ -85,11 +85,13 @@ def compare(
         update={"scores": tuple(tuple(None if np.isnan(one) else float(one) for one in row) for row in table)}
     )
     if metric == "classic":
-        return answer
+        reason = "By this recipe chance alone scores above 0, and differently from pair to pair, so no path is drawn."
+        return answer.model_copy(update={"path_reason": reason})
     path = alignment.path(table, alignment.floor(first.images))
     total = sum(one.score for one in path)
     return answer.model_copy(
         update={
+            "path_reason": None if path else "No two of their layers are more alike than chance, so there is none.",
             "path": tuple(LayerMatch(a=answer.layers_a[x.a], b=answer.layers_b[x.b], score=x.score) for x in path),
             "score": alignment.likeness(total, int(first.comparable.sum()), int(second.comparable.sum())),
         }

@@ -113,7 +113,7 @@ def _match(store: ObjectStore, pair: Pair, judgement: Judgement | None, bench: B
         b=_model(store, pair, pair.b, lists[1], columns),
         metric=pair.metric,
         score=score,
-        z=round(score / math.sqrt(2 / (images * (images - 3))), 2),
+        z=None if pair.metric == "classic" else round(score / math.sqrt(2 / (images * (images - 3))), 2),
         percentile_untrained=judgement.percentile_untrained if judgement else None,
         percentile_untrained_by_other_metric=judgement.percentile_untrained_by_other_metric if judgement else None,
         label_baselines=_baselines(pair, bench),

@@ -451,6 +451,7 @@ def test_a_hit_is_told_in_words_by_the_template(two: Services) -> None:
     for name in ("‘net/1’", "‘mlp/2’", "‘conv’", "‘fc’", "83.3 %", "33.3 %"):
         assert name in told["text"]
     assert "The owner of ‘mlp/2’ could" in told["text"]
+    assert told["z"] > 0 and asking.get(two, PATH, metric="classic", **HIT)["z"] is None
     korean = asking.get(two, PATH, language="ko", **HIT)
     assert "‘mlp/2’ 모델에는 다음을 시도할 만합니다" in korean["text"]
 

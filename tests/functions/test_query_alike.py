@@ -265,6 +265,8 @@ def test_compare_has_the_older_recipe_too_and_no_path_by_it(system: Services) ->
     scores = np.array(told["scores"], float)
     assert np.allclose(np.diag(scores), 1) and scores.max() <= 1 and scores.min() >= 0  # biased: never below 0
     assert told["path"] == [] and told["score"] is None
+    assert "no path is drawn" in told["path_reason"]
+    assert get(system, "/compare", a=PARENT, b=PARENT)["path_reason"] is None
     twin = np.array(get(system, "/compare", a=PARENT, b="digits/twin/1", metric="classic")["scores"], float)
     assert twin[0, 0] > get(system, "/compare", a=PARENT, b="digits/twin/1")["path"][0]["score"]
     page = run(
@@ -275,6 +277,135 @@ def test_compare_has_the_older_recipe_too_and_no_path_by_it(system: Services) ->
     )
     assert page.status_code == 200 and "biased CKA, as the older system had it" in page.text
     assert "description?metric=classic" in page.text
+    assert "no path is drawn" in page.text and "more alike than chance" not in page.text
+    assert get(system, f"/models/{PARENT}/similar", 422, family="cousin")["code"] == "bad-parameter"
+
+
+def layers_like(made: Services, subject: str, layer: str, **parameters: Any) -> Any:
+    return get(made, f"/models/{subject}/layers/{layer}/similar", metric="cka", **parameters)
+
+
+@pytest.mark.parametrize("per", ["layer", "model"])
+def test_layers_can_be_asked_of_one_family(system: Services, per: str) -> None:
+    families = {named(hit): hit["family"] for hit in asked(system, k=100)["hits"]}
+    layer = stored(system, Identity.parse(PARENT), LayerVectors).layers[0].id
+    every = layers_like(system, PARENT, layer, k=100, per=per)["hits"]
+    for family in ("related", "same_architecture", "other"):
+        wanted = [(named(hit), hit["layer"]) for hit in every if families[named(hit)] == family]
+        found, cursor = [], None
+        for _ in range(len(wanted) + 1):  # page by page
+            page = layers_like(
+                system, PARENT, layer, k=2, per=per, family=family, **({"cursor": cursor} if cursor else {})
+            )
+            found += [(named(hit), hit["layer"]) for hit in page["hits"]]
+            cursor = page["next"]
+            if cursor is None:
+                break
+            assert len(page["hits"]) == 2
+        assert found == wanted and wanted
+        assert page["hits"]  # a page that is empty is never promised
+    none = layers_like(system, "digits/mlp/1", "1", family="same_weights")
+    assert none["hits"] == [] and "with the nearest layers none is of the family same_weights" in none["reason"]
+    assert get(system, f"/models/{PARENT}/layers/{layer}/similar", 422, family="cousin")["code"] == "bad-parameter"
+
+
+def test_a_likeness_is_ranked_among_untrained_networks(system: Services) -> None:
+    answer = asked(system)
+    ranks = {named(hit): hit["percentile_untrained"] for hit in answer["hits"]}
+    assert answer["untrained_networks"] >= 10
+    # Given what was trained alike: beyond
+    assert all(ranks[name] >= 0.95 for name in ("copy", "child", "sibling", "head", "twin"))
+    # And one that is not trained: not
+    assert ranks["untrained"] < 0.95
+    # And the same as brute force over the untrained layers of all contents; the copy has its parent's
+    mine, scores = vectors_of(system, PARENT, "deconfounded"), []
+    for one in ("parent", "twin", "untrained", "child", "sibling", "head", "wide", "mlp"):
+        product = stored(system, Identity("digits", one, "1"), ReferenceLayers)
+        for network in {line.network for line in product.layers}:
+            rows = [
+                row
+                for line, row in zip(product.layers, product.deconfounded.astype(np.float64), strict=True)
+                if line.network == network and row.any()
+            ]
+            total = totals((mine @ np.stack(rows).T)[None], floor(100))[0]
+            scores.append(likeness(total, len(mine), len(rows)))
+    assert answer["untrained_networks"] == len(scores)
+    for hit in answer["hits"]:
+        assert hit["percentile_untrained"] == pytest.approx(np.mean(np.array(scores) < hit["score"]), abs=1e-6)
+
+
+def test_a_role_is_found_where_it_is_played_and_nowhere_else(system: Services) -> None:
+    told = get(system, f"/models/{PARENT}/layers/6/depths")
+    found = {one["model"]: one for one in told["roles"]}
+    assert told["depth"] == pytest.approx(2 / 3)
+    # The same layer of its relatives lies as deep as it
+    for name in ("copy", "child", "sibling", "head", "twin"):
+        assert (found[name]["layer"], found[name]["played"]) == ("6", "as_deep")
+    # What is not trained plays no role
+    assert found["untrained"]["played"] == "absent"
+    played = [one["played"] for one in told["roles"]]
+    assert f"about as deep in {played.count('as_deep')}, later in {played.count('later')}." in told["reason"]
+    assert f"In {played.count('absent')} no layer is more like it" in told["reason"]
+    assert "Plays the role" in page(system, f"/models/{PARENT}/layers/6/depths")
+
+
+def test_where_the_index_holds_too_many_layers_the_nearest_models_are_compared_from_the_bucket(
+    system: Services,
+) -> None:
+    question = Question(Identity.parse(PARENT), "deconfounded", 5)
+    whole = alike(system.store, system.vectors, question)
+    part = alike(system.store, system.vectors, question, most=12)
+    assert (whole.exact, part.exact) == (True, False)
+    assert [hit.identity for hit in part.hits] == [hit.identity for hit in whole.hits]
+    assert [hit.score for hit in part.hits] == pytest.approx([hit.score for hit in whole.hits], abs=1e-5)
+
+
+def test_the_pages_say_the_same(system: Services) -> None:
+    told = page(system, f"/models/{PARENT}/similar")
+    assert "Same weights . The same layers with the same weights" in told
+    assert "The nearest that is more accurate" in told or "None of the models compared is more accurate" in told
+    both = page(system, f"/compare?a={PARENT}&b=digits/head/1")
+    assert "The path of best matches" in both and "none, to the bit" in both
+    assert "so it was fine-tuned from digits/parent/1 or from a copy of it" in both
+    assert (
+        f"/models/{PARENT}/similar" in run(system, lambda client: client.get(f"/models/{PARENT}", headers=BROWSER)).text
+    )
+
+
+def test_compare_has_the_path_and_the_kinship(system: Services) -> None:
+    told = get(system, "/compare", a=PARENT, b="digits/twin/1")
+    assert [(one["a"], one["b"]) for one in told["path"]] == [(name, name) for name in ("3", "6", "10")]
+    assert told["score"] == next(
+        pytest.approx(hit["score"], abs=1e-5) for hit in asked(system)["hits"] if named(hit) == "twin"
+    )
+    assert told["kinship"]["family"] == "same_architecture"
+    assert [one["name"] for one in told["kinship"]["tensors"]] == ["3.weight", "6.weight", "10.weight"]
+    apart = get(system, "/compare", a=NOT_TRAINED, b="digits/mlp/1")
+    assert apart["path"] == [] or all(one["score"] > floor(100) for one in apart["path"])
+
+
+def test_compare_has_the_older_recipe_too_and_no_path_by_it(system: Services) -> None:
+    told = get(system, "/compare", a=PARENT, b=PARENT, metric="classic")
+    scores = np.array(told["scores"], float)
+    assert np.allclose(np.diag(scores), 1) and scores.max() <= 1 and scores.min() >= 0  # biased: never below 0
+    assert told["path"] == [] and told["score"] is None
+    assert "no path is drawn" in told["path_reason"]
+    assert get(system, "/compare", a=PARENT, b=PARENT)["path_reason"] is None
+    twin = np.array(get(system, "/compare", a=PARENT, b="digits/twin/1", metric="classic")["scores"], float)
+    assert twin[0, 0] > get(system, "/compare", a=PARENT, b="digits/twin/1")["path"][0]["score"]
+    page = run(
+        system,
+        lambda client: client.get(
+            "/compare", params={"a": PARENT, "b": "digits/twin/1", "metric": "classic"}, headers={"accept": "text/html"}
+        ),
+    )
+    assert page.status_code == 200 and "biased CKA, as the older system had it" in page.text
+    assert "description?metric=classic" in page.text
+    assert "no path is drawn" in page.text and "more alike than chance" not in page.text
+    words = f"/models/{PARENT}/layers/3/similar/description"
+    asked_for = {"other": "digits/twin/1", "other_layer": "3"}
+    assert get(system, words, metric="classic", **asked_for)["z"] is None
+    assert get(system, words, **asked_for)["z"] > 0
     assert get(system, f"/models/{PARENT}/similar", 422, metric="classic")["code"] == "bad-parameter"
 
 

@@ -81,7 +81,7 @@ class LayerMatch:
     b: ComparedModel
     metric: Metric
     score: float
-    z: float
+    z: float | None
     percentile_untrained: float | None = None
     percentile_untrained_by_other_metric: float | None = None
     label_baselines: tuple[float | None, float | None] = (None, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from layerscope import systems
 from layerscope.console import err, print_json, say
 from layerscope.options import Json
+from layerscope.options import Services as At
 from layerscope.systems import Embedded, NoSystem, Stack
 
 if TYPE_CHECKING:
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The index of layers and models.")
 
-At = Annotated[
-    str | None,
-    typer.Option("--at", metavar="DIR", help="which system; without it, the services that the environment names"),
-]
 BAR: Final = (
     TextColumn("{task.description}"),
     BarColumn(),
@@ -40,7 +37,10 @@ def group() -> None:
 
 @app.command("rebuild")
 def rebuild_command(at: At = None, as_json: Json = False) -> None:
-    """Make the index again from the bucket alone, and switch to it once it is whole; until then the old one is read."""
+    """Make the index again from the bucket alone, and switch to it once it is whole; until then the old one is read.
+
+    In a pod, or wherever the environment names the services and no --at is given, it is that of those services.
+    """
     from layerscope.functions.index.rebuild import rebuild
     from layerscope.stores.vector_store import MilvusStore
 
@@ -67,16 +67,18 @@ def _services(at: str | None) -> Services:
     from layerscope.functions.runtime.services import connect, embedded
     from layerscope.functions.runtime.settings import Settings
 
-    if at is None:
+    if at is None and os.environ.get("S3_ENDPOINT") and not os.environ.get("LAYERSCOPE_URL"):
         settings = Settings.read(os.environ)
         say(f"system: {settings.s3_endpoint} and what else the environment names")
         return connect(settings)
-    system = systems.locate(at)
+    found = systems.find(at)
+    say(found.sentence)
+    system = found.system
     if isinstance(system, Embedded):
         return embedded(system.directory)
     if isinstance(system, Stack):
         return connect(Settings.read({**os.environ, **system.function_environment()}))
-    raise NoSystem(f"--at is a folder here, not {at}: for a system elsewhere, name its services in the environment")
+    raise NoSystem(f"{system.url} is no folder here: for a system elsewhere, name its services in the environment")
 
 
 async def _moved_on(services: Services) -> None:

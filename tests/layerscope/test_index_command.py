@@ -43,6 +43,17 @@ def test_the_index_of_a_directory_is_made_again_even_when_it_was_lost(directory:
     vectors.close()
 
 
+def test_without_a_name_it_is_the_nearest_system(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("S3_ENDPOINT", raising=False)
+    monkeypatch.chdir(directory)
+    (directory / ".layerscope").mkdir()
+    (directory / ".layerscope" / "here").symlink_to(directory)
+    told = CliRunner().invoke(app, ["index", "rebuild"])
+    assert told.exit_code == 0, told.output
+    assert "the nearest .layerscope above this folder" in told.stderr
+    assert "2 models with 32 layer rows are in the index" in told.stderr
+
+
 def test_a_system_elsewhere_is_rebuilt_where_its_services_are_named() -> None:
     told = CliRunner().invoke(app, ["index", "rebuild", "--at", "http://127.0.0.1:9"])
     assert isinstance(told.exception, NoSystem)

@@ -47,14 +47,20 @@ def similar(answer: SimilarAnswer) -> RenderableType:
     """Show the hits of one search."""
     if not answer.hits:
         return Text(answer.reason or "")
-    table = Table(
-        "layer", "score", "above untrained", "above stored", "model", "accuracy", box=None, header_style="dim"
-    )
+    names = ("layer", "score", "95 % of halves", "above untrained", "above stored", "model", "accuracy")
+    table = Table(*names, box=None, header_style="dim")
+    notes: dict[str, list[str]] = {}
     for hit in answer.hits:
-        name = f"{hit.dataset}/{hit.model}/{hit.version}"
-        ranks = (hit.judgement.percentile_untrained, hit.judgement.percentile_stored) if hit.judgement else (None, None)
-        table.add_row(Text(hit.layer), f"{hit.score:.3f}", *map(percent, ranks), name, percent(hit.test_accuracy))
-    return table if answer.next is None else Group(table, Text(f"more: --cursor {shlex.quote(answer.next)}"))
+        name, judged = f"{hit.dataset}/{hit.model}/{hit.version}", hit.judgement
+        ranks = (judged.percentile_untrained, judged.percentile_stored) if judged else (None, None)
+        halves = "{:.2f} to {:.2f}".format(*judged.interval) if judged and judged.interval else ""
+        shown = (f"{hit.score:.3f}", halves, *map(percent, ranks), name, percent(hit.test_accuracy))
+        table.add_row(Text(hit.layer), *shown)
+        for note in judged.notes if judged else ():
+            notes.setdefault(note, []).append(f"{name} {hit.layer}")
+    told = [Text(f"{', '.join(of)}: {note}", style="dim") for note, of in notes.items()]
+    more = [] if answer.next is None else [Text(f"more: --cursor {shlex.quote(answer.next)}")]
+    return Group(table, *told, *more)
 
 
 def depths(answer: RoleAnswer) -> RenderableType:

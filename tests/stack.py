@@ -96,8 +96,13 @@ def running(directory: Path, *options: str) -> Iterator[RealStack]:
         assert stopped.returncode == 0, stopped.stderr
 
 
-def eventually(holds: Callable[[], Any], seconds: float = 300, every: float = 0.2) -> Any:
-    """Return the first true answer of `holds`; fail when none comes, even of a busy machine. Connection errors count as no."""
+def eventually(
+    holds: Callable[[], Any], seconds: float = 300, every: float = 0.2, last: Callable[[], object] = lambda: ""
+) -> Any:
+    """Return the first true answer of `holds`; fail when none comes, even of a busy machine. Connection errors count as no.
+
+    `last` says what there was instead.
+    """
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -106,7 +111,7 @@ def eventually(holds: Callable[[], Any], seconds: float = 300, every: float = 0.
             answer = None
         if answer:
             return answer
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        assert time.monotonic() < deadline, f"not within {seconds:g} s {last()}"
         time.sleep(every)
 
 

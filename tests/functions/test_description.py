@@ -511,15 +511,18 @@ def test_the_template_is_there_at_once_and_the_language_models_text_when_it_has_
 
     endpoint.will(late)
 
-    async def asked(client: httpx.AsyncClient) -> list[dict[str, Any]]:
-        first = (
-            await client.get(PATH, params=HIT)
-        ).json()  # the language model has not answered yet, and will not before
+    async def page(client: httpx.AsyncClient) -> str:
+        return (await client.get(PATH, params=HIT, headers={"accept": "text/html"})).text
+
+    async def asked(client: httpx.AsyncClient) -> list[Any]:
+        # the language model has not answered yet, and will not before
+        first, early = (await client.get(PATH, params=HIT)).json(), await page(client)
         answered.set()
         told = await settled(client, HIT)
-        return [first, told, (await client.get(PATH, params=HIT)).json()]
+        return [first, told, (await client.get(PATH, params=HIT)).json(), early, await page(client)]
 
-    first, told, repeated = asking.run(two, asked)
+    first, told, repeated, early, late_page = asking.run(two, asked)
+    assert "data-renew=" in early and "data-renew=" not in late_page  # it looks again by itself until it is there
     assert (first["written_by"], first["template_reason"]["code"]) == ("template", "asking")
     assert (told["written_by"], told["template_reason"]) == ("gpt-4o-mini", None)
     assert told["passages"][0]["text"] == "The model net/1 gets 83.3 % right, and ‘mlp/2’ gets 33.3 %."

@@ -83,7 +83,7 @@ def test_classes_of_two_models_are_compared_and_untrained_ones_are_not_said_to_r
     elsewhere = layerscope("classes", "digits/lenet/1", "3", "--other-datasets", "--at", str(system)).stdout
     assert "on other datasets than digits" in " ".join(elsewhere.split())
     shown = layerscope("classes", "digits/lenet/1", "3", "--at", str(system)).stdout
-    assert "digits/lenet/2" in shown and "above untrained" in shown
+    assert "digits/lenet/2" in shown and "above untrained" in shown and "95 % of halves" in shown
 
 
 def test_export_writes_the_page_as_one_file(system: Path, tmp_path: Path) -> None:

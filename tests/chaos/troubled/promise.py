@@ -48,8 +48,15 @@ def failures(real: RealStack, subject: str) -> list[str]:
 
 def named(troubled: Troubled, subject: str, in_status: str, in_why: str = "") -> None:
     """Wait until `status` names the cause, and `why` does."""
-    eventually(lambda: in_status in _said(troubled, "status"), seconds=500, every=1)
-    eventually(lambda: in_why in why(troubled, subject), seconds=500, every=1)
+
+    def status() -> str:
+        return _said(troubled, "status")
+
+    def reason() -> str:
+        return why(troubled, subject)
+
+    eventually(lambda: in_status in status(), SETTLE_SECONDS, 1, status)
+    eventually(lambda: in_why in reason(), SETTLE_SECONDS, 1, reason)
 
 
 def why(troubled: Troubled, subject: str) -> str:

@@ -43,20 +43,24 @@ function listed(hits, label, names, cells) {
   return region;
 }
 
+const ABOVE = "Above untrained"; // what a similarity is worth: the share of untrained ones that is lower
+
 function layerCells(row, hit) {
   cell(row, hit.layer);
   cell(row, hit.score.toFixed(2)).className = "n";
+  cell(row, percent(hit.judgement?.percentile_untrained ?? null)).className = "n";
   cell(row, percent(hit.test_accuracy)).className = "n";
 }
 
 function modelCells(row, hit) {
   cell(row, hit.score.toFixed(2)).className = "n";
+  cell(row, percent(hit.percentile_untrained)).className = "n";
   cell(row, percent(hit.test_accuracy)).className = "n";
   cell(row, hit.kinship).className = "why";
 }
 
 async function showAlike(place) {
-  const columns = ["Likeness", "Accuracy", "By its weights"];
+  const columns = ["Likeness", ABOVE, "Accuracy", "By its weights"];
   try {
     const answer = await json(place.dataset.alike + "?k=5");
     if (answer.hits.length) place.before(listed(answer.hits, "The models most like it", columns, modelCells));
@@ -76,7 +80,7 @@ async function showSimilar(details) {
   const place = details.querySelector(".similar");
   try {
     const answer = await json(details.dataset.similar + "?k=5");
-    if (answer.hits.length) place.before(listed(answer.hits, place.textContent, ["Layer", "Similarity", "Accuracy"], layerCells));
+    if (answer.hits.length) place.before(listed(answer.hits, place.textContent, ["Layer", "Similarity", ABOVE, "Accuracy"], layerCells));
     else if (answer.reason) place.before(answer.reason);
   } catch {
     delete details.dataset.asked;
@@ -128,5 +132,20 @@ async function watch(url, before) {
   setTimeout(watch, POLL_MS, url, before);
 }
 
+async function renew(url) {
+  try {
+    if ((await json(url)).template_reason?.code !== "asking") {
+      const answer = await fetch(url, { headers: { accept: "text/html" } });
+      replace(new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main"));
+      document.getElementById("news").textContent = "The language model has answered.";
+      return;
+    }
+  } catch {
+    // the next round may find it again
+  }
+  setTimeout(renew, POLL_MS, url);
+}
+
 prepare();
+if (document.body.dataset.renew) renew(document.body.dataset.renew);
 if (document.body.dataset.watch) watch(document.body.dataset.watch, document.body.dataset.seen);

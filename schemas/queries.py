@@ -205,6 +205,15 @@ class TemplateReason(Answer):
     message: str
 
 
+class PairedCounts(Answer):
+    """How many of the same test images only one of two models has right."""
+
+    images: int
+    only_a: int
+    only_b: int
+    p_value: float = Field(description="McNemar test, two-sided")
+
+
 class DescriptionAnswer(Answer):
     """Two models and two of their layers in words: how the models perform and are built, why the layers match, what to try."""
 
@@ -219,8 +228,11 @@ class DescriptionAnswer(Answer):
         description="score over its standard deviation under random pairing of the images; null by classic, whose mean is not 0"
     )
     judgement: Judgement | None = Field(default=None, description="what the score is worth; null: not known yet")
+    paired: PairedCounts | None = Field(
+        default=None, description="null: their answers to the same test images are not there"
+    )
     weaker: Literal["a", "b"] | None = Field(
-        description="the model of lower accuracy; null: their intervals overlap, or are of different test images"
+        description="the less accurate by `paired`, beyond chance (p <= 0.05); null: neither is shown to be"
     )
     language: Language
     text: str = Field(description="all passages as one text")

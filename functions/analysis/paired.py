@@ -4,14 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 SUMMED: Final = 20_000
 """Differing images up to which the test is exact; its normal approximation is off by less than 1e-3 beyond."""
 LEVEL: Final = 0.05
 """P-value up to which a difference is called more than chance."""
+LEAST_TOLD: Final = 0.001
+"""Below this a p-value is told by its bound: how far below depends on what no test knows."""
 Z_95: Final = 1.959963984540054
 """The 97.5th percentile of the normal distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class RightAlone:
+    """How many of the same `images` only one of two models, a and b, has right."""
+
+    images: int
+    only_a: int
+    only_b: int
+
+    @property
+    def p_value(self) -> float:
+        """Return how often chance alone would part two equally good models so far."""
+        return mcnemar(self.only_a, self.only_b)
+
+    @property
+    def better(self) -> Literal["a", "b"] | None:
+        """Return the more accurate; None: the difference is within chance."""
+        if self.p_value > LEVEL:
+            return None
+        return "b" if self.only_b > self.only_a else "a"
+
+
+def told(p_value: float) -> str:
+    """Write a p-value: "p = 0.65", "p = 0.031", "p < 0.001"."""
+    if p_value < LEAST_TOLD:
+        return f"p < {LEAST_TOLD}"
+    return f"p = {p_value:.{2 if p_value >= 0.1 else 3}f}"
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

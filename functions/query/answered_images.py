@@ -58,6 +58,11 @@ class Answered:
     own: Floats
     description: DatasetDescription
 
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Tell of each image (N,) whether the model has it right."""
+        return np.asarray(self.predicted == self.labels, np.bool_)
+
     def image(self, index: int) -> AnsweredImage:
         """Return one image."""
         said = int(self.predicted[index])
@@ -124,7 +129,7 @@ def chosen(store: ObjectStore, answered: Answered, asked: Selection) -> NDArray[
     if asked.predicted is not None:
         meant &= answered.predicted == class_number(asked.predicted, answered.classes, asked.identity)
     if asked.correct is not None:
-        meant &= (answered.predicted == answered.labels) == asked.correct
+        meant &= answered.right == asked.correct
     if asked.above is not None:
         meant &= (answered.confidence > asked.above) | ((asked.above == 0) & (answered.confidence == 0))
     if asked.up_to is not None:
@@ -163,8 +168,8 @@ def same_images(a: Answered, b: Answered) -> None:
 
 def _held_against(answered: Answered, other: Answered, correct: bool | None) -> NDArray[np.bool_]:
     same_images(answered, other)
-    differs, right = other.predicted != answered.predicted, other.predicted == other.labels
-    return np.asarray(differs if correct is None else right == correct, np.bool_)
+    differs = other.predicted != answered.predicted
+    return np.asarray(differs if correct is None else other.right == correct, np.bool_)
 
 
 def _of_finding(store: ObjectStore, asked: Selection, meant: NDArray[np.bool_]) -> NDArray[np.int64]:

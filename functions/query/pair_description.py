@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from layerscope.functions.analysis.wording.comparison import MOST_MATCHES
@@ -14,6 +14,7 @@ from layerscope.functions.query import answers
 from layerscope.functions.query.answers import Unanswerable, unknown
 from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.judged_hits import Bench
+from layerscope.functions.query.paired import right_alone
 from layerscope.functions.query.probe_sets import PROBE_SETS
 from layerscope.functions.query.words import Words
 from layerscope.schemas.alike import CompareAnswer
@@ -24,7 +25,7 @@ from layerscope.schemas.products.description import Language
 from layerscope.schemas.products.evaluation import Evaluation
 from layerscope.schemas.products.layer_vectors import Metric
 from layerscope.schemas.products.summary import SummaryLayer
-from layerscope.schemas.queries import DescriptionAnswer, Judgement, LayerList
+from layerscope.schemas.queries import DescriptionAnswer, Judgement, LayerList, PairedCounts
 from layerscope.stores.object_store import ObjectStore
 
 
@@ -90,6 +91,7 @@ def answer(found: Gathered, words: Words) -> DescriptionAnswer:
         score=match.score,
         z=match.z,
         judgement=found.judgement,
+        paired=PairedCounts(**asdict(match.alone), p_value=match.alone.p_value) if match.alone else None,
         weaker=match.weaker,
         language=pair.language,
         text=" ".join(one.text for one in words.passages),
@@ -113,6 +115,7 @@ def _match(store: ObjectStore, pair: Pair, judgement: Judgement | None, bench: B
         b=_model(store, pair, pair.b, lists[1], columns),
         metric=pair.metric,
         score=score,
+        alone=right_alone(store, pair.a, pair.b) if pair.a.dataset == pair.b.dataset else None,
         z=None if pair.metric == "classic" else round(score / math.sqrt(2 / (images * (images - 3))), 2),
         percentile_untrained=judgement.percentile_untrained if judgement else None,
         percentile_untrained_by_other_metric=judgement.percentile_untrained_by_other_metric if judgement else None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from http import HTTPStatus
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.analysis.paired import LEVEL, difference, holm, mcnemar
+from layerscope.functions.analysis.paired import RightAlone, difference, holm, mcnemar, told
 from layerscope.functions.query import answered_images
 from layerscope.functions.query.answered_images import Answered
 from layerscope.functions.query.answers import Unanswerable
@@ -25,30 +25,25 @@ def paired(store: ObjectStore, a: Identity, b: Identity) -> PairedAnswer:
     Raises:
         Unanswerable: there is no such model, its answers are not there (yet), or they are to other images.
     """
-    first, second = answered_images.read(store, a), answered_images.read(store, b)
-    answered_images.same_images(first, second)
-    labels, right_a, right_b = first.labels, first.predicted == first.labels, second.predicted == second.labels
-    only_a, only_b = right_a & ~right_b, right_b & ~right_a
-    p_value = mcnemar(int(only_a.sum()), int(only_b.sum()))
-    better: Literal["a", "b"] | None = None
-    if p_value <= LEVEL:
-        better = "b" if only_b.sum() > only_a.sum() else "a"
-    low, high = difference(int(only_a.sum()), int(only_b.sum()), len(labels))
+    first, second = _both(store, a, b)
+    right_a, right_b = first.right, second.right
+    alone = _alone(first, second)
+    low, high = difference(alone.only_a, alone.only_b, alone.images)
     found = PairedAnswer(
-        images=len(labels),
+        images=alone.images,
         both=int((right_a & right_b).sum()),
-        only_a=int(only_a.sum()),
-        only_b=int(only_b.sum()),
+        only_a=alone.only_a,
+        only_b=alone.only_b,
         neither=int((~right_a & ~right_b).sum()),
         differ=int((first.predicted != second.predicted).sum()),
         difference=float(right_b.mean() - right_a.mean()),
         low=low,
         high=high,
-        p_value=p_value,
-        better=better,
+        p_value=alone.p_value,
+        better=alone.better,
         ensemble=ensemble_accuracy(store, (first, second)),
         verdict="",
-        classes=_classes(first, only_a, only_b),
+        classes=_classes(first, right_a & ~right_b, right_b & ~right_a),
     )
     return found.model_copy(update={"verdict": verdict(a, b, found)})
 
@@ -59,6 +54,32 @@ def paired_or_why_not(store: ObjectStore, a: Identity, b: Identity) -> tuple[Pai
         return paired(store, a, b), None
     except Unanswerable as error:
         return None, error.answer.message
+
+
+def right_alone(store: ObjectStore, a: Identity, b: Identity) -> RightAlone | None:
+    """Return how many test images only one of two models has right.
+
+    None where their answers are not there (yet), or are to other images.
+
+    Raises:
+        Unanswerable: there is no such model.
+    """
+    try:
+        return _alone(*_both(store, a, b))
+    except Unanswerable as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            raise
+        return None
+
+
+def _both(store: ObjectStore, a: Identity, b: Identity) -> tuple[Answered, Answered]:
+    first, second = answered_images.read(store, a), answered_images.read(store, b)
+    answered_images.same_images(first, second)
+    return first, second
+
+
+def _alone(a: Answered, b: Answered) -> RightAlone:
+    return RightAlone(len(a.labels), int((a.right & ~b.right).sum()), int((b.right & ~a.right).sum()))
 
 
 def verdict(a: Identity, b: Identity, found: PairedAnswer) -> str:
@@ -76,10 +97,9 @@ def verdict(a: Identity, b: Identity, found: PairedAnswer) -> str:
             f"{a.subject}."
         )
     if found.better is None:
-        return f"{ways} That is within chance (p = {found.p_value:.2f}): they do not tell which is the more accurate."
+        return f"{ways} That is within chance ({told(found.p_value)}): they do not tell which is the more accurate."
     better = b if found.better == "b" else a
-    chance = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
-    return f"{ways} {better.subject} is the more accurate, by more than chance explains ({chance})."
+    return f"{ways} {better.subject} is the more accurate, by more than chance explains ({told(found.p_value)})."
 
 
 def _classes(answered: Answered, only_a: Mask, only_b: Mask) -> tuple[PairedClass, ...]:

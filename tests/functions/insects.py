@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from layerscope.functions.confusion_matrix.func import compute as counted
+from layerscope.functions.evaluation.func import compute as evaluated
 from layerscope.functions.example_images.func import compute as shown
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.identity import Identity
@@ -36,7 +38,9 @@ def writer(directory: Path) -> Write:
         predictions = Predictions(outputs=outputs, output_kind="logits", images=IMAGES, non_finite=lost)
         bucket.write(predictions)
         assert bucket.facts.dataset is not None
-        bucket.write(shown(predictions, Dataset(bucket.facts.dataset, {"test": part})))
+        dataset = Dataset(bucket.facts.dataset, {"test": part})
+        for compute in (evaluated, counted, shown):
+            bucket.write(compute(predictions, dataset))
         bucket.write(layer_vectors(bucket.facts, seed, ok_layers(2)))
         bucket.refuse_rest()
         index(made, who)

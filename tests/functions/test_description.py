@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from layerscope.events.cloudevent import compose
+from layerscope.functions.analysis.paired import RightAlone
 from layerscope.functions.analysis.wording import comparison
 from layerscope.functions.analysis.wording.facts import NAME_LENGTH, facts_of, harmless, label_baseline
 from layerscope.functions.analysis.wording.faults import fault
@@ -245,8 +247,15 @@ compared = st.builds(
     st.integers(1, 300),
     st.none() | st.integers(1, 10**9),
 )
+alone = st.builds(RightAlone, st.integers(5_000, 9_000), st.integers(0, 2_000), st.integers(0, 2_000))
 matches = st.builds(
-    LayerMatch, compared, compared, st.sampled_from(["cka", "deconfounded"]), st.floats(-1, 1), st.floats(-99, 99)
+    LayerMatch,
+    compared,
+    compared,
+    st.sampled_from(["cka", "deconfounded"]),
+    st.floats(-1, 1),
+    st.floats(-99, 99),
+    st.none() | alone,
 )
 
 
@@ -260,12 +269,59 @@ def test_every_number_about_two_models_is_in_the_products(match: LayerMatch) -> 
 
 
 @given(matches)
-def test_the_weaker_model_is_named_only_where_the_intervals_are_apart(match: LayerMatch) -> None:
-    a, b = match.a.facts, match.b.facts
-    overlap = a.accuracy_low <= b.accuracy_high and b.accuracy_low <= a.accuracy_high
-    expected = None if overlap else "a" if a.accuracy < b.accuracy else "b"
+def test_the_weaker_model_is_named_by_the_same_images_whatever_the_intervals_are(match: LayerMatch) -> None:
+    p_value = binomtest(match.alone.only_a, n).pvalue if match.alone and (n := _differing(match.alone)) else 1.0
+    expected = None
+    if match.alone is not None and p_value <= 0.05:
+        expected = "a" if match.alone.only_a < match.alone.only_b else "b"
     assert match.weaker == expected
-    assert ("neither is shown to be better" in comparison.by_template(match, "en").text) == overlap
+    for language, words in (("en", "neither is shown to be better"), ("ko", "어느 쪽이 낫다고 할 수 없습니다")):
+        assert (words in comparison.by_template(match, language).text) == (expected is None)
+
+
+def _differing(alone: RightAlone) -> int:
+    return alone.only_a + alone.only_b
+
+
+@pytest.mark.parametrize(
+    ("alone", "en", "ko"),
+    [
+        (
+            RightAlone(1_000, only_a=40, only_b=15),
+            "Of the same 1,000 images, 40 only ‘x’ has right, and 15 only ‘y’: ‘x’ is better, beyond chance (p = 0.001).",
+            "‘x’ 모델이 더 정확하며, 우연으로 설명되지 않는 차이입니다(p = 0.001).",
+        ),
+        (
+            RightAlone(1_000, only_a=15, only_b=90),
+            "and 90 only ‘y’: ‘y’ is better, beyond chance (p < 0.001).",
+            "‘y’ 모델만 맞힌 것은 90장입니다. ‘y’ 모델이 더 정확하며",
+        ),
+        (
+            RightAlone(1_000, only_a=22, only_b=15),
+            "and 15 only ‘y’: within chance (p = 0.32), so neither is shown to be better.",
+            "우연으로 설명되는 차이(p = 0.32)이므로 어느 쪽이 낫다고 할 수 없습니다.",
+        ),
+        (
+            None,
+            "their answers are not there to be held against each other, so neither is shown to be better.",
+            "이미지별로 비교할 답이 아직 없어 어느 쪽이 낫다고 할 수 없습니다.",
+        ),
+    ],
+)
+def test_which_is_better_is_told_with_the_images_that_say_so(alone: RightAlone | None, en: str, ko: str) -> None:
+    worst = Confusion(true=4, predicted=9, true_name="four", predicted_name="nine", images=12, rate=0.12)
+    layer = Layer(name="conv", call=0, type="Conv2d", shape=(3,))
+    correct = 900 - alone.only_a + alone.only_b if alone else 880
+    first, second = (
+        ComparedModel(name, facts_of(evaluation(1_000, right, None), worst, [layer]), ComparedLayer(layer, 1))
+        for name, right in (("d/x", 900), ("d/y", correct))
+    )
+    match = LayerMatch(first, second, "cka", 0.4, 9.0, alone)
+    for language, words in (("en", en), ("ko", ko)):
+        told = comparison.by_template(match, language)
+        assert words in told.text
+        own = {one.about: one.text for one in told.passages}
+        assert comparison.passages(own, language, match)  # and the guard takes it
 
 
 # The check of what a language model writes ----------------------------------------------------------------------------
@@ -447,7 +503,8 @@ def two(made: Services) -> Services:
 
 def test_a_hit_is_told_in_words_by_the_template(two: Services) -> None:
     told = asking.get(two, PATH, **HIT)
-    assert (told["written_by"], told["language"], told["weaker"]) == ("template", "en", "b")
+    assert (told["written_by"], told["language"], told["weaker"]) == ("template", "en", None)
+    assert told["paired"] is None and "neither is shown to be better" in told["text"]  # no answers are stored
     for name in ("‘net/1’", "‘mlp/2’", "‘conv’", "‘fc’", "83.3 %", "33.3 %"):
         assert name in told["text"]
     assert "The owner of ‘mlp/2’ could" in told["text"]

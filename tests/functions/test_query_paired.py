@@ -130,6 +130,43 @@ def test_the_same_answers_are_said_to_be_the_same(write: Write) -> None:
     assert side_by_side(given, OLD, OTHER)["paired"]["verdict"] == "The two answer all 300 test images alike."
 
 
+@pytest.mark.parametrize(
+    ("mistakes", "weaker", "words"),
+    [
+        # Both intervals reach from 0.9 to 0.96, and the images tell which is better.
+        (range(30), "a", "insects/net/2"),
+        (range(300, 300), None, "within chance"),
+    ],
+)
+def test_a_hit_in_words_holds_the_two_against_each_other_image_by_image(
+    write: Write, mistakes: range, weaker: str | None, words: str
+) -> None:
+    shared = range(30, 60)
+    write(OLD, wrong_on(*shared, *list(mistakes)[:12]), 1)
+    given = write(NEW, wrong_on(*shared), 2)
+    layer = "features.0.conv"
+    told = get(
+        given,
+        f"/models/{OLD.subject}/layers/{layer}/similar/description",
+        other=NEW.subject,
+        other_layer=layer,
+    )
+    held = side_by_side(given, OLD, NEW)["paired"]
+    assert told["paired"] == {name: held[name] for name in ("images", "only_a", "only_b", "p_value")}
+    assert told["weaker"] == weaker == {"b": "a", None: None}[held["better"]]
+    intervals = [get(given, f"/models/{one.subject}/products/evaluation")["data"] for one in (OLD, NEW)]
+    assert intervals[1]["accuracy_low"] < intervals[0]["accuracy_high"]  # they overlap
+    assert words.removeprefix("insects/") in told["text"]
+    written = page(
+        given, f"/models/{OLD.subject}/layers/{layer}/similar/description?other={NEW.subject}&other_layer={layer}"
+    )
+    links = re.findall(r'<a href="(/models/[^"]*/images\?[^"]*)"[^>]*>([\d,]+)', written)
+    assert len(links) == (1 if weaker else 0)  # where only one has it right
+    for link, shown_count in links:
+        answer = run(given, lambda client, link=link: client.get(html.unescape(link))).json()
+        assert answer["total"] == int(shown_count) == 12
+
+
 def test_models_on_other_images_get_one_notice_instead_of_differences(write: Write) -> None:
     write(OLD, wrong_on(5))
     elsewhere = Identity("others", "net", "1")

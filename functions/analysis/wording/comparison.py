@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Final
 
+from layerscope.functions.analysis.paired import LEAST_TOLD, RightAlone
 from layerscope.functions.analysis.wording import claims, comparison_template
 from layerscope.functions.analysis.wording.comparison_template import NO_LAYERS, Section
 from layerscope.functions.analysis.wording.facts import harmless
@@ -35,8 +36,9 @@ TASK: Final = (
     "You compare two image classifiers, a and b, that were found by similar layers, for the owner of the weaker one, who "
     "knows machine learning. Answer in {language} with one JSON object of four texts of two to four sentences each. "
     "`performance`: both accuracies with their intervals and most frequent confusions (`true_name` is taken for "
-    "`predicted_name`), and what may explain the difference; where `weaker` is null neither is shown to be better, and you "
-    "say so; where `same_test_images` is false the accuracies are on different images, and you compare them in no way. "
+    "`predicted_name`), how many of the same test images only one of them has right (`paired`), and what may explain the "
+    "difference; where `weaker` is null neither is shown to be better, and you say so, whether or not intervals overlap; where "
+    "`same_test_images` is false the accuracies are on different images, and you compare them in no way. "
     "`structure`: how the two are built, from `network`, a deep one block by block: types, shapes, parameters. `similarity`: the "
     "two layers in `layer` and `best_matches`; call layers alike only where `alike` is true; `percentile_untrained` is the "
     "share of untrained layers that are less like it; say that layers separate the classes only where `label_cka` exceeds "
@@ -86,6 +88,7 @@ def facts(match: LayerMatch) -> dict[str, Any]:
         "best_matches": [
             {**asdict(one), "a": harmless(one.a), "b": harmless(one.b)} for one in match.best_matches[:MOST_MATCHES]
         ],
+        "paired": _paired(match.alone),
         "weaker": match.weaker,
         "same_test_images": match.same_test_images,
     }
@@ -139,11 +142,18 @@ REASONS: Final[Mapping[claims.Wrong, str]] = {
     "number": "a number that is not in the facts, or not of that model",
     "name": "a name that is not in the facts",
     "direction": "a comparison that the figures contradict",
-    "superiority": "a judgement of which is better that the intervals do not bear out",
+    "superiority": "a judgement of which is better that the answers to the same images do not bear out",
     "alike": "layers called alike that are not beyond the bound",
     "classes": "layers said to separate the classes that do no more than pixels or untrained layers",
     "confusion": "a confusion that is not the most frequent one of that model, or the wrong way round",
 }
+
+
+def _paired(alone: RightAlone | None) -> dict[str, Any] | None:
+    if alone is None:
+        return None
+    p_value = {"p_value": alone.p_value} if alone.p_value >= LEAST_TOLD else {"p_value_below": LEAST_TOLD}
+    return {**asdict(alone), **p_value}
 
 
 def _check_point(performance: str, match: LayerMatch) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
+from layerscope.functions.analysis.paired import told
 from layerscope.functions.analysis.wording.facts import BEYOND, harmless
 from layerscope.functions.analysis.wording.match import ComparedModel, LayerMatch
 from layerscope.functions.analysis.wording.numerals import count, percent, quoted, similarity
@@ -114,9 +115,19 @@ def _difference_en(match: LayerMatch) -> str:
     )
     if not match.same_test_images:
         return f"{sentence}; these are different images, so that says nothing of which is better."
-    if match.weaker is None:
-        return f"{sentence}; the intervals overlap, so neither is shown to be better."
-    return f"{sentence}, and the difference is beyond chance."
+    if match.alone is None:
+        return (
+            f"{sentence}; their answers are not there to be held against each other, so neither is shown to be better."
+        )
+    alone = match.alone
+    sentence = (
+        f"{sentence}. Of the same {count(alone.images, 'image', 'images')}, {alone.only_a:,} only {quoted(match.a.name)} has "
+        f"right, and {alone.only_b:,} only {quoted(match.b.name)}"
+    )
+    if alone.better is None:
+        return f"{sentence}: within chance ({told(alone.p_value)}), so neither is shown to be better."
+    better = match.a if alone.better == "a" else match.b
+    return f"{sentence}: {quoted(better.name)} is better, beyond chance ({told(alone.p_value)})."
 
 
 def _mistakes_en(match: LayerMatch) -> str:
@@ -191,9 +202,17 @@ def _difference_ko(match: LayerMatch) -> str:
     sentence = f"테스트 정확도는 {shares[0]}, {shares[1]}"
     if not match.same_test_images:
         return f"{sentence}이며, 서로 다른 데이터셋의 이미지이므로 어느 쪽이 낫다고 할 수 없습니다."
-    if match.weaker is None:
-        return f"{sentence}이며, 신뢰구간이 겹쳐 어느 쪽이 낫다고 할 수 없습니다."
-    return f"{sentence}이며, 그 차이는 우연으로 설명되지 않습니다."
+    if match.alone is None:
+        return f"{sentence}이며, 이미지별로 비교할 답이 아직 없어 어느 쪽이 낫다고 할 수 없습니다."
+    alone = match.alone
+    sentence = (
+        f"{sentence}입니다. 같은 이미지 {alone.images:,}장 가운데 {quoted(match.a.name)} 모델만 맞힌 것은 {alone.only_a:,}장, "
+        f"{quoted(match.b.name)} 모델만 맞힌 것은 {alone.only_b:,}장"
+    )
+    if alone.better is None:
+        return f"{sentence}이며, 우연으로 설명되는 차이({told(alone.p_value)})이므로 어느 쪽이 낫다고 할 수 없습니다."
+    better = quoted(match.a.name if alone.better == "a" else match.b.name)
+    return f"{sentence}입니다. {better} 모델이 더 정확하며, 우연으로 설명되지 않는 차이입니다({told(alone.p_value)})."
 
 
 def _mistakes_ko(match: LayerMatch) -> str:

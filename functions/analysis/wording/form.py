@@ -15,7 +15,8 @@ WORDS_OF_A_SENTENCE: Final = 3
 KOREAN: Final = 0.3
 """Share of its letters that a Korean text has to have in Hangul; the rest are names and types."""
 
-_MARKUP: Final = re.compile(r"[<>{}\\@]|://|www\.", re.IGNORECASE)
+_MARKUP: Final = re.compile(r"[>{}\\@]|<(?! ?\d)|://|www\.", re.IGNORECASE)
+"""No name of an element begins with a digit, and p-values are told as "p < 0.001"."""
 
 
 def fault_of_form(text: str, language: Language, names: Collection[str]) -> str | None:

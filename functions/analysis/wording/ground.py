@@ -66,7 +66,7 @@ def ground(facts: Mapping[str, Any], separates: bool, layers: tuple[Sequence[str
         ratios=tuple(_both_ways(differences)),
         layers=(float(len(facts["best_matches"])),),
         points=_floats([differences["accuracy"]]),
-        others=_floats([*figures, *scores, facts["untrained_layers"]]),
+        others=_floats([*figures, *scores, facts["untrained_layers"], *numbers_in(facts["paired"] or {})]),
     )
     names = {one["name"] for one in (a, b)} | {part for one in (a, b) for part in one["name"].split("/")}
     for one in (a, b):

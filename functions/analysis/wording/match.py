@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from layerscope.functions.analysis.paired import RightAlone
 from layerscope.functions.analysis.wording.facts import BEYOND, harmless
 from layerscope.schemas.products.description import DescriptionFacts
 from layerscope.schemas.products.layer_vectors import Layer, Metric
@@ -75,6 +76,7 @@ class LayerMatch:
     Percentiles are among untrained layers, nearly all of which have a score below `untrained_bound`; `interval` is
     where 95 % of random halves of the images put the score. `label_baselines` are what the likeness of each layer to
     the labels has to exceed: what the images' pixels and nearly all untrained layers have. None: too few of them are there.
+    `alone` is None where the answers of the two to the same test images are not there.
     """
 
     a: ComparedModel
@@ -82,6 +84,7 @@ class LayerMatch:
     metric: Metric
     score: float
     z: float | None
+    alone: RightAlone | None = None
     percentile_untrained: float | None = None
     percentile_untrained_by_other_metric: float | None = None
     label_baselines: tuple[float | None, float | None] = (None, None)
@@ -122,10 +125,10 @@ class LayerMatch:
 
     @property
     def weaker(self) -> Literal["a", "b"] | None:
-        """Return the model of lower accuracy; None where the intervals overlap, or are of different test images."""
-        a, b = self.a.facts, self.b.facts
-        if not self.same_test_images:
+        """Return the model that is less accurate on the same test images, by more than chance; None: neither is shown to be.
+
+        Held image by image: whether the intervals of two accuracies overlap does not tell that of the same images.
+        """
+        if not self.same_test_images or self.alone is None or self.alone.better is None:
             return None
-        if max(a.accuracy_low, b.accuracy_low) <= min(a.accuracy_high, b.accuracy_high):
-            return None
-        return "a" if a.accuracy < b.accuracy else "b"
+        return "a" if self.alone.better == "b" else "b"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from layerscope.functions.analysis.paired import RightAlone
 from layerscope.functions.analysis.wording.match import BestMatch, ComparedLayer, ComparedModel, LayerMatch
 from layerscope.schemas.products.description import DescribedConfusion, DescriptionFacts
 from layerscope.schemas.products.layer_vectors import Layer
@@ -102,6 +103,7 @@ CLEAR = LayerMatch(
     metric="deconfounded",
     score=0.634,
     z=44.1,
+    alone=RightAlone(360, only_a=29, only_b=5),
     percentile_untrained=0.985,
     percentile_untrained_by_other_metric=0.97,
     label_baselines=(0.48, 0.5),
@@ -143,6 +145,7 @@ OVERLAP = LayerMatch(
     metric="deconfounded",
     score=0.31,
     z=21.6,
+    alone=RightAlone(1_000, only_a=58, only_b=65),
     percentile_untrained=0.71,
     percentile_untrained_by_other_metric=0.8,
     label_baselines=(0.46, 0.47),

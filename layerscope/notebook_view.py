@@ -19,7 +19,7 @@ def card(answer: ModelAnswer, findings: Sequence[str], picture: bytes | None) ->
         picture: a PNG to show; None: there is none.
     """
     name = f"{answer.dataset}/{answer.model}/{answer.version}"
-    parts = [f"<strong>{escape(name)}</strong> {escape(answer.state)}"]
+    parts = [f"<strong>{escape(name)}</strong> {escape(terminal.model_state(answer).plain)}"]
     said = answer.refusal.message if answer.refusal else answer.reason
     if said:
         parts.append(f"<p>{escape(said)}</p>")
@@ -27,7 +27,7 @@ def card(answer: ModelAnswer, findings: Sequence[str], picture: bytes | None) ->
         parts.append("<ol>" + "".join(f"<li>{escape(one)}</li>" for one in findings) + "</ol>")
     if answer.products:
         rows = "".join(
-            f"<tr><td>{escape(product)}</td><td>{escape(line.state)}</td>"
+            f"<tr><td>{escape(product)}</td><td>{escape(terminal.product_state(line))}</td>"
             f"<td>{escape(line.refusal.message if line.refusal else line.reason or terminal.headline(line.headline))}</td></tr>"
             for product, line in answer.products.items()
         )

@@ -13,7 +13,7 @@ from layerscope.models.inspection_report import Inspection
 from layerscope.schemas.alike import AlikeAnswer, AlikeModel
 from layerscope.schemas.depths import RoleAnswer
 from layerscope.schemas.manifests import Headline
-from layerscope.schemas.queries import ModelAnswer, ModelLine, SimilarAnswer
+from layerscope.schemas.queries import ModelAnswer, ModelLine, ProductLine, SimilarAnswer
 
 COLOURS = {"complete": "green", "computing": "yellow", "refused": "magenta", "failed": "red"}
 
@@ -21,7 +21,7 @@ COLOURS = {"complete": "green", "computing": "yellow", "refused": "magenta", "fa
 def model(answer: ModelAnswer) -> RenderableType:
     """Show one model version: what its upload came to, and its products."""
     name = f"{answer.dataset}/{answer.model}/{answer.version}"
-    title = Text.assemble((name, "bold"), "  ", (answer.state, COLOURS[answer.state]))
+    title = Text.assemble((name, "bold"), "  ", model_state(answer))
     if answer.refusal is not None:
         return Group(title, Text(answer.refusal.message), Text(answer.refusal.hint, style="cyan"))
     if answer.reason is not None:
@@ -29,17 +29,30 @@ def model(answer: ModelAnswer) -> RenderableType:
     table = Table("product", "state", "recipe", "what it says", box=None, header_style="dim")
     for product, line in answer.products.items():
         said = line.refusal.message if line.refusal else line.reason or headline(line.headline)
-        state = Text(line.state + (" (older)" if line.outdated else ""), style=COLOURS[line.state])
-        table.add_row(product, state, str(line.recipe), Text(said))
+        state = Text(product_state(line), style="dim" if line.not_given else COLOURS[line.state])
+        table.add_row(product, state.append(" (older)" if line.outdated else ""), str(line.recipe), Text(said))
     return Group(title, table)
+
+
+def model_state(one: ModelAnswer | ModelLine) -> Text:
+    """Return a model's state, as far as it is of use: complete is only what lacks nothing."""
+    if one.shortfall is None:
+        return Text(one.state, style=COLOURS[one.state])
+    if one.state == "complete":
+        return Text(one.shortfall)
+    return Text(f"{one.state}, {one.shortfall}", style=COLOURS[one.state])
+
+
+def product_state(line: ProductLine) -> str:
+    """Return a product's state: what a model may do without is no fault."""
+    return "not given" if line.not_given else line.state
 
 
 def models(lines: Iterable[ModelLine]) -> RenderableType:
     """Show model versions, one a row."""
     table = Table("model", "state", "accuracy", "uploaded", box=None, header_style="dim")
     for line in lines:
-        state = Text(line.state, style=COLOURS[line.state])
-        table.add_row(Text(line.identity.subject), state, percent(line.test_accuracy), line.uploaded)
+        table.add_row(Text(line.identity.subject), model_state(line), percent(line.test_accuracy), line.uploaded)
     return table
 
 

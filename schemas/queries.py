@@ -12,6 +12,10 @@ from layerscope.schemas.products.description import Language
 from layerscope.schemas.products.layer_vectors import Layer, Metric
 
 ProductState = Literal["complete", "computing", "refused", "failed"]
+SHORTFALL: Final = (
+    "what is wanting, whatever the state: `no dataset`, or `3 of 10 products`, of those that this model can have; "
+    "null: nothing"
+)
 PROBE: Final = (
     "over which images layers are compared: own, the probe set of their dataset; common, the one that datasets of one "
     "image shape share, without which models on different datasets cannot be"
@@ -32,6 +36,7 @@ class ModelLine(OfModel):
     content: str | None = None
     test_accuracy: float | None = None
     refusal: Refusal | None = None
+    shortfall: str | None = Field(default=None, description=SHORTFALL)
 
 
 class ModelList(Answer):
@@ -66,6 +71,10 @@ class ProductLine(Answer):
     outdated: bool = Field(default=False, description="true: an older manifest, while the present one is made")
     headline: Headline = Field(default_factory=dict)
     refusal: Refusal | None = None
+    not_given: bool = Field(
+        default=False,
+        description="true: refused, which is no fault: the model has no such part, or nothing was uploaded for it",
+    )
     reason: str | None = Field(default=None, description="why it failed")
 
 
@@ -77,6 +86,7 @@ class ModelAnswer(Answer):
     version: str
     state: ProductState
     content: str | None = None
+    shortfall: str | None = Field(default=None, description=SHORTFALL)
     refusal: Refusal | None = None
     reason: str | None = Field(default=None, description="why reading the upload failed")
     products: dict[str, ProductLine] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts, manifest_keys
@@ -23,6 +24,9 @@ from layerscope.stores.index_rows import collection_name
 from layerscope.stores.object_store import Object, ObjectStore
 from layerscope.stores.uploads import Upload
 
+NOT_GIVEN: Final = frozenset({"no-history", "no-conv-layer"})
+"""Codes of refusals that are no fault: what the product would tell of was not uploaded, or is no part of the model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -32,6 +36,11 @@ class Outcome:
     manifest: Manifest | None = None
     refusal: Refusal | None = None
     failure: Failure | None = None
+
+    @property
+    def not_given(self) -> bool:
+        """Tell whether it was refused for want of what a model may do without."""
+        return self.refusal is not None and self.refusal.code in NOT_GIVEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,17 @@ class Standing:
             return "refused"
         states = {one.state for one in self.outcomes.values()}
         return "computing" if "computing" in states else "failed" if "failed" in states else "complete"
+
+    @property
+    def shortfall(self) -> str | None:
+        """Return what a user lacks: "no dataset", or "3 of 10 products" of those that it could have; None: nothing."""
+        if self.facts is None:
+            return None
+        if self.facts.dataset is None:
+            return "no dataset"
+        meant = [one for one in self.outcomes.values() if not one.not_given]
+        there = sum(one.state == "complete" for one in meant)
+        return f"{there} of {len(meant)} products" if there < len(meant) else None
 
 
 @dataclass(frozen=True, slots=True)

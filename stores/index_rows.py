@@ -20,10 +20,13 @@ from layerscope.schemas.queries import ProductState
 
 Vector = npt.NDArray[np.float32]
 
-CATALOGUE: Final = "models_r2"
+CATALOGUE: Final = "models_r3"
 COLLECTION: Final = re.compile(r"[a-z][a-z_]{0,40}_[0-9a-f]{16}_r[0-9]{1,9}(_f[0-9]{1,9})?")
 FIELDS: Final = 2
-"""Raised when a row gets other fields, `CATALOGUE` with it: every row is then missing, and written again."""
+"""Raised when a layer's row gets other fields, `CATALOGUE` with it: every row is then missing, and written again.
+
+Where a catalogue row gets other fields, `CATALOGUE` alone is raised.
+"""
 UNFINISHED: Final = ""
 NORM_TOLERANCE: Final = 1e-4
 SCORE_DIGITS: Final = 6
@@ -62,6 +65,7 @@ class CatalogueRow:
     vectors: str
     rows: int
     fingerprint: str
+    shortfall: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

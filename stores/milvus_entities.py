@@ -31,6 +31,7 @@ LINE_TEXTS: Final = {
     "refusal": 65_535,
     "vectors": 64,
     "fingerprint": 64,
+    "shortfall": 64,
 }
 MATCH_FIELDS: Final = ["subject", "layer", "layer_index", "has_accuracy", "test_accuracy"]
 ROW_FIELDS: Final = [*ROW_TEXTS, "layer_index", "depth", "has_accuracy", "test_accuracy", "vector"]
@@ -135,6 +136,7 @@ def of_line(line: CatalogueRow) -> dict[str, Any]:
         "vectors": line.vectors,
         "rows": line.rows,
         "fingerprint": line.fingerprint,
+        "shortfall": line.shortfall or "",
         "vector": [0.0, 0.0],  # which Milvus wants of every collection
     }
 
@@ -151,6 +153,7 @@ def to_line(fields: Mapping[str, Any]) -> CatalogueRow:
         vectors=fields["vectors"],
         rows=fields["rows"],
         fingerprint=fields["fingerprint"],
+        shortfall=fields["shortfall"] or None,
     )
 
 

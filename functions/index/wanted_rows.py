@@ -48,6 +48,7 @@ def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
         vectors=made,
         rows=0,
         fingerprint=fingerprint,
+        shortfall=standing.shortfall,
     )
 
 

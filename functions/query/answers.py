@@ -83,6 +83,7 @@ def _model(store: ObjectStore, found: Standing) -> ModelAnswer:
         version=identity.version,
         state=found.state,
         content=found.record.content if found.record else None,
+        shortfall=found.shortfall,
         refusal=found.record.refusal if found.record else None,
         reason=found.failure.explanation if found.failure else None,
         products=lines,
@@ -210,6 +211,7 @@ def _line(store: ObjectStore, found: Standing, name: str, outcome: Outcome) -> P
         outdated=outdated,
         headline=manifest.headline if manifest else {},
         refusal=outcome.refusal,
+        not_given=outcome.not_given,
         reason=outcome.failure.explanation if outcome.failure else None,
     )
 

@@ -253,4 +253,5 @@ def _model_line(line: CatalogueRow) -> ModelLine:
         content=line.content,
         test_accuracy=line.test_accuracy,
         refusal=line.refusal,
+        shortfall=line.shortfall,
     )

@@ -122,8 +122,9 @@ def line(
     who: str, fingerprint: str = "f", accuracy: float | None = None, refusal: Refusal | None = None
 ) -> CatalogueRow:
     state = "refused" if refusal else "complete"
+    made, lacks = f"v{fingerprint}", None if accuracy is None else "3 of 10 products"
     return CatalogueRow(
-        who, state, "2026-11-21T10:00:00.000Z", "c" * 64, accuracy, refusal, f"v{fingerprint}", 3, fingerprint
+        who, state, "2026-11-21T10:00:00.000Z", "c" * 64, accuracy, refusal, made, 3, fingerprint, shortfall=lacks
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,14 +14,21 @@ from layerscope.functions.query.func import QueryFunction
 from layerscope.functions.query.page.rendering import assets, enlarged, figure, hundredths, percent, size
 from layerscope.functions.query.page_routes import headers
 from layerscope.functions.runtime.services import Services
+from layerscope.schemas.errors import Refused
+from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Refusal
+from layerscope.schemas.products import declared_products
 from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMatrix
 from layerscope.schemas.products.description import Language
 from layerscope.schemas.products.evaluation import Calibration, ClassFigures, Evaluation, ReliabilityBin
+from layerscope.schemas.products.feature_activation import FeatureActivation
 from layerscope.schemas.products.findings import Findings, FindingText
 from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.product import Product
 from layerscope.schemas.products.summary import Summary
 from layerscope.schemas.products.training_history import TrainingHistory
+from layerscope.stores import catalogue, product_store
+from layerscope.stores.catalogue import Outcome
 from tests.functions.asking import LAYER, OTHERS, WHO, Down, index, run, settle, started, with_cache
 from tests.functions.bucket import Bucket, add_dataset, evaluation, ok_layers, services
 
@@ -221,6 +229,64 @@ def test_products_that_cannot_be_had_are_named_at_the_top_with_the_reason_where_
     bucket.fail(TrainingHistory, "it broke & burnt")
     top = page(given_services, PAGE).partition("<h2")[0]
     assert "This model cannot have evaluation." in top and "upload another" in top and "it broke &amp; burnt" in top
+
+
+def refused(bucket: Bucket, product: type[Product], code: str) -> None:
+    why = Refused(code, f"There is nothing for {product.declared.name}.", "give it")
+    product_store.refuse(bucket.store, product, bucket.facts, why, bucket.making)
+
+
+def test_what_a_model_may_do_without_is_no_fault(given_services: Services) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    refused(bucket, TrainingHistory, "no-history")
+    refused(bucket, FeatureActivation, "no-conv-layer")
+    bucket.refuse(Summary)
+    html = page(given_services, PAGE)
+    top = text_of(html.partition("<h2")[0])
+    assert "Not on this page: summary. Why" in top and "Not given: feature activation, training history." in top
+    rows = {name: row for row in html.split("<tr>") for name in re.findall(r"/products/(\w+)\">", row)}
+    for name in ("training_history", "feature_activation"):
+        assert '<span class="state">not given</span>' in rows[name] and "refused" not in rows[name]
+    assert '<span class="state refused">refused</span>' in rows["summary"]
+    told = run(given_services, lambda client: client.get(PAGE)).json()["products"]
+    assert [name for name, one in told.items() if one["not_given"]] == ["feature_activation", "training_history"]
+    assert told["training_history"]["state"] == "refused"
+
+
+def test_a_state_says_of_what_use_a_model_is(given_services: Services) -> None:
+    lost, partly = Identity("lost", "net", "1"), Identity("tiny", "net", "2")
+    for one in (lost, partly):
+        bucket = Bucket(given_services.store, one)
+        bucket.admit(content=one.subject.encode())
+        if one == partly:
+            bucket.write(judged())
+            refused(bucket, TrainingHistory, "no-history")
+        bucket.refuse_rest()
+    there = len(declared_products()) - 1  # without the history, which it may do without
+    index(given_services, lost, partly)
+    html = page(given_services, "/models")
+    for one, said in ((lost, "no dataset"), (partly, f"1 of {there} products")):
+        assert f'<span class="state">{said}</span>' in page(given_services, f"/models/{one.subject}")
+        assert f'<span class="state">{said}</span>' in html.partition(f'href="/models/{one.subject}"')[2]
+        told = run(given_services, lambda client, one=one: client.get(f"/models/{one.subject}")).json()
+        assert (told["state"], told["shortfall"]) == ("complete", said)
+    listed = run(given_services, lambda client: client.get("/models")).json()["models"]
+    assert {one["shortfall"] for one in listed} == {"no dataset", f"1 of {there} products"}
+    assert "complete" not in text_of(html)
+
+
+def test_a_model_that_has_all_that_it_can_have_lacks_nothing(given_services: Services) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    standing = catalogue.standing(given_services.store, WHO)
+    assert standing is not None and standing.state == "computing"
+    assert standing.shortfall == f"0 of {len(declared_products())} products"
+    outcomes = {name: Outcome("complete") for name in standing.outcomes}
+    why = Refusal(code="no-history", message="", hint="")
+    outcomes |= {"training_history": Outcome("refused", refusal=why)}
+    assert replace(standing, outcomes=outcomes).shortfall is None
+    assert replace(standing, facts=None, outcomes={}).shortfall is None  # an upload that nobody has read yet
 
 
 def test_files_are_linked_by_their_content(given_services: Services) -> None:

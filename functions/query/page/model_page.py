@@ -24,6 +24,7 @@ def model_page(model: ModelData, sections: Sequence[Section], field: PictureFiel
         field=field,
         waiting=[name for name, line in lines.items() if line.state == "computing"],
         absent=_absent(lines, model.data, sections[0]),
+        not_given=[name for name, line in lines.items() if line.not_given and name not in model.data],
         sections=[one for one in sections if any(name in model.data for name in one.products)],
     )
 
@@ -43,10 +44,14 @@ class Absent:
 
 
 def _absent(lines: Mapping[str, ProductLine], data: Mapping[str, object], first: Section) -> Absent:
-    absent = {name: line for name, line in lines.items() if line.state in ("refused", "failed") and name not in data}
+    absent = {
+        name: line
+        for name, line in lines.items()
+        if line.state in ("refused", "failed") and not line.not_given and name not in data
+    }
     reasons = []
     for line in absent.values() if first.products[0] in absent else ():
-        if line.refusal is not None and line.refusal.code not in ("refused-input", "no-history"):
+        if line.refusal is not None and line.refusal.code != "refused-input":
             reasons.append((line.refusal.message, line.refusal.hint))
         elif line.reason is not None:
             reasons.append((line.reason, ""))

@@ -16,6 +16,7 @@ from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.example_images import ExampleImages
+from layerscope.schemas.products.findings import Findings
 from layerscope.schemas.test_images import (
     AnsweredImage,
     ImageList,
@@ -76,6 +77,12 @@ class Answered:
             own=float(self.own[index]),
             picture=picture_path(self.description, index),
         )
+
+
+def guesses(store: ObjectStore, identity: Identity) -> bool:
+    """Tell whether a model's answers are no better than chance: how sure it is, then means nothing."""
+    found = answers.product(store, identity, Findings.declared.name).data
+    return found is not None and not found["answers_mean_something"]
 
 
 def picture_path(description: DatasetDescription, index: int) -> str:
@@ -173,7 +180,7 @@ def _held_against(answered: Answered, other: Answered, correct: bool | None) -> 
 
 
 def _of_finding(store: ObjectStore, asked: Selection, meant: NDArray[np.bool_]) -> NDArray[np.int64]:
-    found = answers.product(store, asked.identity, "findings")
+    found = answers.product(store, asked.identity, Findings.declared.name)
     kinds = [one["kind"] for one in (found.data or {}).get("findings", ())]
     if asked.finding not in kinds:
         answers.unknown(

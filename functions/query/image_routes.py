@@ -72,18 +72,24 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         found = await asyncio.to_thread(answered_images.listed, store, asked, limit, cursor)
         if not wants_page(request.scope):
             return found
-        names = (await asyncio.to_thread(answered_images.read, store, identity)).classes
-        path = f"/models/{identity.subject}/images"
-        link = page_routes.links(request, path)
-        return page_routes.page("images.html", listed=found, asked=asked, names=names, link=link, cursor=cursor)
+        shown = {
+            "names": (await asyncio.to_thread(answered_images.read, store, identity)).classes,
+            "guesses": await asyncio.to_thread(answered_images.guesses, store, identity),
+            "link": page_routes.links(request, f"/models/{identity.subject}/images"),
+        }
+        return page_routes.page("images.html", listed=found, asked=asked, cursor=cursor, **shown)
 
     @made.get("/models/{dataset}/{model}/{version}/images/{index}", response_model=ImageAnswer)
     async def image(request: Request, dataset: Name, model: Name, version: Name, index: Index) -> Any:
         """Return all that a model says of one test image, and what other models on the same images answer."""
         answers, identity = given(), Identity(dataset, model, version)
         lines = await answers.lines()
-        found = await asyncio.to_thread(single_image.one, answers.services.store, identity, index, lines)
-        return page_routes.page("image.html", answer=found) if wants_page(request.scope) else found
+        store = answers.services.store
+        found = await asyncio.to_thread(single_image.one, store, identity, index, lines)
+        if not wants_page(request.scope):
+            return found
+        guesses = await asyncio.to_thread(answered_images.guesses, store, identity)
+        return page_routes.page("image.html", answer=found, guesses=guesses)
 
     @made.get("/datasets/{dataset}/images/{index}.png", response_class=Response)
     async def picture(

@@ -12,6 +12,7 @@ from layerscope.functions.evaluation.func import compute as evaluated
 from layerscope.functions.example_images.func import compute as shown
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.identity import Identity
+from layerscope.schemas.products.findings import Findings
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores import datasets
 from layerscope.stores.datasets import Dataset, PartArrays
@@ -26,7 +27,13 @@ Write = Callable[..., Services]
 def writer(directory: Path) -> Write:
     """Return what stores a model that answers as it is told to, and returns the services."""
 
-    def store(who: Identity, predicted: np.ndarray, seed: int = 0, part: PartArrays | None = None) -> Services:
+    def store(
+        who: Identity,
+        predicted: np.ndarray,
+        seed: int = 0,
+        part: PartArrays | None = None,
+        findings: Findings | None = None,
+    ) -> Services:
         part = part or insects()
         if datasets.describe(made.store, who.dataset) is None:
             datasets.write(made.store, who.dataset, CLASSES, {"test": part, "probe": part.take(np.arange(8))})
@@ -42,6 +49,8 @@ def writer(directory: Path) -> Write:
         for compute in (evaluated, counted, shown):
             bucket.write(compute(predictions, dataset))
         bucket.write(layer_vectors(bucket.facts, seed, ok_layers(2)))
+        if findings is not None:
+            bucket.write(findings)
         bucket.refuse_rest()
         index(made, who)
         return made

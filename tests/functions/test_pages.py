@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from layerscope.functions.query.func import QueryFunction
-from layerscope.functions.query.page.rendering import assets, enlarged, figure, hundredths, percent, size
+from layerscope.functions.query.page.rendering import assets, enlarged, figure, hundredths, module, percent, size
+from layerscope.functions.query.page.sections import page_sections
 from layerscope.functions.query.page_routes import headers
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.errors import Refused
@@ -22,8 +23,9 @@ from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMat
 from layerscope.schemas.products.description import Language
 from layerscope.schemas.products.evaluation import Calibration, ClassFigures, Evaluation, ReliabilityBin
 from layerscope.schemas.products.feature_activation import FeatureActivation
-from layerscope.schemas.products.findings import Findings, FindingText
+from layerscope.schemas.products.findings import Finding, Findings, FindingText
 from layerscope.schemas.products.layer_vectors import LayerVectors
+from layerscope.schemas.products.preprocessing import Preprocessing
 from layerscope.schemas.products.product import Product
 from layerscope.schemas.products.summary import Summary
 from layerscope.schemas.products.training_history import TrainingHistory
@@ -31,6 +33,7 @@ from layerscope.stores import catalogue, product_store
 from layerscope.stores.catalogue import Outcome
 from tests.functions.asking import LAYER, OTHERS, WHO, Down, index, run, settle, started, with_cache
 from tests.functions.bucket import Bucket, add_dataset, evaluation, ok_layers, services
+from tests.functions.insects import IMAGES, writer, wrong_on
 
 pytestmark = pytest.mark.slow
 
@@ -172,6 +175,34 @@ def test_guesses_are_not_told_how_sure_they_are_nor_what_they_confuse(given_serv
     for words in ("Worst confusion", "Is it as sure as it is right?", "The most frequent mistakes"):
         assert (words in told) is meant
     assert ("agree with the labels no more than by chance" in told) is not meant
+    assert ("Expected calibration error" in told) is meant
+
+
+@pytest.mark.parametrize("meant", [True, False])
+def test_of_guesses_no_page_says_how_sure_they_are(tmp_path: Path, meant: bool) -> None:
+    write, who = writer(tmp_path), Identity("insects", "net", "1")
+    answers = wrong_on(*range(0, IMAGES, 2))
+    made = write(who, answers, findings=found(meant=meant))
+    path = f"/models/{who.subject}"
+    for one in (path, f"{path}/images", f"{path}/images/4"):
+        told = text_of(page(made, one))
+        assert bool(re.search(r"% sure|surest of|The surest of", told)) is meant, one
+    assert "tells nothing of an image" in text_of(page(made, f"{path}/images")) or meant
+
+
+def test_each_finding_leads_to_the_section_that_has_its_evidence(given_services: Services) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    way = {"name": "inverted", "correct": 6, "gained": 4, "lost": 0}
+    bucket.write(Preprocessing.model_validate({"images": 6, "correct": 2, "ways": [way]}))
+    texts = found(meant=True).summary
+    one = Finding(kind="prepared_otherwise", cost=0.5, figures={}, rests_on="preprocessing", texts=texts)
+    bucket.write(found(meant=True).model_copy(update={"findings": (one,)}))
+    html = page(given_services, PAGE)
+    assert '<a href="#preprocessing">The evidence: preprocessing</a>' in html and '<h2 id="preprocessing"' in html
+    places = module("products/findings.html").places
+    assert set(places) >= {product.declared.name for product in Findings.declared.stands_on}
+    assert set(places.values()) <= {one.id for one in page_sections()}
 
 
 def test_a_bin_of_confidence_and_what_is_right_open_their_images(given_services: Services) -> None:

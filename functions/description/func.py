@@ -35,7 +35,7 @@ TASK: Final = (
     "most frequent confusion, whether its confidence can be believed (ece against noise_floor_95, what chance alone "
     "explains), and the state of its layers; that its clearest layer separates the classes only where clearest_label_cka "
     "exceeds label_baseline, which pixels and untrained layers have. Where answers is not meaningful, say that instead of "
-    "confusion and confidence."
+    "confusion and confidence. Say of each name what it is: class ‘8’, layer ‘8’ (‘Conv2d’); ece is in percentage points."
 )
 
 
@@ -78,7 +78,7 @@ async def written(description: Description, model: LanguageModel) -> Description
     facts = description.facts
     data: dict[str, Any] = facts.model_dump(mode="json")
     confusion = facts.confusion
-    names = {facts.unwell_layer, facts.clearest_layer}
+    names = {facts.unwell_layer, facts.unwell_type, facts.clearest_layer, facts.clearest_type}
     names |= {confusion.true_name, confusion.predicted_name} if confusion else set()
     templates = {one.language: one.text for one in description.texts}
     brief = Brief(TASK, data, {one for one in names if one}, (facts.accuracy,), templates)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from layerscope.functions.analysis.wording.numerals import count, percent, quoted, similarity
+from layerscope.functions.analysis.wording.numerals import count, layer, layer_ko, percent, points, quoted, similarity
 from layerscope.schemas.products.description import DescriptionFacts, Language
 
 
@@ -45,7 +45,8 @@ def _mistakes_en(facts: DescriptionFacts) -> str:
     if worst is not None:
         true, predicted = quoted(worst.true_name), quoted(worst.predicted_name)
         share = percent(worst.rate, "en")
-        return f"Most often it takes {true} for {predicted} ({count(worst.images, 'image', 'images')}, {share} of that class)"
+        images = count(worst.images, "image", "images")
+        return f"Most often it takes class {true} for class {predicted} ({images}, {share} of that class)"
     if facts.non_finite == facts.images:
         return "No output tells a class"
     return "It takes no class for another"
@@ -54,7 +55,7 @@ def _mistakes_en(facts: DescriptionFacts) -> str:
 def _confidence_en(facts: DescriptionFacts) -> str:
     if facts.ece is None or facts.noise_floor_95 is None:
         return "how sure it is cannot be judged where outputs are not finite"
-    error, floor = percent(facts.ece, "en"), percent(facts.noise_floor_95, "en")
+    error, floor = points(facts.ece, "en"), points(facts.noise_floor_95, "en")
     if facts.confidence == "calibrated":
         return (
             f"its confidence can be believed, being off by {error} on average where chance alone explains up to {floor}"
@@ -64,7 +65,7 @@ def _confidence_en(facts: DescriptionFacts) -> str:
 
 
 def _layers_en(facts: DescriptionFacts) -> str:
-    unwell = f" (such as {quoted(facts.unwell_layer)})" if facts.unwell_layer else ""
+    unwell = f", such as {layer(facts.unwell_layer, facts.unwell_type)}" if facts.unwell_layer else ""
     dead = [
         (facts.layers_constant, "answers every image alike", "answer every image alike"),
         (facts.layers_non_finite, "gives values that are not finite", "give values that are not finite"),
@@ -84,10 +85,8 @@ def _layers_en(facts: DescriptionFacts) -> str:
     similar, base = similarity(facts.clearest_label_cka), similarity(facts.label_baseline)
     if facts.clearest_label_cka <= facts.label_baseline:
         return f"{text}; none separates the classes more than pixels or untrained layers do (similarity to the labels {base})"
-    return (
-        f"{text}; {quoted(facts.clearest_layer)} separates the classes most clearly (similarity to the labels {similar}, "
-        f"where pixels and untrained layers reach {base})"
-    )
+    clearest = layer(facts.clearest_layer, facts.clearest_type)
+    return f"{text}; {clearest} separates the classes most clearly (similarity to the labels {similar}, where pixels and untrained layers reach {base})"
 
 
 def _accuracy_ko(facts: DescriptionFacts) -> str:
@@ -122,7 +121,7 @@ def _mistakes_ko(facts: DescriptionFacts) -> str:
 def _confidence_ko(facts: DescriptionFacts) -> str:
     if facts.ece is None or facts.noise_floor_95 is None:
         return "유한하지 않은 출력이 있어 확신도는 판단할 수 없습니다"
-    error, floor = percent(facts.ece, "ko"), percent(facts.noise_floor_95, "ko")
+    error, floor = points(facts.ece, "ko"), points(facts.noise_floor_95, "ko")
     if facts.confidence == "calibrated":
         return f"확신도는 평균 {error} 어긋나지만 우연으로 설명되는 범위({floor} 이하) 안이어서 믿을 만합니다"
     how = "높은" if facts.confidence == "overconfident" else "낮은"
@@ -130,7 +129,7 @@ def _confidence_ko(facts: DescriptionFacts) -> str:
 
 
 def _layers_ko(facts: DescriptionFacts) -> str:
-    unwell = f"({quoted(facts.unwell_layer)} 층 등)" if facts.unwell_layer else ""
+    unwell = f"({layer_ko(facts.unwell_layer, facts.unwell_type)} 등)" if facts.unwell_layer else ""
     dead = [
         (facts.layers_constant, "모든 이미지에 똑같이 반응하는 층"),
         (facts.layers_non_finite, "유한하지 않은 값을 내는 층"),
@@ -152,7 +151,7 @@ def _layers_ko(facts: DescriptionFacts) -> str:
         clearest = f"픽셀이나 학습되지 않은 층(레이블과의 유사도 {base})보다 클래스를 잘 나누는 층은 없습니다"
     else:
         clearest = (
-            f"클래스를 가장 뚜렷이 나누는 것은 {quoted(facts.clearest_layer)} 층입니다(레이블과의 유사도 {similar}, "
-            f"픽셀과 학습되지 않은 층은 {base} 이하)"
+            f"클래스를 가장 뚜렷이 나누는 것은 {layer_ko(facts.clearest_layer, facts.clearest_type)}입니다"
+            f"(레이블과의 유사도 {similar}, 픽셀과 학습되지 않은 층은 {base} 이하)"
         )
     return f"{text}{'이며' if parts_in_words else ' 없으며'}, {clearest}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from layerscope.functions.analysis.wording.numerals import count, percent, quoted
+from layerscope.functions.analysis.wording.numerals import count, percent, points, quoted
 from layerscope.functions.findings.evidence import Found
 from layerscope.schemas.products.findings import FindingKind
 
@@ -46,16 +46,22 @@ class Named:
     def classes(self, most: int = 5) -> str:
         """Return the names of its classes."""
         listed = ", ".join(quoted(one) for one in self.names[:most])
-        return listed + (" and others" if len(self.names) > most else "")
+        kind = "class" if len(self.names) == 1 else "classes"
+        return f"{kind} {listed}" + (" and others" if len(self.names) > most else "")
 
     def layers(self, most: int = 3) -> str:
         """Return the names of its layers."""
         listed = ", ".join(quoted(one) for one in self.found.layers[:most])
-        return listed + (" and others" if len(self.found.layers) > most else "")
+        kind = "layer" if len(self.found.layers[:most]) == 1 else "layers"
+        return f"{kind} {listed}" + (" and others" if len(self.found.layers) > most else "")
 
     def share(self, figure: str) -> str:
         """Return a figure in per cent."""
         return percent(self.found.figures[figure], "en")
+
+    def points(self, figure: str) -> str:
+        """Return a difference of two shares in percentage points."""
+        return points(self.found.figures[figure], "en")
 
     def number(self, figure: str) -> int:
         """Return a figure that is a count."""
@@ -164,7 +170,8 @@ def _weak_classes(one: Named) -> Sentences:
 def _confused_pairs(one: Named) -> Sentences:
     number = one.number("pairs")
     pairs = ", ".join(
-        f"{quoted(one.names[k])} and {quoted(one.names[k + 1])}" for k in range(0, min(len(one.names), 2 * number), 2)
+        f"classes {quoted(one.names[k])} and {quoted(one.names[k + 1])}"
+        for k in range(0, min(len(one.names), 2 * number), 2)
     )
     return (
         f"Most mistakes are between {pairs}",
@@ -194,7 +201,7 @@ def _labels_suspect(one: Named) -> Sentences:
         f"On {one.number('images'):,} of {one.number('of'):,} test images it is surer of another class than it is of "
         "that class's own "
         f"images on average; it makes {one.number('errors'):,} mistakes in all. Either these labels are wrong, or it is "
-        f"confidently mistaken. The first: image {one.number('first')}, labelled {quoted(one.names[0])}, which gets "
+        f"confidently mistaken. The first: image {one.number('first')}, labelled {one.class_(0)}, which gets "
         f"{one.share('first_own')}.",
         "Look at them, and correct the labels that are wrong before you compare models by this test part.",
     )
@@ -270,7 +277,7 @@ def _layers_dead(one: Named) -> Sentences:
 
 def _channels_dead(one: Named) -> Sentences:
     return (
-        f"Many channels of layer {one.layers(1)} are dead",
+        f"Many channels of {one.layers(1)} are dead",
         f"{one.number('dead'):,} of its {one.number('channels'):,} channels are above 0 on no test image"
         + (
             f"; in {count(one.number('layers'), 'layer', 'layers')} it is a quarter or more, "
@@ -288,12 +295,12 @@ def _confidence(one: Named) -> Sentences:
     brings = (
         f" Divided by a temperature of {figures['temperature']:.2f}, fitted to one half of the images, its outputs "
         "are off by "
-        f"{one.share('error_after')} on the other, instead of {one.share('error_before')}."
+        f"{one.points('error_after')} on the other, instead of {one.points('error_before')}."
     )
     return (
         "It is surer than it is right" if surer else "It is less sure than it is right",
-        f"Confidence and accuracy differ by {one.share('error')} on average, where chance explains up to "
-        f"{one.share('floor')}." + (brings if figures["error_after"] < figures["error_before"] else ""),
+        f"Confidence and accuracy differ by {one.points('error')} on average, where chance explains up to "
+        f"{one.points('floor')}." + (brings if figures["error_after"] < figures["error_before"] else ""),
         "Divide its outputs by that temperature before the softmax; accuracy stays as it is."
         if figures["error_after"] < figures["error_before"]
         else "Do not take its confidence for a probability; one temperature does not mend it.",

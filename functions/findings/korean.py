@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from layerscope.functions.analysis.wording.numerals import percent, quoted
+from layerscope.functions.analysis.wording.numerals import percent, points, quoted
 from layerscope.functions.findings.english import Named, Sentences
 from layerscope.schemas.products.findings import FindingKind
 
@@ -39,6 +39,10 @@ def _listed(names: tuple[str, ...], most: int) -> str:
 
 def _share(one: Named, figure: str) -> str:
     return percent(one.found.figures[figure], "ko")
+
+
+def _points(one: Named, figure: str) -> str:
+    return points(one.found.figures[figure], "ko")
 
 
 def _outputs_not_finite(one: Named) -> Sentences:
@@ -248,12 +252,12 @@ def _confidence(one: Named) -> Sentences:
     helps = figures["error_after"] < figures["error_before"]
     brings = (
         f" 이미지 절반에 맞춘 온도 {figures['temperature']:.2f}로 출력을 나누면 다른 절반에서의 차이가 "
-        f"{_share(one, 'error_before')}에서 "
-        f"{_share(one, 'error_after')}로 바뀝니다."
+        f"{_points(one, 'error_before')}에서 "
+        f"{_points(one, 'error_after')}로 바뀝니다."
     )
     return (
         "맞히는 것보다 더 확신합니다" if one.found.kind == "overconfident" else "맞히는 것보다 덜 확신합니다",
-        f"확신도와 정확도가 평균 {_share(one, 'error')} 어긋나며, 우연으로 설명되는 것은 {_share(one, 'floor')}까지입니다."
+        f"확신도와 정확도가 평균 {_points(one, 'error')} 어긋나며, 우연으로 설명되는 것은 {_points(one, 'floor')}까지입니다."
         + (brings if helps else ""),
         "소프트맥스 앞에서 출력을 그 온도로 나누세요. 정확도는 그대로입니다."
         if helps

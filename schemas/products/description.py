@@ -56,7 +56,9 @@ class DescriptionFacts(ProductPart):
     layers_unbatched: int
     layers_input_like: int
     unwell_layer: str | None = Field(description="the first layer that is constant or not finite")
+    unwell_type: str | None = Field(default=None, description="its type")
     clearest_layer: str | None = Field(description="the layer most like the labels")
+    clearest_type: str | None = Field(default=None, description="its type")
     clearest_label_cka: float | None
     label_baseline: float | None = Field(
         default=None,
@@ -78,7 +80,7 @@ class Description(Product):
 
     declared: ClassVar = Declaration(
         "description",
-        recipe=3,
+        recipe=4,
         inputs=(Evaluation, ConfusionMatrix, LayerVectors, ReferenceLayers),
         parameters={"languages": ["en", "ko"], "name_length": 40},
     )

@@ -79,7 +79,7 @@ class Findings(Product):
 
     declared: ClassVar = Declaration(
         "findings",
-        recipe=1,
+        recipe=2,
         parts=("test",),
         optional_parts=("train",),
         inputs=(Predictions, Evaluation),

@@ -168,7 +168,8 @@ def test_every_number_of_the_template_is_in_the_products(given: DescriptionFacts
 def test_what_the_template_writes_would_be_taken_from_a_language_model_too(given: DescriptionFacts) -> None:
     data = given.model_dump(mode="json")
     worst = given.confusion
-    quoted = {given.unwell_layer, given.clearest_layer} | ({worst.true_name, worst.predicted_name} if worst else set())
+    quoted = {given.unwell_layer, given.unwell_type, given.clearest_layer, given.clearest_type}
+    quoted |= {worst.true_name, worst.predicted_name} if worst else set()
     for language, text in described(given).items():
         wrong = fault(text, language, data, {one for one in quoted if one}, (given.accuracy,))
         assert wrong in (None, "too-long"), (wrong, text)
@@ -181,12 +182,18 @@ def test_the_template_tells_the_verdict_the_mistake_the_confidence_and_the_layer
     told = described(facts_of(evaluation(1_000, 923, 0.081, gap=0.08, low=0.98), worst, [good, dead], 0.125))
     assert told["en"] == (
         "This model gets 923 of 1,000 test images right, an accuracy of 92.3 % (95 % interval 90.5 % to 92.5 %). Most "
-        "often it takes ‘four’ for ‘nine’ (12 images, 12.0 % of that class); it is surer than it should be, its "
-        "confidence being off by 8.1 % on average where chance alone explains up to 2.0 %. Of its 2 layers, 1 answers "
-        "every image alike (such as ‘late:1’); ‘conv’ separates the classes most clearly (similarity to the "
+        "often it takes class ‘four’ for class ‘nine’ (12 images, 12.0 % of that class); it is surer than it should be, its "
+        "confidence being off by 8.1 points on average where chance alone explains up to 2.0 points. Of its 2 layers, 1 "
+        "answers every image alike, such as layer ‘late:1’ (‘ReLU’); layer ‘conv’ (‘Conv2d’) separates the classes most "
+        "clearly (similarity to the "
         "labels 0.25, where pixels and untrained layers reach 0.12)."
     )
-    assert "92.3%" in told["ko"] and "‘four’ 클래스를 ‘nine’ 클래스로" in told["ko"] and "‘late:1’ 층" in told["ko"]
+    assert (
+        "92.3%" in told["ko"]
+        and "‘four’ 클래스를 ‘nine’ 클래스로" in told["ko"]
+        and "‘late:1’(‘ReLU’) 층" in told["ko"]
+    )
+    assert "평균 8.1%p 어긋나" in told["ko"]
     assert told["ko"].count("니다") >= 3
 
 
@@ -206,9 +213,9 @@ def test_a_layer_separates_the_classes_only_beyond_pixels_and_untrained_layers(
     layer = Layer(name="conv", call=0, type="Conv2d", shape=(3,), label_cka=likeness)
     base = label_baseline(reference_layers(pixels, *untrained))
     told = described(facts_of(evaluation(100, 50, None), None, [layer], base))
-    assert ("‘conv’ separates the classes most clearly" in told["en"]) is separates
+    assert ("layer ‘conv’ (‘Conv2d’) separates the classes most clearly" in told["en"]) is separates
     assert ("none separates the classes more than pixels or untrained layers do" in told["en"]) is not separates
-    assert ("가장 뚜렷이 나누는 것은 ‘conv’ 층" in told["ko"]) is separates
+    assert ("가장 뚜렷이 나누는 것은 ‘conv’(‘Conv2d’) 층" in told["ko"]) is separates
     assert ("클래스를 잘 나누는 층은 없습니다" in told["ko"]) is not separates
 
 

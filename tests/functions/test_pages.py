@@ -15,7 +15,9 @@ from layerscope.functions.query.page.rendering import assets, enlarged, figure, 
 from layerscope.functions.query.page.sections import page_sections
 from layerscope.functions.query.page_routes import headers
 from layerscope.functions.runtime.services import Services
+from layerscope.functions.training_history.func import compute as logged
 from layerscope.schemas.errors import Refused
+from layerscope.schemas.history import Epoch, History
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Refusal
 from layerscope.schemas.products import declared_products
@@ -139,7 +141,33 @@ def test_calibration_is_judged_against_chance(given_services: Services, ece: flo
     bucket.admit()
     calibration = Calibration(ece=ece, noise_floor=0.05, noise_floor_95=0.1, bins=())
     bucket.write(judged().model_copy(update={"calibration": calibration}))
-    assert words in text_of(page(given_services, PAGE))
+    told = text_of(page(given_services, PAGE)).replace("\N{NO-BREAK SPACE}", " ")
+    assert words in told and f"accuracy differ by {100 * ece:.1f} points on average" in told
+    assert "model would by" in told and "10.0 points" in told
+
+
+@pytest.mark.parametrize(("train", "words"), [(0.9, "3.0 points ahead of test"), (0.8, "7.0 points behind test")])
+def test_how_far_training_is_from_test_is_told_in_points(given_services: Services, train: float, words: str) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    epochs = (Epoch(train_accuracy=0.5, test_accuracy=0.4), Epoch(train_accuracy=train, test_accuracy=0.87))
+    bucket.write(logged(sidecars={"history": History(epochs=epochs).model_dump_json().encode()}))
+    told = text_of(page(given_services, PAGE)).replace("\N{NO-BREAK SPACE}", " ")
+    assert f"At the end, training is {words}" in told
+
+
+def test_every_name_is_said_with_its_kind(tmp_path: Path) -> None:
+    write, who = writer(tmp_path), Identity("insects", "net", "1")
+    made = write(who, wrong_on(*range(0, IMAGES, 3)))
+    html = page(made, f"/models/{who.subject}")
+    told = text_of(html)
+    assert re.search(r"Class ‘\w+’ is taken for class ‘\w+’ on", told)
+    assert "Class ‘bee’ recognised" in told and "Class ‘ant’ taken for class ‘bee’" in told
+    assert "<h3>Class ‘ant’</h3>" in html
+    layer = "features.0.conv"
+    hit = f"/models/{who.subject}/layers/{layer}/similar/description?other={who.subject}&other_layer={layer}"
+    assert f"<h1>Layer ‘{layer}’ " in page(made, hit)
+    assert "class ‘ant’, taken for ‘bee’" in text_of(page(made, f"/models/{who.subject}/images?true=ant&correct=false"))
 
 
 def found(*, meant: bool) -> Findings:

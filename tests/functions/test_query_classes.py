@@ -252,7 +252,7 @@ def test_rows_of_another_common_probe_set_are_not_found(given: Services) -> None
 
 def test_the_page_says_what_the_json_says(given: Services) -> None:
     page = shown(given, path("dog/wolf"))
-    assert "Classes like dog/wolf" in page
+    assert "Classes like class ‘dog/wolf’" in page
     assert "It recognises much the same under wolf as this model under dog/wolf" in page
     assert 'href="/models/zoo/net/1"' in page
     model = shown(given, f"/models/{WHO.subject}")

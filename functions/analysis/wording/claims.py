@@ -170,7 +170,7 @@ def _taken_for(clause: str) -> tuple[str, str] | None:
     """Return which class is said to be taken for which, where both are quoted and the order is plain."""
     name = r"[‘“\"']([^‘’“”\"']{1,60})[’”\"']"
     english = re.search(
-        rf"(?:mistak\w*|takes?|took|misclassif\w*)[^‘“\"']{{0,24}}{name} (?:images )?(?:for|as) (?:an? |the )?{name}",
+        rf"(?:mistak\w*|takes?|took|misclassif\w*)[^‘“\"']{{0,24}}{name} (?:images )?(?:for|as) (?:an? |the )?(?:class )?{name}",
         clause,
     )
     korean = re.search(rf"{name}(?: ?클래스)?(?:을|를) {name}(?: ?클래스)?(?:으)?로", clause)

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from layerscope.functions.analysis.paired import told
 from layerscope.functions.analysis.wording.facts import BEYOND, harmless
 from layerscope.functions.analysis.wording.match import ComparedModel, LayerMatch
-from layerscope.functions.analysis.wording.numerals import count, percent, quoted, similarity
+from layerscope.functions.analysis.wording.numerals import count, layer, layer_ko, percent, quoted, similarity
 from layerscope.schemas.products.description import Language
 
 Advice = Literal["unwell", "layer", "capacity", "confusion", "calibrate", "look"]
@@ -134,7 +134,11 @@ def _mistakes_en(match: LayerMatch) -> str:
     sentence = []
     for one in (match.a, match.b):
         worst = one.facts.confusion
-        told = f"most often takes {quoted(worst.true_name)} for {quoted(worst.predicted_name)}" if worst else ""
+        told = (
+            f"most often takes class {quoted(worst.true_name)} for class {quoted(worst.predicted_name)}"
+            if worst
+            else ""
+        )
         sentence.append(f"{quoted(one.name)} {told or 'takes no class for another'}")
     return f"{', '.join(sentence)}."
 
@@ -152,7 +156,7 @@ def _structure_en(match: LayerMatch) -> str:
 
 def _match_en(match: LayerMatch) -> str:
     layers = [
-        f"{quoted(one.layer_name)} of {quoted(one.name)} ({quoted(one.layer_type)}, layer {one.compared.position:,} of "
+        f"layer {quoted(one.layer_name)} of {quoted(one.name)} ({quoted(one.layer_type)}, {one.compared.position:,} of "
         f"{one.facts.layers:,})"
         for one in (match.a, match.b)
     ]
@@ -178,14 +182,16 @@ def _match_en(match: LayerMatch) -> str:
 
 def _advice_en(match: LayerMatch) -> str:
     weaker, other = _weaker_first(match)
-    worst, layer = weaker.facts.confusion, quoted(weaker.layer_name)
+    worst, last = weaker.facts.confusion, layer(weaker.layer_name, weaker.layer_type)
+    unwell = layer(weaker.facts.unwell_layer or "", weaker.facts.unwell_type)
     labels = _pair(weaker.compared.layer.label_cka, other.compared.layer.label_cka, " against ")
     phrases: dict[Advice, str] = {
-        "unwell": f"find out why {quoted(weaker.facts.unwell_layer or '')} gives nothing that tells images apart",
-        "layer": f"train longer or widen the layers up to {layer}, which separates the classes less ({labels})",
+        "unwell": f"find out why {unwell} gives nothing that tells images apart",
+        "layer": f"train longer or widen the layers up to {last}, which separates the classes less ({labels})",
         "capacity": "try a larger network",
         "calibrate": "calibrate its confidence, as by temperature scaling",
-        "confusion": f"add training images of {quoted(worst.true_name)} like those taken for {quoted(worst.predicted_name)}"
+        "confusion": f"add training images of class {quoted(worst.true_name)} like those taken for class "
+        f"{quoted(worst.predicted_name)}"
         if worst
         else "",
         "look": "look at the images it is least sure of",
@@ -267,11 +273,12 @@ def _match_ko(match: LayerMatch) -> str:
 
 def _advice_ko(match: LayerMatch) -> str:
     weaker, other = _weaker_first(match)
-    worst, layer = weaker.facts.confusion, quoted(weaker.layer_name)
+    worst, last = weaker.facts.confusion, layer_ko(weaker.layer_name, weaker.layer_type)
+    unwell = layer_ko(weaker.facts.unwell_layer or "", weaker.facts.unwell_type)
     labels = _pair(weaker.compared.layer.label_cka, other.compared.layer.label_cka, " 대 ")
     phrases: dict[Advice, str] = {
-        "unwell": f"{quoted(weaker.facts.unwell_layer or '')} 층이 왜 이미지를 구별하지 못하는지 찾기",
-        "layer": f"클래스를 덜 나누는 {layer} 층까지 더 오래 학습시키거나 넓히기(레이블과의 유사도 {labels})",
+        "unwell": f"{unwell}이 왜 이미지를 구별하지 못하는지 찾기",
+        "layer": f"클래스를 덜 나누는 {last}까지 더 오래 학습시키거나 넓히기(레이블과의 유사도 {labels})",
         "capacity": "더 큰 신경망 써 보기",
         "calibrate": "온도 스케일링 등으로 확신도 보정하기",
         "confusion": f"{quoted(worst.predicted_name)} 클래스로 잘못 본 것과 비슷한 "

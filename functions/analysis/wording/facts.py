@@ -51,7 +51,9 @@ def facts_of(
         layers_unbatched=sum(layer.state == "unbatched" for layer in layers),
         layers_input_like=sum(layer.input_like for layer in layers),
         unwell_layer=harmless(unwell[0].id) if unwell else None,
+        unwell_type=harmless(unwell[0].type) if unwell else None,
         clearest_layer=harmless(clearest.id) if clearest and label_cka is not None else None,
+        clearest_type=harmless(clearest.type) if clearest and label_cka is not None else None,
         clearest_label_cka=label_cka,
         label_baseline=label_baseline,
     )

@@ -72,7 +72,8 @@ def ground(facts: Mapping[str, Any], separates: bool, layers: tuple[Sequence[str
     for one in (a, b):
         names |= {str(row["name"]) for row in one["network"]} | set(one["layers_by_type"])
         names |= {one["layer"]["name"], one["layer"]["type"], one["dataset"]}
-        names |= {name for name in (one["unwell_layer"], one["clearest_layer"]) if name}
+        told = ("unwell_layer", "unwell_type", "clearest_layer", "clearest_type")
+        names |= {one[name] for name in told if one[name]}
         names |= set(_confusion(one) or ())
     names |= {*layers[0], *layers[1], *(pair[side] for pair in facts["best_matches"] for side in ("a", "b"))}
     return Ground(

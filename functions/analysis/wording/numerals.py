@@ -7,6 +7,7 @@ from typing import Final
 from layerscope.schemas.products.description import Language
 
 _PERCENT: Final[dict[Language, str]] = {"en": " %", "ko": "%"}
+_POINTS: Final[dict[Language, str]] = {"en": " points", "ko": "%p"}
 
 
 def percent(share: float, language: Language) -> str:
@@ -18,6 +19,11 @@ def percent(share: float, language: Language) -> str:
     else:
         written = f"{100 * round(share):d}"
     return written + _PERCENT[language]
+
+
+def points(difference: float, language: Language) -> str:
+    """Write how far two shares are apart, in percentage points."""
+    return percent(difference, language).removesuffix(_PERCENT[language]) + _POINTS[language]
 
 
 def similarity(value: float) -> str:
@@ -32,6 +38,16 @@ def similarity(value: float) -> str:
 def quoted(name: str) -> str:
     """Put a name between quotation marks, which no name of the facts holds."""
     return f"‘{name}’"
+
+
+def layer(name: str, kind: str | None) -> str:
+    """Name a layer in English, with its type where that is known."""
+    return f"layer {quoted(name)}" + (f" ({quoted(kind)})" if kind else "")
+
+
+def layer_ko(name: str, kind: str | None) -> str:
+    """Name a layer in Korean, with its type where that is known; the noun that particles follow comes last."""
+    return f"{quoted(name)}{f'({quoted(kind)})' if kind else ''} 층"
 
 
 def count(number: int, one: str, many: str) -> str:

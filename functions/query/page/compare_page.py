@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from layerscope.functions.query.answers import ModelView
-from layerscope.functions.query.page.rendering import count, figure, percent, render, value
+from layerscope.functions.query.page.rendering import apart, count, figure, percent, render, value
 from layerscope.functions.query.page.sections import titled, without_template
 from layerscope.schemas.alike import CompareAnswer
 from layerscope.schemas.paired import PairedAnswer
@@ -68,7 +68,7 @@ def _guesses(data: Data) -> bool:
 def _calibration(data: Data) -> str:
     if _guesses(data):
         return "at chance"
-    return percent((data.get("evaluation", {}).get("calibration") or {}).get("ece"))
+    return apart((data.get("evaluation", {}).get("calibration") or {}).get("ece"))
 
 
 def _worst(data: Data) -> str:

@@ -106,6 +106,11 @@ def points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "−")
 
 
+def apart(share: float | None) -> str:
+    """Write how far two shares are apart: "8.4 points", which no line break parts; a dash where there is none."""
+    return "–" if share is None else f"{100 * abs(share):.1f}\N{NO-BREAK SPACE}points"
+
+
 def count(number: int | None) -> str:
     """Write a whole number with its thousands apart."""
     return "–" if number is None else f"{number:,}"
@@ -184,6 +189,7 @@ def _environment() -> Environment:
         "figure": figure,
         "hundredths": hundredths,
         "points": points,
+        "apart": apart,
         "count": count,
         "heat": heat,
         "bytes": size,

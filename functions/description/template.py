@@ -86,7 +86,10 @@ def _layers_en(facts: DescriptionFacts) -> str:
     if facts.clearest_label_cka <= facts.label_baseline:
         return f"{text}; none separates the classes more than pixels or untrained layers do (similarity to the labels {base})"
     clearest = layer(facts.clearest_layer, facts.clearest_type)
-    return f"{text}; {clearest} separates the classes most clearly (similarity to the labels {similar}, where pixels and untrained layers reach {base})"
+    return (
+        f"{text}; {clearest} separates the classes most clearly (similarity to the labels {similar}, where pixels and "
+        f"untrained layers reach {base})"
+    )
 
 
 def _accuracy_ko(facts: DescriptionFacts) -> str:

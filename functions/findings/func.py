@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from layerscope.functions.analysis.wording.facts import harmless
 from layerscope.functions.findings import english, korean
 from layerscope.functions.findings.english import Named, Sentences
@@ -44,6 +46,7 @@ def compute(
         findings=tuple(_told(one, dataset.description.classes) for one in found),
         checks=tuple(checks),
         answers_mean_something=means_something,
+        all_images=np.array([place for one in found for place in one.images], np.int32),
         summary=tuple(_text(language, words[language](len(found), checked, cost)) for language in _languages()),
     )
 
@@ -58,6 +61,7 @@ def _told(found: Found, classes: tuple[str, ...]) -> Finding:
         classes=found.classes,
         layers=found.layers,
         images=found.images[:SHOWN],
+        total=len(found.images),
         rests_on=found.rests_on,
         texts=tuple(_text(language, sentences[language][found.kind](named)) for language in _languages()),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.example_images import ExampleImages
 from layerscope.schemas.products.findings import Findings
+from layerscope.schemas.queries import FileLink
 from layerscope.schemas.test_images import (
     AnsweredImage,
     ImageList,
@@ -42,6 +44,7 @@ class Selection:
     above: float | None = None
     up_to: float | None = None
     finding: str | None = None
+    finite: bool | None = None
     sort: ImageSort = "surest"
     against: Identity | None = None
     against_correct: bool | None = None
@@ -137,6 +140,8 @@ def chosen(store: ObjectStore, answered: Answered, asked: Selection) -> NDArray[
         meant &= answered.predicted == class_number(asked.predicted, answered.classes, asked.identity)
     if asked.correct is not None:
         meant &= answered.right == asked.correct
+    if asked.finite is not None:
+        meant &= (answered.predicted >= 0) == asked.finite
     if asked.above is not None:
         meant &= (answered.confidence > asked.above) | ((asked.above == 0) & (answered.confidence == 0))
     if asked.up_to is not None:
@@ -180,17 +185,29 @@ def _held_against(answered: Answered, other: Answered, correct: bool | None) -> 
 
 
 def _of_finding(store: ObjectStore, asked: Selection, meant: NDArray[np.bool_]) -> NDArray[np.int64]:
-    found = answers.product(store, asked.identity, Findings.declared.name)
-    kinds = [one["kind"] for one in (found.data or {}).get("findings", ())]
+    product = answers.product(store, asked.identity, Findings.declared.name)
+    found = (product.data or {}).get("findings", ())
+    kinds = [one["kind"] for one in found]
     if asked.finding not in kinds:
         answers.unknown(
             "finding",
             f"{asked.identity.subject} has no finding {asked.finding!r}.",
             f"it has: {', '.join(kinds) or 'none'}",
         )
-    assert found.data is not None
-    images = np.asarray(found.data["findings"][kinds.index(asked.finding)]["images"], np.int64)
+    images = _all_of(store, product.files, found, kinds.index(asked.finding))
     return images[meant[images]] if len(images) else images
+
+
+def _all_of(
+    store: ObjectStore, files: Sequence[FileLink], found: Sequence[Mapping[str, Any]], place: int
+) -> NDArray[np.int64]:
+    """Return all images of the finding at this place; an earlier recipe kept no more than the first ones."""
+    every = next((one for one in files if one.name == "all_images.npy"), None)
+    if every is None:
+        return np.asarray(found[place]["images"], np.int64)
+    start = sum(one["total"] for one in found[:place])
+    images = np.load(io.BytesIO(answers.content(store, every)), allow_pickle=False)
+    return np.asarray(images[start : start + found[place]["total"]], np.int64)
 
 
 def _answered(store: ObjectStore, identity: Identity, manifest: Manifest, description: DatasetDescription) -> Answered:

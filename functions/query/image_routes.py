@@ -27,6 +27,7 @@ KEEP: Final = "public, max-age=31536000, immutable"
 
 Text = Annotated[str, Field(max_length=512)]
 Class = Annotated[Text | None, Blank, Query(description="name of a class, or its number from 0")]
+Finite = Annotated[bool | None, Blank, Query(description="false: those whose outputs are NaN or infinite")]
 Correct = Annotated[bool | None, Blank, Query(description="true: predicted as its own class")]
 Above = Annotated[Share | None, Blank, Query(description="only those of more confidence")]
 UpTo = Annotated[Share | None, Blank, Query(description="only those of at most this confidence")]
@@ -59,6 +60,7 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         above: Above = None,
         up_to: UpTo = None,
         finding: OfFinding = None,
+        finite: Finite = None,
         against: Against = None,
         against_correct: AgainstCorrect = None,
         sort: Sort = "surest",
@@ -68,7 +70,9 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         """List the test images behind a count: of a class, taken for a class, right or wrong, of a confidence."""
         identity, store = Identity(dataset, model, version), given().services.store
         other = Identity.parse(against) if against is not None else None
-        asked = Selection(identity, true, predicted, correct, above, up_to, finding, sort, other, against_correct)
+        asked = Selection(
+            identity, true, predicted, correct, above, up_to, finding, finite, sort, other, against_correct
+        )
         found = await asyncio.to_thread(answered_images.listed, store, asked, limit, cursor)
         if not wants_page(request.scope):
             return found
@@ -77,7 +81,7 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
             "guesses": await asyncio.to_thread(answered_images.guesses, store, identity),
             "link": page_routes.links(request, f"/models/{identity.subject}/images"),
         }
-        return page_routes.page("images.html", listed=found, asked=asked, cursor=cursor, **shown)
+        return page_routes.page("images.html", listed=found, asked=asked, cursor=cursor, limit=limit, **shown)
 
     @made.get("/models/{dataset}/{model}/{version}/images/{index}", response_model=ImageAnswer)
     async def image(request: Request, dataset: Name, model: Name, version: Name, index: Index) -> Any:

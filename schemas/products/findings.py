@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from layerscope.schemas.files import Array
 from layerscope.schemas.manifests import Headline
 from layerscope.schemas.products.description import Language
 from layerscope.schemas.products.evaluation import Evaluation
@@ -57,7 +58,10 @@ class Finding(ProductPart):
     figures: dict[str, float] = Field(description="every number of the texts, by name")
     classes: tuple[int, ...] = Field(default=(), description="indices of the classes that it is about")
     layers: tuple[str, ...] = Field(default=(), description="names of the layers that it is about")
-    images: tuple[int, ...] = Field(default=(), description="indices of test images that show it, the clearest first")
+    images: tuple[int, ...] = Field(
+        default=(), description="the first of the test images that show it, the clearest first"
+    )
+    total: int = Field(default=0, description="how many show it: so many of `all_images` are this finding's")
     rests_on: str = Field(description="the product that has the evidence")
     texts: tuple[FindingText, ...] = Field(description="one a language, English first")
 
@@ -94,6 +98,7 @@ class Findings(Product):
         description="false where all images get one answer, or answers agree with the labels no more than by chance"
     )
     summary: tuple[FindingText, ...] = Field(description="what was found in a sentence, one a language")
+    all_images: Array = Field(description="int32 (M,): indices of the test images that show a finding, in their order")
 
     def headline(self) -> Headline:
         """Return how many findings there are, and the first one's title."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import httpx
+import numpy as np
 import pytest
 
 from layerscope.functions.query.func import QueryFunction
@@ -174,7 +175,8 @@ def found(*, meant: bool) -> Findings:
     en, ko = (
         FindingText(language=one, title="", text="What there is to say.", action="") for one in get_args(Language)
     )
-    return Findings(findings=(), checks=(), answers_mean_something=meant, summary=(en, ko))
+    nothing = np.empty(0, np.int32)
+    return Findings(findings=(), checks=(), answers_mean_something=meant, summary=(en, ko), all_images=nothing)
 
 
 def confusions() -> ConfusionMatrix:

@@ -59,10 +59,23 @@ def findings(images: tuple[int, ...] = ()) -> Findings:
         FindingText(language=one, title="A finding", text="It is so.", action="Look.") for one in ("en", "ko")
     )
     one = Finding(
-        kind="weak_classes", cost=0.1, figures={}, classes=(0,), images=images, rests_on="evaluation", texts=texts
+        kind="weak_classes",
+        cost=0.1,
+        figures={},
+        classes=(0,),
+        images=images[:60],
+        total=len(images),
+        rests_on="evaluation",
+        texts=texts,
     )
     checks = (Check(kind="weak_classes", state="found"),)
-    return Findings(findings=(one,) if images else (), checks=checks, answers_mean_something=True, summary=texts)
+    return Findings(
+        findings=(one,) if images else (),
+        checks=checks,
+        answers_mean_something=True,
+        summary=texts,
+        all_images=np.array(images, np.int32),
+    )
 
 
 def insects() -> PartArrays:

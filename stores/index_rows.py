@@ -54,7 +54,10 @@ class LayerRow:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueRow:
-    """One model version; `vectors` names what its layer rows are made from, `fingerprint` all that is said of it."""
+    """One model version; `vectors` names what its layer rows are made from, `fingerprint` all that is said of it.
+
+    `figures` are those by which models are ranked, as `schemas.figures` writes them.
+    """
 
     subject: str
     state: ProductState
@@ -66,6 +69,7 @@ class CatalogueRow:
     rows: int
     fingerprint: str
     shortfall: str | None = None
+    figures: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ LINE_TEXTS: Final = {
     "vectors": 64,
     "fingerprint": 64,
     "shortfall": 64,
+    "figures": 4_096,
 }
 MATCH_FIELDS: Final = ["subject", "layer", "layer_index", "has_accuracy", "test_accuracy"]
 ROW_FIELDS: Final = [*ROW_TEXTS, "layer_index", "depth", "has_accuracy", "test_accuracy", "vector"]
@@ -137,6 +138,7 @@ def of_line(line: CatalogueRow) -> dict[str, Any]:
         "rows": line.rows,
         "fingerprint": line.fingerprint,
         "shortfall": line.shortfall or "",
+        "figures": line.figures,
         "vector": [0.0, 0.0],  # which Milvus wants of every collection
     }
 
@@ -154,6 +156,7 @@ def to_line(fields: Mapping[str, Any]) -> CatalogueRow:
         rows=fields["rows"],
         fingerprint=fields["fingerprint"],
         shortfall=fields["shortfall"] or None,
+        figures=fields["figures"],
     )
 
 

@@ -9,8 +9,10 @@ from typing import get_args
 import numpy as np
 
 from layerscope.functions.analysis.representation.vectors import classic
+from layerscope.schemas import figures
 from layerscope.schemas.addresses import Facts, address_of
-from layerscope.schemas.manifests import Manifest
+from layerscope.schemas.figures import ModelFigures
+from layerscope.schemas.manifests import Headline, Manifest
 from layerscope.schemas.products.class_vectors import ClassVectors
 from layerscope.schemas.products.common_layers import CommonLayers
 from layerscope.schemas.products.layer_vectors import LayerVectors, Metric
@@ -21,6 +23,7 @@ from layerscope.stores.object_store import ObjectStore
 
 NO_VECTORS = "none"
 COMPARED = (LayerVectors, CommonLayers, ClassVectors)
+OF_EVALUATION = ("accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "loss", "ece")
 
 
 def accuracy_of(evaluation: Manifest | None) -> float | None:
@@ -49,7 +52,32 @@ def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
         rows=0,
         fingerprint=fingerprint,
         shortfall=standing.shortfall,
+        figures=figures.written(figures_of(standing)),
     )
+
+
+def figures_of(standing: Standing) -> ModelFigures:
+    """Return the figures by which a model is ranked, as far as its products are there."""
+    evaluated, made, found = (_headline(standing, name) for name in ("evaluation", "summary", "findings"))
+    return ModelFigures.model_validate(
+        {
+            **{name: evaluated.get(name) for name in OF_EVALUATION},
+            "means_something": found.get("answers_mean_something"),
+            "parameters": made.get("parameters"),
+            "multiply_adds": made.get("multiply_adds"),
+            "architecture": made.get("kind"),
+            "findings": found.get("findings"),
+            "first_finding": found.get("first_kind"),
+            "products_complete": sum(one.state == "complete" for one in standing.outcomes.values()),
+            "products": len(standing.outcomes),
+            "has_dataset": standing.facts.dataset is not None if standing.facts else None,
+        }
+    )
+
+
+def _headline(standing: Standing, product: str) -> Headline:
+    outcome = standing.outcomes.get(product)
+    return outcome.manifest.headline if outcome and outcome.manifest else {}
 
 
 def complete(standing: Standing) -> dict[str, Manifest]:

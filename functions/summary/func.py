@@ -39,6 +39,7 @@ def compute(model: SafeModel, device: str, shape: tuple[int, int, int] | None) -
     form, written = architecture(graph)
     return Summary(
         input=shape,
+        kind=graph.modules[0].kind,
         shapes_missing=missing or None,
         **table.totals(model),
         multiply_adds=cost.multiply_adds if cost else None,

@@ -101,6 +101,11 @@ class Findings(Product):
     all_images: Array = Field(description="int32 (M,): indices of the test images that show a finding, in their order")
 
     def headline(self) -> Headline:
-        """Return how many findings there are, and the first one's title."""
+        """Return how many findings there are, the first one's title and kind, and whether answers mean something."""
         first = self.findings[0] if self.findings else None
-        return {"findings": len(self.findings), "first": first.texts[0].title if first else None}
+        return {
+            "findings": len(self.findings),
+            "first": first.texts[0].title if first else None,
+            "first_kind": first.kind if first else None,
+            "answers_mean_something": self.answers_mean_something,
+        }

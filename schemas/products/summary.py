@@ -33,10 +33,11 @@ class Summary(Product):
     """What a model is made of: layers and what they cost, its code, and a diagram."""
 
     declared: ClassVar = Declaration(
-        "summary", recipe=1, reads_model=True, takes_shape=True, parameters={"most_layers": 2000, "most_boxes": 110}
+        "summary", recipe=2, reads_model=True, takes_shape=True, parameters={"most_layers": 2000, "most_boxes": 110}
     )
 
     input: Shape | None = Field(description="height, width, channels of an image; null: there is no such dataset")
+    kind: str = Field(description="class of the whole model, as who wrote it named it")
     shapes_missing: str | None = Field(description="why there are neither shapes nor multiply-adds; null: there are")
     parameters: int = Field(description="shared and tied ones once")
     trainable: int
@@ -60,8 +61,9 @@ class Summary(Product):
     diagram: Svg
 
     def headline(self) -> Headline:
-        """Return the sizes by which models are compared."""
+        """Return the class of the model, and the sizes by which models are compared."""
         return {
+            "kind": self.kind,
             "parameters": self.parameters,
             "trainable": self.trainable,
             "multiply_adds": self.multiply_adds,

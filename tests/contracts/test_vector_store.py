@@ -123,8 +123,9 @@ def line(
 ) -> CatalogueRow:
     state = "refused" if refusal else "complete"
     made, lacks = f"v{fingerprint}", None if accuracy is None else "3 of 10 products"
+    uploaded, figures = "2026-11-21T10:00:00.000Z", f'{{"accuracy":0.5,"architecture":"{fingerprint}"}}'
     return CatalogueRow(
-        who, state, "2026-11-21T10:00:00.000Z", "c" * 64, accuracy, refusal, made, 3, fingerprint, shortfall=lacks
+        who, state, uploaded, "c" * 64, accuracy, refusal, made, 3, fingerprint, shortfall=lacks, figures=figures
     )
 
 

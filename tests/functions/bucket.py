@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,12 @@ from layerscope.schemas.errors import Refused
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Failure, Manifest, Refusal, UploadRecord
 from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.description import Language
 from layerscope.schemas.products.evaluation import Evaluation
+from layerscope.schemas.products.findings import Check, Finding, FindingKind, Findings, FindingText
 from layerscope.schemas.products.layer_vectors import Layer, LayerVectors
 from layerscope.schemas.products.product import Product
+from layerscope.schemas.products.summary import Summary, SummaryLayer
 from layerscope.stores import blobs, datasets, product_store, uploads
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.datasets import PartArrays
@@ -193,3 +197,53 @@ def evaluation(accuracy: float) -> Evaluation:
         classes=(),
         calibration=None,
     )
+
+
+def summary(parameters: int = 1, multiply_adds: int | None = 3, kind: str = "Net") -> Summary:
+    """Return a summary of a network of three layers."""
+    rows = [
+        SummaryLayer(
+            name=str(at),
+            type="Conv2d",
+            call=0,
+            arguments={"in_channels": 8, "out_channels": 16, "kernel_size": 3},
+            input=(8, 4, 4),
+            output=(16, 4, 4),
+            parameters=1168,
+            multiply_adds=18432,
+            learns="trainable",
+        )
+        for at in range(3)
+    ]
+    counts = dict.fromkeys(("trainable", "frozen", "shared", "buffers", "tensor_bytes", "steps"), 1)
+    return Summary(
+        **counts,
+        parameters=parameters,
+        input=(4, 4, 1),
+        kind=kind,
+        shapes_missing=None,
+        multiply_adds=multiply_adds,
+        activation_bytes=4,
+        layers=tuple(rows),
+        layers_left_out=0,
+        form="blocks",
+        constants_left_out=(),
+        architecture="[]",
+        source="pass",
+        diagram="<svg/>",
+    )
+
+
+def findings(*kinds: FindingKind, means_something: bool = True) -> Findings:
+    """Return findings of these kinds, the most costly first."""
+    found = tuple(
+        Finding(kind=kind, cost=0.1, figures={}, rests_on="evaluation", texts=texts(kind.replace("_", " ")))
+        for kind in kinds
+    )
+    checks = tuple(Check(kind=kind, state="found") for kind in kinds)
+    return Findings(findings=found, checks=checks, answers_mean_something=means_something, summary=texts("all told"))
+
+
+def texts(title: str) -> tuple[FindingText, ...]:
+    """Return what is said in both languages."""
+    return tuple(FindingText(language=one, title=title, text=f"{title}.", action="") for one in get_args(Language))

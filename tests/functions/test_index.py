@@ -19,9 +19,10 @@ from layerscope.functions.index import turn
 from layerscope.functions.index.func import new
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import Services
-from layerscope.schemas import keys
+from layerscope.schemas import figures, keys
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.events import EventData, IndexUpdated, ModelRemoved, ProductRequested
+from layerscope.schemas.figures import ModelFigures
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Refusal
 from layerscope.schemas.products import declared_products
@@ -33,7 +34,16 @@ from layerscope.stores.catalogue import Standing, architecture_of, class_collect
 from layerscope.stores.index_rows import CatalogueRow, LayerRow, Replacement, RowFilter, collection_name
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.vector_store import MilvusStore, VectorStore
-from tests.functions.bucket import Bucket, add_dataset, evaluation, layer_vectors, ok_layers, services
+from tests.functions.bucket import (
+    Bucket,
+    add_dataset,
+    evaluation,
+    findings,
+    layer_vectors,
+    ok_layers,
+    services,
+    summary,
+)
 from tests.stores.exact_vector_store import NumpyStore
 
 WHO = Identity("tiny", "net", "1")
@@ -109,6 +119,45 @@ def test_a_complete_model_has_a_row_for_each_layer_and_metric_and_a_catalogue_ro
     assert line(given).test_accuracy == 0.75
     assert line(given).content == Bucket(given.store, WHO).record.content
     assert line(given).fingerprint == news.fingerprint
+
+
+def test_the_catalogue_has_the_figures_of_the_products_that_are_there(given: Services) -> None:
+    bucket = Bucket(given.store, WHO)
+    bucket.put()
+    told(given)
+    assert figures.read(line(given).figures) == ModelFigures()
+    bucket.admit()
+    bucket.write(evaluation(0.75))
+    told(given)
+    every = len(declared_products())
+    first = figures.read(line(given).figures)
+    assert (first.accuracy, first.accuracy_low, first.accuracy_high, first.loss) == (0.75, 0.0, 1.0, None)
+    assert (first.parameters, first.architecture, first.findings, first.means_something) == (None, None, None, None)
+    assert (first.products_complete, first.products, first.has_dataset) == (1, every, True)
+    bucket.write(summary())
+    bucket.write(findings("channels_dead"))
+    bucket.refuse_rest()
+    told(given)
+    last = figures.read(line(given).figures)
+    assert (last.parameters, last.multiply_adds, last.architecture) == (1, 3, "Net")
+    assert (last.findings, last.first_finding, last.means_something) == (1, "channels_dead", True)
+    assert (last.products_complete, last.products) == (3, every)
+
+
+def test_a_model_without_a_dataset_says_so(given: Services) -> None:
+    bucket = Bucket(given.store, Identity("tinny", "net", "1"))
+    bucket.admit()
+    bucket.refuse_rest()
+    told(given, bucket.identity)
+    found = given.vectors.line(bucket.identity.subject)
+    assert found is not None and figures.read(found.figures).has_dataset is False
+
+
+def test_figures_are_written_as_short_as_they_are_and_a_row_from_before_has_none() -> None:
+    some = ModelFigures(accuracy=0.5, products=17, has_dataset=False)
+    assert figures.written(some) == '{"accuracy":0.5,"products":17,"has_dataset":false}'
+    assert figures.read(figures.written(some)) == some
+    assert figures.read("") == ModelFigures() == figures.read(figures.written(ModelFigures()))
 
 
 def test_classes_have_rows_of_their_own_with_what_is_known_of_the_model(given: Services) -> None:

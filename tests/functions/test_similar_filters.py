@@ -17,10 +17,9 @@ from layerscope.functions.runtime.services import Services
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMatrix
 from layerscope.schemas.products.layer_vectors import Layer
-from layerscope.schemas.products.summary import Summary, SummaryLayer
 from layerscope.stores.cache import MemoryCache
 from tests.functions.asking import WHO, get, index, run, similar, with_cache
-from tests.functions.bucket import Bucket, add_dataset, evaluation, layer_vectors, ok_layers, services
+from tests.functions.bucket import Bucket, add_dataset, evaluation, layer_vectors, ok_layers, services, summary
 
 GOLDEN = Path(__file__).parents[1] / "data" / "older_search.json"
 SMALL = [Layer(name=str(at), call=0, type="Conv2d", shape=(8, 4, 4)) for at in range(3)]
@@ -28,38 +27,6 @@ WIDE = [Layer(name=str(at), call=0, type="Conv2d", shape=(16, 4, 4)) for at in r
 ME, TWIN, BEST = Identity("tiny", "7", "1"), Identity("tiny", "7", "2"), Identity("tiny", "big_net_v3", "1.5_b")
 POOR, UNKNOWN = Identity("tiny", "poor", "1"), Identity("tiny", "unknown", "1")
 MODELS = {ME: (0.5, SMALL), TWIN: (0.5, SMALL), BEST: (5 / 6, WIDE), POOR: (1 / 6, SMALL), UNKNOWN: (None, SMALL)}
-
-
-def summary() -> Summary:
-    rows = [
-        SummaryLayer(
-            name=str(at),
-            type="Conv2d",
-            call=0,
-            arguments={"in_channels": 8, "out_channels": 16, "kernel_size": 3},
-            input=(8, 4, 4),
-            output=(16, 4, 4),
-            parameters=1168,
-            multiply_adds=18432,
-            learns="trainable",
-        )
-        for at in range(3)
-    ]
-    counts = dict.fromkeys(("parameters", "trainable", "frozen", "shared", "buffers", "tensor_bytes", "steps"), 1)
-    return Summary(
-        **counts,
-        input=(4, 4, 1),
-        shapes_missing=None,
-        multiply_adds=3,
-        activation_bytes=4,
-        layers=tuple(rows),
-        layers_left_out=0,
-        form="blocks",
-        constants_left_out=(),
-        architecture="[]",
-        source="pass",
-        diagram="<svg/>",
-    )
 
 
 @pytest.fixture

@@ -243,6 +243,11 @@ def test_a_model_that_does_not_take_the_datasets_images_is_still_described() -> 
     assert product.multiply_adds is None
 
 
+def test_a_model_is_of_the_class_that_its_author_named() -> None:
+    assert summarised(Residual()).headline()["kind"] == "Residual"
+    assert summarised(nn.Sequential(nn.Flatten(), nn.Linear(256, 3))).kind == "Sequential"
+
+
 def test_a_layer_that_is_never_called_is_the_last_row() -> None:
     class Spare(Residual):
         def __init__(self) -> None:

@@ -24,6 +24,7 @@ from layerscope.schemas.test_images import (
     ImageList,
     ImageSort,
 )
+from layerscope.stores import catalogue, product_store
 from layerscope.stores.object_store import ObjectStore
 
 Integers = NDArray[np.int32]
@@ -129,6 +130,17 @@ def read(store: ObjectStore, identity: Identity) -> Answered:
         why = outcome.refusal.message if outcome and outcome.refusal else f"Its answers are {state}."
         raise Unanswerable(409, f"images-{state}", why, f"GET /models/{identity.subject} says more")
     return _answered(store, identity, manifest, found.facts.dataset)
+
+
+def read_if_there(store: ObjectStore, identity: Identity) -> Answered | None:
+    """Return what a model answers; None where that is not there: of its products only this one is read."""
+    seen = catalogue.seen(store, identity)
+    if seen is None or seen.facts is None or seen.facts.dataset is None:
+        return None
+    manifest = product_store.listed_manifest(store, seen.places[ExampleImages.declared.name], seen.listed)
+    if manifest is None or manifest.state != "complete":
+        return None
+    return _answered(store, identity, manifest, seen.facts.dataset)
 
 
 def chosen(store: ObjectStore, answered: Answered, asked: Selection) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.comparison import compare
 from layerscope.functions.query.page.compare_page import compare_page
 from layerscope.functions.query.page.model_data import ModelData
-from layerscope.functions.query.page.model_page import model_page
+from layerscope.functions.query.page.model_page import Beside, model_page
 from layerscope.functions.query.page.picture_field import picture_field
 from layerscope.functions.query.page.rendering import assets, render
 from layerscope.functions.query.page.sections import page_sections
@@ -70,15 +70,15 @@ def links(request: Request, path: str) -> Callable[..., str]:
     return link
 
 
-async def model(store: ObjectStore, identity: Identity) -> HTMLResponse:
-    """Return the page of a model version."""
+async def model(store: ObjectStore, identity: Identity, beside: Beside | None) -> HTMLResponse:
+    """Return the page of a model version, with the way to those beside it."""
 
     def made() -> HTMLResponse:
         view = answers.everything(store, identity)
         links = [file.url for product in view.products.values() for file in product.files]
         data = ModelData(view, lambda file: file.url, partial(answers.content, store))
         described = datasets.describe(store, identity.dataset)
-        content = model_page(data, page_sections(), picture_field(described) if described else None)
+        content = model_page(data, page_sections(), picture_field(described) if described else None, beside)
         return HTMLResponse(content, headers=headers(links, inline=True))
 
     return await asyncio.to_thread(made)

@@ -43,7 +43,7 @@ def paired(store: ObjectStore, a: Identity, b: Identity) -> PairedAnswer:
         better=alone.better,
         ensemble=ensemble_accuracy(store, (first, second)),
         verdict="",
-        classes=_classes(first, right_a & ~right_b, right_b & ~right_a),
+        classes=by_class(first, right_a & ~right_b, right_b & ~right_a),
     )
     return found.model_copy(update={"verdict": verdict(a, b, found)})
 
@@ -102,7 +102,11 @@ def verdict(a: Identity, b: Identity, found: PairedAnswer) -> str:
     return f"{ways} {better.subject} is the more accurate, by more than chance explains ({told(found.p_value)})."
 
 
-def _classes(answered: Answered, only_a: Mask, only_b: Mask) -> tuple[PairedClass, ...]:
+def by_class(answered: Answered, only_a: Mask, only_b: Mask) -> tuple[PairedClass, ...]:
+    """Return, of each class with test images, who alone has how many of them right; the largest differences first.
+
+    `only_a` and `only_b` (N,) are the images that one model alone has right; p-values are corrected by Holm.
+    """
     size = len(answered.classes)
     counts = [np.bincount(answered.labels[mask], minlength=size) for mask in (slice(None), only_a, only_b)]
     rows = [(k, *(int(one[k]) for one in counts)) for k in range(size) if counts[0][k]]

@@ -14,6 +14,7 @@ from layerscope.functions.analysis.wording import language_model
 from layerscope.functions.query import older, pair_description, search
 from layerscope.functions.query.answer_cache import Answered
 from layerscope.functions.query.answers import Unanswerable
+from layerscope.functions.query.boards import Boards
 from layerscope.functions.query.depths import roles
 from layerscope.functions.query.judged_hits import Bench, bench, judged
 from layerscope.functions.query.kept_answers import KeptAnswers
@@ -66,6 +67,7 @@ class Answers:
         self._kept = KeptNeighbours(services.vectors, services.limits.neighbours_mb * 2**20)
         self._lines: tuple[str | None, list[CatalogueRow]] = (None, [])
         self._sharing: tuple[list[CatalogueRow], dict[tuple[ProbeName, str], frozenset[str]]] = ([], {})
+        self.boards = Boards()
         self.classes = StoredClasses(services.store)
         self._references = References(services.store)
         self._reading: SingleFlight[list[CatalogueRow]] = SingleFlight()

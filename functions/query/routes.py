@@ -15,7 +15,9 @@ from layerscope.functions.query import (
     alike_routes,
     answers,
     class_routes,
+    history_routes,
     image_routes,
+    leaderboard_routes,
     operator_routes,
     page_routes,
     prediction_routes,
@@ -27,9 +29,11 @@ from layerscope.functions.query import (
 )
 from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.known_parameters import only_known
+from layerscope.functions.query.page.model_page import Beside
 from layerscope.functions.query.page_routes import wants_page
 from layerscope.functions.query.parameters import Name, Part
 from layerscope.functions.query.route_services import Answers
+from layerscope.functions.query.version_history import beside
 from layerscope.functions.runtime.asgi import Send
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.files import SVG
@@ -68,6 +72,8 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     app.include_router(class_routes.routes(given, ERRORS))
     app.include_router(image_routes.routes(given, ERRORS))
     app.include_router(_searches(given))
+    app.include_router(history_routes.routes(given, ERRORS))
+    app.include_router(leaderboard_routes.routes(given, ERRORS))
     app.include_router(several_routes.routes(given, ERRORS))
     app.include_router(similar_routes.routes(given, ERRORS))
     app.include_router(split_routes.routes(lambda: given().services, ERRORS))
@@ -158,11 +164,20 @@ async def _one_model(given: Answers, request: Request, identity: Identity) -> Re
 
     async def made() -> Response:
         if wants_page(request.scope):
-            return await page_routes.model(store, identity)
+            return await page_routes.model(store, identity, await _beside(given, identity))
         answer = await asyncio.to_thread(answers.model, store, identity)
         return Response(answer.model_dump_json(), media_type="application/json")
 
     return await given.kept.get(request.scope, (identity,), made)
+
+
+async def _beside(given: Answers, identity: Identity) -> Beside | None:
+    """Return the versions beside one; None while the index does not answer, without which its page is whole."""
+    try:
+        found = given.boards.of(await given.lines(), identity.dataset)
+    except Unavailable:
+        return None
+    return beside(found, identity)
 
 
 def _searches(given: Callable[[], Answers]) -> APIRouter:
@@ -178,7 +193,10 @@ def _searches(given: Callable[[], Answers]) -> APIRouter:
     ) -> Any:
         """List model versions, newest first."""
         listed = search.models(await given().lines(), dataset, state, limit, cursor)
-        return page_routes.page("models.html", listed=listed, dataset=dataset) if wants_page(request.scope) else listed
+        if not wants_page(request.scope):
+            return listed
+        names = sorted({line.subject.partition("/")[0] for line in await given().lines()})
+        return page_routes.page("models.html", listed=listed, dataset=dataset, datasets=names)
 
     return routes
 

@@ -14,14 +14,29 @@ from layerscope.functions.query.page.sections import Section
 from layerscope.schemas.queries import ProductLine
 
 
-def model_page(model: ModelData, sections: Sequence[Section], field: PictureField | None = None) -> str:
-    """Return the page of a model version, with those of the sections that there are data for, and a field for pictures."""
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The versions before and after one, in the order of upload, and how many the model has."""
+
+    previous: str | None
+    next: str | None
+    total: int
+
+
+def model_page(
+    model: ModelData, sections: Sequence[Section], field: PictureField | None = None, beside: Beside | None = None
+) -> str:
+    """Return the page of a model version, with those of the sections that there are data for, and a field for pictures.
+
+    `beside` are its other versions; None where they are not known.
+    """
     lines = model.answer.products
     return render(
         "model.html",
         model=model,
         inline=model.inline,
         field=field,
+        beside=beside,
         waiting=[name for name, line in lines.items() if line.state == "computing"],
         absent=_absent(lines, model.data, sections[0]),
         not_given=[name for name, line in lines.items() if line.not_given and name not in model.data],

@@ -116,6 +116,16 @@ def count(number: int | None) -> str:
     return "–" if number is None else f"{number:,}"
 
 
+def short(number: int | None) -> str:
+    """Write a whole number with three digits that count: "11.2 M", which no line break parts; a dash where there is none."""
+    if number is None:
+        return "–"
+    for unit, factor in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= factor * 0.9995:
+            return f"{number / factor:.3g}\N{NO-BREAK SPACE}{unit}"
+    return f"{number:,}"
+
+
 def value(figure_: float | int | str | bool | None) -> str:
     """Write a headline figure of any kind."""
     if isinstance(figure_, bool):
@@ -191,6 +201,7 @@ def _environment() -> Environment:
         "points": points,
         "apart": apart,
         "count": count,
+        "short": short,
         "heat": heat,
         "bytes": size,
         "by": by,

@@ -23,6 +23,7 @@ from layerscope import (
     common_probe_command,
     dead_letters_command,
     index_command,
+    leaderboard_command,
     predict_command,
     replay_command,
     similar_command,
@@ -346,6 +347,8 @@ def export(
 
 app.command()(check_command.check)
 app.command()(predict_command.predict)
+app.command()(leaderboard_command.leaderboard)
+app.command()(leaderboard_command.versions)
 app.command()(similar_command.similar)
 app.command()(similar_command.depths)
 app.command()(similar_command.alike)

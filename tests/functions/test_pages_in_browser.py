@@ -140,6 +140,12 @@ def paths() -> list[str]:
     return [
         *(f"/models/{subject}" for subject in (WHOLE, REFUSED, LETTERS)),  # of the last, not all is computed
         "/models",
+        "/datasets/hostile",
+        "/datasets/hostile?per=model&cost=parameters",
+        "/datasets/letters?q=nothing",
+        "/models/hostile/net",
+        "/models/hostile/net?label=0",
+        "/models/letters/linear",
         "/refusals",
         f"/compare?a={WHOLE}&b={HALF}",
         f"/compare?a={WHOLE}&b={REFUSED}",
@@ -282,6 +288,45 @@ def test_two_models_are_chosen_in_the_list_and_compared(seen: Seen, address: str
     seen.page.get_by_role("button", name="Compare").click()
     expect(seen.page.get_by_role("row", name="Accuracy").first).to_contain_text("%")
     expect(seen.page.get_by_role("table", name="Similarity of the layers")).to_be_visible()
+    assert seen.faults == []
+
+
+def test_models_are_found_in_the_leaderboard_and_compared_without_scripts(browser: Browser, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{address}/models")
+    page.get_by_role("link", name="hostile", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Leaderboard of hostile")
+    page.get_by_role("link", name="Parameters", exact=True).click()
+    expect(page.get_by_role("columnheader", name="Parameters")).to_have_attribute("aria-sort", "ascending")
+    page.get_by_role("searchbox", name="Name").fill("net")
+    page.get_by_role("button", name="Show").click()
+    assert "sort=parameters" in page.url and "q=net" in page.url
+    page.get_by_label(f"compare {WHOLE}").check()
+    page.get_by_label(f"compare {HALF}").check()
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("row", name="Accuracy").first).to_contain_text("%")
+    context.close()
+
+
+def test_a_point_of_the_scatter_leads_to_its_model_by_keyboard(seen: Seen, address: str) -> None:
+    seen.page.goto(f"{address}/datasets/hostile?cost=parameters")
+    best = seen.page.locator(".scatter a:not([tabindex])").first
+    best.focus()
+    seen.page.keyboard.press("Enter")
+    expect(seen.page.get_by_role("heading", level=1)).to_contain_text("net")
+    assert seen.faults == []
+
+
+def test_one_goes_from_version_to_version_and_to_all_of_them(seen: Seen, address: str) -> None:
+    seen.page.goto(f"{address}/models/{WHOLE}")
+    seen.page.get_by_role("link", name="version half →").click()
+    expect(seen.page.get_by_role("link", name="← version 1")).to_be_visible()
+    seen.page.get_by_label("Where you are").get_by_role("link", name="net").click()
+    expect(seen.page.get_by_role("table")).to_contain_text("It is the first version.")
+    seen.page.get_by_label("Only class").select_option(index=1)
+    seen.page.get_by_role("button", name="Show").click()
+    expect(seen.page.locator("h1")).to_contain_text(CLASSES[0])
     assert seen.faults == []
 
 

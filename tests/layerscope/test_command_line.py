@@ -78,6 +78,26 @@ def test_alike_and_depths_compare_with_the_second_model(system: Path) -> None:
     assert "other than every version of digits/lenet" in " ".join(none.stdout.split())
 
 
+def test_the_leaderboard_ranks_both_and_the_versions_of_their_model_are_told_apart(system: Path) -> None:
+    board = json.loads(layerscope("leaderboard", "digits", "--at", str(system), "--json").stdout)
+    accuracies = [one["figures"]["accuracy"] for one in board["models"]]
+    assert len(accuracies) == 2 and accuracies == sorted(accuracies, reverse=True)
+    shown = layerscope("leaderboard", "digits", "--sort", "name", "--architecture", "Sequential", "--at", str(system))
+    assert shown.stdout.index("lenet/1") < shown.stdout.index("lenet/2") and "to" in shown.stdout
+    none = layerscope("leaderboard", "digits", "--max-parameters", "1", "--at", str(system)).stdout
+    assert "None of the 2 model versions on digits is one with at most 1 parameters." in " ".join(none.split())
+    told = json.loads(layerscope("versions", "digits/lenet", "--at", str(system), "--json").stdout)
+    assert [one["version"] for one in told["versions"]] == ["1", "2"]
+    step = told["versions"][1]["step"]
+    gained = told["versions"][1]["figures"]["accuracy"] - told["versions"][0]["figures"]["accuracy"]
+    assert step["fixed"] - step["broken"] == pytest.approx(step["images"] * gained)
+    of_class = layerscope("versions", "digits/lenet", "--label", "3", "--at", str(system)).stdout
+    assert "class ‘3’" in of_class and "of 3 right" in of_class
+    misspelt = layerscope("leaderboard", "digit", "--at", str(system))
+    assert misspelt.returncode == 1 and "did you mean digits?" in misspelt.stderr
+    assert layerscope("versions", "digits", "--at", str(system)).returncode == 2
+
+
 def test_classes_of_two_models_are_compared_and_untrained_ones_are_not_said_to_recognise_anything(system: Path) -> None:
     answer = json.loads(layerscope("classes", "digits/lenet/1", "3", "--at", str(system), "--json").stdout)
     assert (answer["class_name"], answer["class_index"]) == ("3", 3)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.boards import Board, Entry
 from layerscope.schemas.datasets import DatasetDescription
-from layerscope.schemas.figures import ModelFigures
 from layerscope.schemas.leaderboard import (
     MOST_TREND,
     Cost,
@@ -102,7 +101,7 @@ def ranked(
         total=len(chosen),
         models=tuple(_ranked(found, one) for one in page),
         cost=asked.cost,
-        front=front(points(chosen, asked.cost)),
+        front=tuple(CostPoint(**one._asdict()) for one in front(points(chosen, asked.cost))),
         architectures=found.architectures,
         notice=notice,
         reason=None if page else _why_none(found, asked, dataset, len(chosen)),
@@ -205,28 +204,31 @@ def _ranked(found: Board, one: Entry) -> RankedModel:
     )
 
 
-def points(entries: Iterable[Entry], cost: Cost) -> list[CostPoint]:
+class Point(NamedTuple):
+    """One model version by what it costs and how accurate it is: of 10,000, tuples are made in no time."""
+
+    subject: str
+    cost: int
+    accuracy: float
+
+
+def points(entries: Iterable[Entry], cost: Cost) -> list[Point]:
     """Return what is known of cost and accuracy, in the order of the entries, but of models whose answers mean nothing."""
-    read: Callable[[ModelFigures], int | None] = {
-        "multiply_adds": lambda has: has.multiply_adds,
-        "parameters": lambda has: has.parameters,
-    }[cost]
-    return [
-        CostPoint(subject=one.line.subject, cost=spent, accuracy=one.figures.accuracy)
+    known = (
+        (one.line.subject, has.parameters if cost == "parameters" else has.multiply_adds, has.accuracy)
         for one in entries
-        if (spent := read(one.figures))
-        and one.figures.accuracy is not None
-        and one.figures.means_something is not False
-    ]
+        if (has := one.figures).means_something is not False
+    )
+    return [Point(subject, spent, share) for subject, spent, share in known if spent and share is not None]
 
 
-def front(among: Iterable[CostPoint]) -> tuple[CostPoint, ...]:
+def front(among: Iterable[Point]) -> list[Point]:
     """Return those that nothing else equals or exceeds in accuracy at the same cost or less; of equals the first by name."""
-    best: list[CostPoint] = []
+    best: list[Point] = []
     for one in sorted(among, key=lambda one: (one.cost, -one.accuracy, one.subject)):
         if not best or one.accuracy > best[-1].accuracy:
             best.append(one)
-    return tuple(best)
+    return best
 
 
 def _why_none(found: Board, asked: Ranking, dataset: str, chosen: int) -> str:

@@ -44,6 +44,7 @@ pytestmark = pytest.mark.slow
 CLASSES = ("<img src=x onerror=alert(1)>", '"><script>alert(2)</script>', "{{7*7}}' onload=alert(3) \u05d0\u05d1\u05d2")
 LATE = "description"
 WHOLE, HALF, REFUSED, LETTERS = "hostile/net/1", "hostile/net/half", "hostile/net/text", "letters/linear/1"
+MEASURED = "hostile/measured/1"
 # Themes differ in nothing but colours.
 RULES: Mapping[str, Mapping[str, object]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
 HISTORY = {"train_loss": [2.0, 1.0, 0.5], "test_loss": [2.0, 1.2, 0.9], "test_accuracy": [0.3, 0.5, 0.6]}
@@ -93,6 +94,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         made,
         Given(WHOLE, whole, dict([sidecar(HISTORY)])),
         Given(HALF, again, products=[name for name in ALL if name != LATE]),
+        Given(MEASURED, pack(network()), products=("summary", "predictions", "evaluation")),
         Given(REFUSED, b"these are not weights\n"),
         Given(LETTERS, letters, products=("predictions", "evaluation", "confusion_matrix", "example_images")),
     )
@@ -314,7 +316,7 @@ def test_a_point_of_the_scatter_leads_to_its_model_by_keyboard(seen: Seen, addre
     best = seen.page.locator(".scatter a:not([tabindex])").first
     best.focus()
     seen.page.keyboard.press("Enter")
-    expect(seen.page.get_by_role("heading", level=1)).to_contain_text("net")
+    expect(seen.page.get_by_label("Where you are").get_by_role("link", name="hostile")).to_be_visible()
     assert seen.faults == []
 
 

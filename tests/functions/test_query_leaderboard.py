@@ -15,14 +15,14 @@ import httpx
 import pytest
 
 from layerscope.functions.query.boards import board
-from layerscope.functions.query.leaderboard import BEST_FIRST, front
+from layerscope.functions.query.leaderboard import BEST_FIRST, Point, front
 from layerscope.functions.query.page.accuracy_chart import LINKED, floor_of, scatter, sparkline
 from layerscope.functions.query.page.rendering import short
 from layerscope.functions.query.search import newest_first
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import figures
 from layerscope.schemas.figures import ModelFigures
-from layerscope.schemas.leaderboard import MOST_TREND, CostPoint
+from layerscope.schemas.leaderboard import MOST_TREND
 from layerscope.stores.index_rows import CatalogueRow, Replacement
 from tests.functions.asking import get, run
 from tests.functions.bucket import add_dataset, services
@@ -235,12 +235,11 @@ def test_versions_are_in_the_order_of_upload_whatever_they_are_called() -> None:
 def test_the_front_is_of_those_that_nothing_cheaper_equals() -> None:
     drawn = random.Random(0)
     among = [
-        CostPoint(subject=f"d/m/{at}", cost=drawn.randrange(1, 12), accuracy=drawn.randrange(20) / 20)
-        for at in range(60)
+        Point(subject=f"d/m/{at}", cost=drawn.randrange(1, 12), accuracy=drawn.randrange(20) / 20) for at in range(60)
     ]
     found = front(among)
 
-    def is_best(one: CostPoint) -> bool:
+    def is_best(one: Point) -> bool:
         return not any(
             (other.cost <= one.cost and other.accuracy > one.accuracy)
             or (other.cost < one.cost and other.accuracy == one.accuracy)
@@ -260,8 +259,8 @@ def test_the_front_of_a_board_leaves_out_who_only_guesses(made: Services) -> Non
 
 
 def test_a_point_stands_where_its_cost_and_accuracy_are() -> None:
-    points = [CostPoint(subject=f"d/m/{at}", cost=10**at, accuracy=0.5 + at / 20) for at in range(1, 5)]
-    chart = scatter(points, front(points))
+    points = [Point(subject=f"d/m/{at}", cost=10**at, accuracy=0.5 + at / 20) for at in range(1, 5)]
+    chart = scatter(points)
     assert chart is not None
     dots = {one.subject: one for one in chart.dots}
     across = [dots[one.subject].x for one in points]
@@ -270,12 +269,12 @@ def test_a_point_stands_where_its_cost_and_accuracy_are() -> None:
     assert ticks["1\N{NO-BREAK SPACE}k"] == dots["d/m/3"].x
     heights = {tick.text: tick.at for tick in chart.y_ticks}
     assert heights["70.0\N{NO-BREAK SPACE}%"] == dots["d/m/4"].y
-    assert scatter(points[:1], points[:1]) is None
+    assert scatter(points[:1]) is None
 
 
 def test_many_points_are_few_links_and_every_one_a_dot() -> None:
-    points = [CostPoint(subject=f"d/m/{at}", cost=10 + at, accuracy=at % 97 / 97) for at in range(3_000)]
-    chart = scatter(points, front(points))
+    points = [Point(subject=f"d/m/{at}", cost=10 + at, accuracy=at % 97 / 97) for at in range(3_000)]
+    chart = scatter(points)
     assert chart is not None and len(chart.dots) == LINKED
     assert {one.subject for one in chart.dots if one.is_front} == {one.subject for one in front(points)}
     assert 1_000 < chart.others.count("M") <= 3_000 - LINKED

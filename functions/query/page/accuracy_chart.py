@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from layerscope.functions.query.leaderboard import Point, front
 from layerscope.functions.query.page.rendering import percent, short
-from layerscope.schemas.leaderboard import CostPoint
 from layerscope.schemas.version_history import HistoryAnswer, ModelVersion
 
 WIDTH: Final = 640
@@ -65,25 +65,26 @@ def floor_of(shares: Iterable[float]) -> float:
     return min(0.9, max(0.0, math.floor(10 * min(shares, default=0.0) - 1e-9) / 10))
 
 
-def scatter(points: Sequence[CostPoint], front: Sequence[CostPoint]) -> Scatter | None:
+def scatter(points: Sequence[Point]) -> Scatter | None:
     """Return the chart; None where fewer than two points would be on it."""
     if len(points) < 2:
         return None
     low, high = _decade_bounds([one.cost for one in points])
     base = floor_of(one.accuracy for one in points)
 
-    def place(one: CostPoint) -> tuple[float, float]:
+    def place(one: Point) -> tuple[float, float]:
         across = (math.log10(one.cost) - low) / (high - low)
         up = (one.accuracy - base) / (1 - base)
         return round(LEFT + across * (WIDTH - LEFT - RIGHT), 1), round(
             HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1
         )
 
-    best = {one.subject for one in front}
-    linked = [*front, *(one for one in points if one.subject not in best)][:LINKED]
+    best = {one.subject: one for one in front(points)}
+    linked = [*best.values(), *(one for one in points if one.subject not in best)][:LINKED]
     shown = {one.subject for one in linked}
-    others = dict.fromkeys(tuple(map(round, place(one))) for one in points if one.subject not in shown)
-    steps = [place(one) for one in front]
+    places = (place(one) for one in points if one.subject not in shown)
+    others = dict.fromkeys((2 * round(x / 2), 2 * round(y / 2)) for x, y in places)  # nearer ones are one to the eye
+    steps = [place(one) for one in best.values()]
     return Scatter(
         dots=tuple(
             Dot(*place(one), one.subject, f"{one.subject}, {percent(one.accuracy)}, {one.cost:,}", one.subject in best)

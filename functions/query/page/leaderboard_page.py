@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from layerscope.functions.query.leaderboard import BEST_FIRST, Ranking
+from layerscope.functions.query.leaderboard import BEST_FIRST, Point, Ranking
 from layerscope.functions.query.page.accuracy_chart import floor_of, scatter, sparkline
 from layerscope.functions.query.page.rendering import render
-from layerscope.schemas.leaderboard import CostPoint, LeaderboardAnswer, Order, RankedBy
+from layerscope.schemas.leaderboard import LeaderboardAnswer, Order, RankedBy
 
 COLUMNS: Final[tuple[tuple[RankedBy, str], ...]] = (
     ("accuracy", "Accuracy"),
@@ -27,7 +27,7 @@ OTHER_WAY: Final[dict[Order, Order]] = {"ascending": "descending", "descending":
 
 
 def leaderboard_page(
-    answer: LeaderboardAnswer, asked: Ranking, points: Sequence[CostPoint], link: Callable[..., str]
+    answer: LeaderboardAnswer, asked: Ranking, points: Sequence[Point], link: Callable[..., str]
 ) -> str:
     """Return the page.
 
@@ -55,7 +55,7 @@ def leaderboard_page(
         link=link,
         sorted_by=sorted_by,
         floor=floor_of(lows) if lows else None,
-        chart=scatter(points, answer.front),
+        chart=scatter(points),
         sparkline=sparkline,
         is_narrowed=bool(asked.conditions),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from layerscope.schemas import alike, classes, depths, operations, queries
+from layerscope.schemas import alike, classes, depths, layers, operations, queries
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.events import declared_events, schema_name
 from layerscope.schemas.history import History
@@ -24,7 +24,14 @@ def documents() -> dict[str, dict[str, Any]]:
     """Return every JSON Schema by its file name."""
     stored: tuple[type[BaseModel], ...] = (DatasetDescription, History, UploadRecord, RefusedKey, Manifest, Failure)
     stored += (Run, Progress, Ending, DeadLetterRecord, Discarded)
-    named = {**vars(queries), **vars(alike), **vars(classes), **vars(depths), **vars(operations)}.values()
+    named = {
+        **vars(queries),
+        **vars(alike),
+        **vars(classes),
+        **vars(depths),
+        **vars(layers),
+        **vars(operations),
+    }.values()
     answers = [one for one in named if isinstance(one, type) and issubclass(one, queries.Answer)]
     schemas = {
         **{f"events/{schema_name(one)}.json": one.model_json_schema() for one in declared_events()},

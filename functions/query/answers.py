@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 from layerscope.schemas import keys
@@ -103,19 +103,7 @@ def _product(store: ObjectStore, found: Standing, name: str) -> ProductAnswer:
     if manifest is None or manifest.state == "refused":
         recipe = product_named(name).declared.recipe
         return ProductAnswer(product=name, state=outcome.state, recipe=recipe, refusal=outcome.refusal, reason=reason)
-    path = f"/models/{identity.subject}/products/{name}"
-    files = [
-        FileLink(
-            name=one.name,
-            # With its digest, a URL names a content, which can be kept for good.
-            url=store.link(keys.PRODUCTS, keys.blob(one.sha256), media_type=one.type)
-            or f"{path}/{quote(one.name)}?sha256={one.sha256}",
-            type=one.type,
-            size=one.size,
-            sha256=one.sha256,
-        )
-        for one in manifest.files
-    ]
+    files = [link(store, identity, name, one) for one in manifest.files]
     data = json.loads(content(store, manifest.file(DATA)))
     return ProductAnswer(
         product=name,
@@ -126,6 +114,14 @@ def _product(store: ObjectStore, found: Standing, name: str) -> ProductAnswer:
         reason=reason,
         files=tuple(files),
     )
+
+
+def link(store: ObjectStore, identity: Identity, product: str, file: File) -> FileLink:
+    """Return where a file of a product is served."""
+    # With its digest, a URL names a content, which can be kept for good.
+    own = f"/models/{identity.subject}/products/{product}/{quote(file.name)}?sha256={file.sha256}"
+    url = store.link(keys.PRODUCTS, keys.blob(file.sha256), media_type=file.type) or own
+    return FileLink(name=file.name, url=url, type=file.type, size=file.size, sha256=file.sha256)
 
 
 def file(store: ObjectStore, identity: Identity, name: str, file_name: str) -> File:
@@ -142,6 +138,23 @@ def file(store: ObjectStore, identity: Identity, name: str, file_name: str) -> F
         return manifest.file(file_name)
     except KeyError:
         unknown("file", f"{name} of {identity.subject} has no file {file_name!r}.", "the product's `files` lists them")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A product that is there to be shown: its manifest, its data, and whether it is an older one, for want of the present."""
+
+    manifest: Manifest
+    data: Mapping[str, Any]
+    outdated: bool
+
+
+def stored(store: ObjectStore, found: Standing, name: str) -> Stored | None:
+    """Return a product to show; None where there is none, or it is refused."""
+    manifest, outdated = _shown(store, found, name, _outcome(found, name))
+    if manifest is None or manifest.state == "refused":
+        return None
+    return Stored(manifest, json.loads(content(store, manifest.file(DATA))), outdated)
 
 
 def content(store: ObjectStore, file: File | FileLink) -> bytes:

@@ -49,9 +49,11 @@ def wants_page(scope: Scope) -> bool:
     return b"text/html" in accepted
 
 
-def page(template: str, status: int = 200, *, inline_pictures: bool = False, **values: Any) -> HTMLResponse:
-    """Return an answer made from a template."""
-    return HTMLResponse(render(template, **values), status, headers=headers(inline=inline_pictures))
+def page(
+    template: str, status: int = 200, *, inline_pictures: bool = False, pictures: Iterable[str] = (), **values: Any
+) -> HTMLResponse:
+    """Return an answer made from a template; `pictures` are the URLs of those that it shows, if they lead elsewhere."""
+    return HTMLResponse(render(template, **values), status, headers=headers(pictures, inline=inline_pictures))
 
 
 def error_page(status: int, answer: ErrorAnswer) -> HTMLResponse:

@@ -17,6 +17,7 @@ from layerscope.functions.query import (
     class_routes,
     history_routes,
     image_routes,
+    layer_routes,
     leaderboard_routes,
     operator_routes,
     page_routes,
@@ -71,6 +72,7 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     app.include_router(alike_routes.routes(given, ERRORS))
     app.include_router(class_routes.routes(given, ERRORS))
     app.include_router(image_routes.routes(given, ERRORS))
+    app.include_router(layer_routes.routes(given, ERRORS))
     app.include_router(_searches(given))
     app.include_router(history_routes.routes(given, ERRORS))
     app.include_router(leaderboard_routes.routes(given, ERRORS))

@@ -153,6 +153,9 @@ def paths() -> list[str]:
         f"/compare?a={WHOLE}&b={REFUSED}",
         f"{similar}?metric=cka",
         f"{similar}/description?metric=cka&other={HALF}&other_layer=0",
+        f"/models/{WHOLE}/layers/0",
+        f"/models/{WHOLE}/layers/4",
+        f"/models/{WHOLE}/layers/0/channels/0",
     ]
 
 
@@ -245,6 +248,22 @@ def test_a_layer_opens_by_keyboard_and_shows_its_images_and_the_layers_like_it(s
     first.locator("summary").click()
     expect(first.get_by_role("img", name="Activation map of channel").first).to_be_visible()
     expect(first.get_by_role("img", name="Picture made for channel 0")).to_be_visible()
+    assert seen.faults == []
+
+
+def test_channels_are_gone_through_by_keyboard_from_the_layer_that_has_them(seen: Seen, address: str) -> None:
+    seen.page.goto(f"{address}/models/{WHOLE}/layers/0")
+    first = seen.page.get_by_role("link", name="Channel 0")
+    first.focus()
+    seen.page.keyboard.press("Enter")
+    expect(seen.page.get_by_role("heading", level=1)).to_contain_text("Channel 0 of layer 0 (Conv2d)")
+    expect(seen.page.get_by_role("img", name="with the map of channel 0 laid over it")).to_be_visible()
+    expect(seen.page.get_by_role("img", name="Picture made for channel 0")).to_be_visible()
+    seen.page.get_by_role("link", name="Channel 1").focus()
+    seen.page.keyboard.press("Enter")
+    expect(seen.page.get_by_role("heading", level=1)).to_contain_text("Channel 1 of layer 0 (Conv2d)")
+    pictures = seen.page.locator("main img").evaluate_all("all => all.map(one => one.naturalWidth)")
+    assert len(pictures) >= 27 and set(pictures) == {12}
     assert seen.faults == []
 
 

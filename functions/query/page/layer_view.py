@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
+from layerscope.functions.query.layer_health import signs
+from layerscope.functions.query.microscope import layer_id, layer_path
 from layerscope.schemas.identity import Identity
+from layerscope.schemas.layers import Sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +17,10 @@ class LayerView:
     """One call of one layer, with what each product says of it."""
 
     name: str
+    path: str
     type: str
     shape: tuple[int, ...]
-    warnings: tuple[str, ...]
+    signs: tuple[Sign, ...]
     parameters: int | None
     multiply_adds: int | None
     health: Mapping[str, Any] | None
@@ -36,10 +39,11 @@ def layers(identity: Identity, data: Mapping[str, Any]) -> tuple[LayerView, ...]
     order = list(health) or list(activation)
     return tuple(
         LayerView(
-            name=name if call == 0 else f"{name}:{call}",
+            name=layer_id(name, call),
+            path=layer_path(identity, layer_id(name, call)),
             type=(health.get((name, call)) or activation[name, call])["type"],
             shape=tuple((health.get((name, call)) or activation[name, call])["shape"]),
-            warnings=_warnings(health.get((name, call)), activation.get((name, call))),
+            signs=signs(health.get((name, call)), activation.get((name, call))),
             parameters=costs.get((name, call), {}).get("parameters"),
             multiply_adds=costs.get((name, call), {}).get("multiply_adds"),
             health=health.get((name, call)),
@@ -55,20 +59,7 @@ def _by_call(product: Mapping[str, Any] | None, rows: str) -> dict[tuple[str, in
     return {(row["name"], row.get("call", 0)): row for row in (product or {}).get(rows, ())}
 
 
-def _warnings(health: Mapping[str, Any] | None, activation: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Return in a few words each what is wrong with a layer."""
-    found = []
-    if health and health["state"] != "ok":
-        found.append({"constant": "constant", "non_finite": "not finite", "unbatched": "not by image"}[health["state"]])
-    if activation and (dead := len(activation["dead"])):
-        found.append(f"{dead} of {activation['channels']} channels dead")
-    if activation and (broken := len(activation["non_finite"])):
-        found.append(f"{broken} channels not finite")
-    return tuple(found)
-
-
 def _similar(identity: Identity, health: Mapping[str, Any] | None) -> str | None:
     if not health or health["state"] != "ok":
         return None
-    layer = health["name"] if health["call"] == 0 else f"{health['name']}:{health['call']}"
-    return f"/models/{identity.subject}/layers/{quote(layer, safe='')}/similar"
+    return f"{layer_path(identity, layer_id(health['name'], health['call']))}/similar"

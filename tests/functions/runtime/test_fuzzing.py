@@ -513,6 +513,8 @@ def targets(draw: st.DrawFn) -> str:
                 f"/models/{model}/layers",
                 f"/models/{model}/products/{product}",
                 f"/models/{model}/products/{product}/{file}",
+                f"/models/{model}/layers/{layer}",
+                f"/models/{model}/layers/{layer}/channels/{file}",
                 f"/models/{model}/layers/{layer}/similar",
                 f"/models/{model}/layers/{layer}/similar",
                 f"/models/{model}/layers/{layer}/similar/description",

@@ -9,6 +9,7 @@ from pydantic import Field
 from layerscope.schemas.manifests import OfModel
 from layerscope.schemas.products.layer_vectors import Layer
 from layerscope.schemas.products.sprites import Place
+from layerscope.schemas.products.summary import TensorFigures
 from layerscope.schemas.queries import Answer
 
 SignKind = Literal[
@@ -87,6 +88,9 @@ class LayerAnswer(OfModel):
     multiply_adds: int | None = Field(description="for one image; null: not known (yet)")
     multiply_adds_in_all: int | None
     learns: Literal["trainable", "frozen", "partly"] | None = Field(description="null: it has no parameters")
+    weights: tuple[TensorFigures, ...] = Field(
+        description="the values of its own parameters; none where not known (yet)"
+    )
     health: Layer | None = Field(description="of its responses to the probe images; null: it is not compared")
     signs: tuple[Sign, ...] = Field(description="what is wrong, or to bear in mind, the worst first")
     similar: str | None = Field(description="path of the layers of other models most like it; null: it has no vector")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from layerscope.functions.query import page_routes, single_channel, single_layer
-from layerscope.functions.query.microscope import layer_path
+from layerscope.functions.query.layer_rows import layer_path
 from layerscope.functions.query.page_routes import wants_page
 from layerscope.functions.query.parameters import Blank, Name, Part
 from layerscope.functions.query.route_services import Answers

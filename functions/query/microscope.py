@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +14,15 @@ from numpy.typing import NDArray
 from layerscope.functions.query import answered_images, answers
 from layerscope.functions.query.answered_images import Answered, array, picture_path
 from layerscope.functions.query.answers import Stored, Unanswerable
+from layerscope.functions.query.layer_rows import ACTIVATION, SUMMARY, VECTORS, Call, LayerRows, Row
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.layers import PictureOnSheet, RankedBy, RankedImage
 from layerscope.schemas.products.activation_maximization import ActivationMaximization
-from layerscope.schemas.products.feature_activation import FeatureActivation
-from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.products.sprites import Place
-from layerscope.schemas.products.summary import Summary
 from layerscope.stores.catalogue import Outcome, Standing
 from layerscope.stores.object_store import ObjectStore
 
-Row = Mapping[str, Any]
-Call = tuple[str, int]
-SUMMARY: Final = Summary.declared.name
-VECTORS: Final = LayerVectors.declared.name
-ACTIVATION: Final = FeatureActivation.declared.name
 MADE: Final = ActivationMaximization.declared.name
 RANKINGS: Final[Mapping[RankedBy, tuple[str, str]]] = {
     "positive": ("by_positive_norm", "positive_norms"),
@@ -38,18 +30,6 @@ RANKINGS: Final[Mapping[RankedBy, tuple[str, str]]] = {
     "maximum": ("by_maximum", "maxima"),
 }
 """The arrays of each ranking: the images, and their scores."""
-_NO_LAYERS: Final = ("Parameter", "function")
-"""Types of rows of the layer table that are no layers."""
-
-
-def layer_id(name: str, call: int) -> str:
-    """Return how a layer is asked for: its name, with `:call` from the second call on."""
-    return name if call == 0 else f"{name}:{call}"
-
-
-def layer_path(identity: Identity, layer: str) -> str:
-    """Return the path of a layer."""
-    return f"/models/{identity.subject}/layers/{quote(layer, safe='')}"
 
 
 @dataclass(frozen=True)
@@ -63,26 +43,9 @@ class Microscope:
     _arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @cached_property
-    def costs(self) -> Mapping[Call, Row]:
-        """Return the rows of the layer table."""
-        rows = self._rows(SUMMARY)
-        return {(row["name"], row["call"] or 0): row for row in rows if row["type"] not in _NO_LAYERS}
-
-    @cached_property
-    def health(self) -> Mapping[Call, Row]:
-        """Return the rows of the layers that are compared."""
-        return {(row["name"], row["call"]): row for row in self._rows(VECTORS)}
-
-    @cached_property
-    def activations(self) -> Mapping[Call, Row]:
-        """Return the rows of the layers whose channels have rankings."""
-        return {(row["name"], row["call"]): row for row in self._rows(ACTIVATION)}
-
-    @cached_property
-    def calls(self) -> Mapping[str, Call]:
-        """Return the calls of all layers by how they are asked for, in the order of the forward pass."""
-        every = dict.fromkeys((*self.costs, *self.health, *self.activations))
-        return {layer_id(*call): call for call in every}
+    def rows(self) -> LayerRows:
+        """Return what the products say of each layer."""
+        return LayerRows({name: one.data for name, one in self.products.items()})
 
     @cached_property
     def description(self) -> DatasetDescription | None:
@@ -111,19 +74,21 @@ class Microscope:
             Unanswerable: there is none, or nothing is known of the model's layers (yet).
         """
         where = f"GET /models/{self.identity.subject}"
-        if not self.calls:
+        if not self.rows.calls:
             outcome = self.standing.outcomes.get(SUMMARY, Outcome(self.standing.state))
             raise Unanswerable(409, f"layers-{outcome.state}", answers.why_no_layers(outcome), f"{where} says more")
-        if layer not in self.calls:
-            near = difflib.get_close_matches(layer, list(self.calls), n=2)
-            meant = f"did you mean {' or '.join(near)}?" if near else f"they begin: {', '.join([*self.calls][:20])}"
+        if layer not in self.rows.calls:
+            near = difflib.get_close_matches(layer, list(self.rows.calls), n=2)
+            meant = (
+                f"did you mean {' or '.join(near)}?" if near else f"they begin: {', '.join([*self.rows.calls][:20])}"
+            )
             said = f"{self.identity.subject} has no layer {layer[:100]!r}."
             answers.unknown("layer", said, meant)
-        return self.calls[layer]
+        return self.rows.calls[layer]
 
     def why_no_channels(self, call: Call) -> str | None:
         """Say why a layer has no channels to show; None: it has."""
-        row, outcome = self.activations.get(call), self.standing.outcomes.get(ACTIVATION)
+        row, outcome = self.rows.activations.get(call), self.standing.outcomes.get(ACTIVATION)
         if row is not None:
             unbatched = "The first axis of its output is not the images, so its channels have no rankings of images."
             return unbatched if row["state"] != "ok" else None
@@ -173,10 +138,6 @@ class Microscope:
         """Return a picture of a sheet."""
         found = answers.link(self.store, self.identity, product, self.products[product].manifest.file(file))
         return PictureOnSheet(url=found.url, place=Place.model_validate(place))
-
-    def _rows(self, product: str) -> Sequence[Row]:
-        stored = self.products.get(product)
-        return stored.data["layers"] if stored else ()
 
 
 def microscope(store: ObjectStore, identity: Identity) -> Microscope:

@@ -7,16 +7,8 @@ import numpy as np
 from layerscope.functions.query import answers
 from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.layer_health import ChannelHealth
-from layerscope.functions.query.microscope import (
-    ACTIVATION,
-    MADE,
-    RANKINGS,
-    Call,
-    Microscope,
-    Row,
-    layer_path,
-    microscope,
-)
+from layerscope.functions.query.layer_rows import ACTIVATION, Call, Row, layer_path
+from layerscope.functions.query.microscope import MADE, RANKINGS, Microscope, microscope
 from layerscope.functions.query.single_layer import finite
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.layers import ChannelAnswer, LaidOver, MadePicture, Strongest
@@ -33,7 +25,7 @@ def channel(store: ObjectStore, identity: Identity, name: str, number: int) -> C
     call = scope.call(name)
     if (why := scope.why_no_channels(call)) is not None:
         raise Unanswerable(409, "no-channels", why, f"GET {layer_path(identity, name)} says more")
-    row = scope.activations[call]
+    row = scope.rows.activations[call]
     if number >= row["channels"]:
         said = f"{name} has {row['channels']} channels, counted from 0."
         answers.unknown("channel", said, f"GET {layer_path(identity, name)} lists them")

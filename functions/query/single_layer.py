@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from layerscope.functions.query.layer_health import ChannelHealth, signs
-from layerscope.functions.query.microscope import ACTIVATION, SUMMARY, VECTORS, Microscope, Row, layer_path, microscope
+from layerscope.functions.query.layer_rows import ACTIVATION, SUMMARY, VECTORS, Row, layer_path
+from layerscope.functions.query.microscope import Microscope, microscope
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.layers import ChannelLine, Channels, ChannelSign, ChannelSort, LayerAnswer, RankedBy
 from layerscope.schemas.products.layer_vectors import Layer
+from layerscope.schemas.products.summary import TensorFigures
 from layerscope.stores.object_store import ObjectStore
 
 _NONE: Mapping[str, Any] = {}
@@ -37,10 +39,14 @@ def layer(store: ObjectStore, identity: Identity, name: str, asked: ChannelsAske
     """
     scope = microscope(store, identity)
     call = scope.call(name)
-    row, health, activation = scope.costs.get(call, _NONE), scope.health.get(call), scope.activations.get(call)
+    row, health, activation = (
+        scope.rows.costs.get(call, _NONE),
+        scope.rows.health.get(call),
+        scope.rows.activations.get(call),
+    )
     measured = health or activation or _NONE
     whole: Row = scope.products[SUMMARY].data if SUMMARY in scope.products else _NONE
-    every = list(scope.calls)
+    every = list(scope.rows.calls)
     at = every.index(name)
     no_channels = scope.why_no_channels(call)
     return LayerAnswer(
@@ -58,6 +64,7 @@ def layer(store: ObjectStore, identity: Identity, name: str, asked: ChannelsAske
         multiply_adds=row.get("multiply_adds"),
         multiply_adds_in_all=whole.get("multiply_adds"),
         learns=row.get("learns"),
+        weights=tuple(map(TensorFigures.model_validate, row.get("weights", ()))),
         health=Layer.model_validate(health) if health else None,
         signs=signs(health, activation),
         similar=f"{layer_path(identity, name)}/similar" if health and health["state"] == "ok" else None,

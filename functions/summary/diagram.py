@@ -1,18 +1,21 @@
 """The diagram of a model as SVG: boxes in one column, containers as frames, residual and other paths as curves at the side.
 
 It has no colour of its own, so that it is legible on light and on dark, and no styles, scripts, ids or links, so that it
-can stand inside a page under any Content-Security-Policy.
+can stand inside a page under any Content-Security-Policy. A box says in `data-layers` which layers it stands for, by how they
+are asked for, quoted as in a path, with spaces between: the page makes links of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
+from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from layerscope.functions.summary.labels import labels
 from layerscope.functions.summary.layout import LANE, RIGHT, WIDTH, Box, Frame, Layout, Path, layout
-from layerscope.functions.summary.outline import Group, Step, opened, outline, sources, visible
+from layerscope.functions.summary.outline import Group, Step, nodes_of, opened, outline, sources, visible
 from layerscope.functions.summary.shapes import Shape
 from layerscope.models.safe_form.graph_spec import Graph
 
@@ -37,6 +40,7 @@ class _Drawing:
         self._labels = labels(graph)
         self._shapes = shapes
         self._taken = taken
+        self._layers = _layers(graph)
 
     def drawn(self, placed: Layout, steps: int) -> Element:
         """Return the whole drawing: frames behind paths behind boxes."""
@@ -61,7 +65,7 @@ class _Drawing:
         for path in placed.paths:
             _draw_path(svg, path)
         for box in placed.boxes:
-            self._box(svg, box)
+            self._box(svg, box, placed.twins)
         if placed.paths_left_out:
             _text(svg, 8, height - 5, f"{placed.paths_left_out} further paths are not drawn")
         return svg
@@ -79,9 +83,10 @@ class _Drawing:
         SubElement(held, "rect", shown | {"rx": "5", "stroke-opacity": ".45", "stroke-dasharray": "2 2"})
         _text(held, frame.left + 6, frame.top + 13, _short_title(group, width - 75), opacity=".8")
 
-    def _box(self, svg: Element, box: Box) -> None:
+    def _box(self, svg: Element, box: Box, twins: Mapping[int, Sequence[int]]) -> None:
         member, width = box.member, box.right - box.left
-        held = SubElement(svg, "g")
+        layers = self._inside(member, twins)
+        held = SubElement(svg, "g", {"data-layers": " ".join(layers)} if layers else {})
         node = member.node if isinstance(member, Step) else member.nodes[-1]
         operation = self._graph.nodes[node].operation
         SubElement(held, "title").text = self._told(member)
@@ -96,6 +101,11 @@ class _Drawing:
         _text(held, box.left + 7, box.top + 15, _clipped(self._name(member), width_left))
         if shape:
             _text(held, box.right - 7, box.top + 15, shape, anchor="end", opacity=".75")
+
+    def _inside(self, member: Step | Group, twins: Mapping[int, Sequence[int]]) -> list[str]:
+        """Return the layers that a box stands for, in the order of the forward pass."""
+        nodes = {one for node in nodes_of([member]) for one in (node, *twins.get(node, ()))}
+        return [self._layers[node] for node in sorted(nodes) if node in self._layers]
 
     def _name(self, member: Step | Group) -> str:
         if isinstance(member, Step):
@@ -113,6 +123,18 @@ class _Drawing:
     def _has_paths_inside(self, group: Group) -> bool:
         place = {node: number for number, node in enumerate(group.nodes)}
         return any(place[node] - place.get(one, place[node]) > 1 for node in group.nodes for one in self._taken[node])
+
+
+def _layers(graph: Graph) -> dict[int, str]:
+    """Return how each node that calls a layer is asked for: the layer's name, with `:call` from the second call on."""
+    calls: Counter[str] = Counter()
+    found = {}
+    for index, node in enumerate(graph.nodes):
+        if node.operation == "layer":
+            call = calls[node.target]
+            calls[node.target] += 1
+            found[index] = quote(node.target if call == 0 else f"{node.target}:{call}", safe=":")
+    return found
 
 
 def _title(group: Group) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -54,13 +55,17 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The whole diagram; `paths_left_out` are beyond the limit, the shortest are kept."""
+    """The whole diagram; `paths_left_out` are beyond the limit, the shortest are kept.
+
+    `twins` are, for a node that is drawn, those of later repetitions that it stands for.
+    """
 
     boxes: Sequence[Box]
     frames: Sequence[Frame]
     paths: Sequence[Path]
     paths_left_out: int
     height: float
+    twins: Mapping[int, Sequence[int]]
 
 
 class _Column:
@@ -105,7 +110,10 @@ def layout(members: Sequence[Member], opened: set[Group], taken: Mapping[int, Se
                 pairs.add((end - begin, begin, end))
     kept = sorted(pairs)[: MOST_PATHS + len(column.boxes)]
     paths = list(_paths(column.boxes, kept))
-    return Layout(column.boxes, column.frames, paths, len(pairs) - len(kept), column.height)
+    twins: defaultdict[int, list[int]] = defaultdict(list)
+    for node in sorted(stands_for):
+        twins[_resolved(node, stands_for)].append(node)
+    return Layout(column.boxes, column.frames, paths, len(pairs) - len(kept), column.height, twins)
 
 
 def _inside(member: Member) -> Iterator[int]:

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from layerscope.functions.analysis.costs import CallCost, Costs
 from layerscope.functions.summary.arguments import readable
 from layerscope.functions.summary.shapes import Shape
 from layerscope.models.safe_form import SafeModel
 from layerscope.models.safe_form.graph_nodes import Node, Ref
-from layerscope.schemas.products.summary import SummaryLayer
+from layerscope.schemas.products.summary import SummaryLayer, TensorFigures
 
 _CALLS: Final = frozenset({"function", "method", "attribute"})
 
@@ -119,6 +119,7 @@ class _Table:
         self, name: str, call: int | None, given: Shape | None, made: Shape | None, multiply_adds: int | None
     ) -> SummaryLayer:
         module, spec = self._model.get_submodule(name), self._modules[name]
+        own = {leaf: value for leaf, value in module.named_parameters() if id(value) not in self._counted}
         return SummaryLayer(
             name=name,
             type=spec.kind,
@@ -129,6 +130,7 @@ class _Table:
             parameters=sum(self._new(one) for one in module.parameters()),
             multiply_adds=multiply_adds,
             learns=_learns(module),
+            weights=tuple(figures(leaf, value) for leaf, value in own.items()),
         )
 
     def _new(self, parameter: nn.Parameter) -> int:
@@ -136,6 +138,24 @@ class _Table:
             return 0
         self._counted.add(id(parameter))
         return parameter.numel()
+
+
+def figures(name: str, values: Tensor) -> TensorFigures:
+    """Return what there is to tell of the values of a parameter."""
+    numbers = values.detach().double().flatten()
+    finite = numbers[numbers.isfinite()]
+    known = (finite.mean(), finite.std(correction=0), finite.min(), finite.max()) if len(finite) else (None,) * 4
+    mean, deviation, lowest, highest = (None if one is None else float(f"{float(one):.6g}") for one in known)
+    return TensorFigures(
+        name=name,
+        shape=tuple(values.shape),
+        mean=mean,
+        deviation=deviation,
+        lowest=lowest,
+        highest=highest,
+        zeros=float((finite == 0).sum()) / max(len(numbers), 1),
+        non_finite=len(numbers) - len(finite),
+    )
 
 
 def _learns(module: nn.Module) -> Literal["trainable", "frozen", "partly"] | None:

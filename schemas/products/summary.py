@@ -13,6 +13,19 @@ from layerscope.schemas.products.product import Declaration, Product, ProductPar
 Shape = tuple[int, ...]
 
 
+class TensorFigures(ProductPart):
+    """The values of one parameter of a layer; null: none of them is finite. To six digits."""
+
+    name: str = Field(description="of the parameter in its layer, as `weight`")
+    shape: Shape
+    mean: float | None
+    deviation: float | None = Field(description="standard deviation")
+    lowest: float | None
+    highest: float | None
+    zeros: float = Field(description="share of its values that are exactly 0")
+    non_finite: int = Field(description="values that are NaN or infinite; the others are what is told of")
+
+
 class SummaryLayer(ProductPart):
     """One call of a layer, one tensor that the model itself holds, or one function that multiplies."""
 
@@ -27,6 +40,9 @@ class SummaryLayer(ProductPart):
     parameters: int = Field(description="those that no row above has counted")
     multiply_adds: int | None = Field(description="for one image; null where no image shape is known")
     learns: Literal["trainable", "frozen", "partly"] | None = Field(description="null: without parameters")
+    weights: tuple[TensorFigures, ...] = Field(
+        default=(), description="of its own parameters that no row above has told of"
+    )
 
 
 class Summary(Product):

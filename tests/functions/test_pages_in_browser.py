@@ -251,6 +251,18 @@ def test_a_layer_opens_by_keyboard_and_shows_its_images_and_the_layers_like_it(s
     assert seen.faults == []
 
 
+def test_a_box_of_the_diagram_leads_to_its_layer_by_keyboard(seen: Seen, address: str) -> None:
+    seen.page.goto(f"{address}/models/{WHOLE}")
+    boxes = seen.page.locator("#diagram svg a")
+    assert boxes.evaluate_all("all => all.map(one => one.getAttribute('href').split('/').pop())") == list("01234")
+    expect(seen.page.locator(".legend")).to_contain_text("some of its channels are dead, constant or not finite")
+    boxes.nth(3).focus()
+    seen.page.keyboard.press("Tab")
+    seen.page.keyboard.press("Enter")
+    expect(seen.page.get_by_role("heading", level=1)).to_contain_text("Layer 4 (Linear)")
+    assert seen.faults == []
+
+
 def test_channels_are_gone_through_by_keyboard_from_the_layer_that_has_them(seen: Seen, address: str) -> None:
     seen.page.goto(f"{address}/models/{WHOLE}/layers/0")
     first = seen.page.get_by_role("link", name="Channel 0")

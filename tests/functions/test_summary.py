@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchinfo
@@ -354,6 +355,48 @@ def test_equal_blocks_are_drawn_once() -> None:
     assert len(curves(svg)) == 1
 
 
+def named(svg: ET.Element) -> list[list[str]]:
+    """Return the layers that each box stands for."""
+    return [str(one.get("data-layers", "")).split() for one in svg.findall(f"{SVG}g")]
+
+
+@pytest.mark.parametrize("network", [Residual, SharedLayer], ids=lambda one: str(one.__name__))
+def test_every_layer_that_is_called_is_named_by_one_box(network: Callable[[], nn.Module]) -> None:
+    product = summarised(network())
+    names = [name for box in named(drawn(product)) for name in box]
+    called = [row for row in product.layers if row.type not in ("Parameter", "function") and row.call is not None]
+    assert sorted(names) == sorted(row.name if row.call == 0 else f"{row.name}:{row.call}" for row in called)
+    assert len(names) > 3
+
+
+def test_a_box_that_stands_for_repetitions_names_the_layers_of_all() -> None:
+    block = [nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), nn.ReLU()) for _ in range(6)]
+    names = named(drawn(summarised(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Sequential(*block)), None)))
+    assert [f"1.{n}.0" for n in range(6)] in names
+    assert sorted(name for box in names for name in box) == sorted(
+        ["0", *(f"1.{n}.{k}" for n in range(6) for k in range(3))]
+    )
+
+
+def test_figures_of_weights_are_numpys() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 5, 3)
+    assert layer.bias is not None
+    with torch.no_grad():
+        layer.weight[0] = 0
+        layer.bias.fill_(torch.nan)
+        layer.weight[1, 0, 0, 0] = torch.inf
+    row = summarised(nn.Sequential(layer, nn.ReLU()), None).layers[0]
+    weight, bias = row.weights
+    values = layer.weight.detach().numpy().astype(np.float64)
+    finite = values[np.isfinite(values)]
+    assert (weight.name, weight.shape, weight.non_finite) == ("weight", (5, 3, 3, 3), 1)
+    told = (weight.mean, weight.deviation, weight.lowest, weight.highest)
+    np.testing.assert_allclose(told, (finite.mean(), finite.std(), finite.min(), finite.max()), rtol=1e-5)
+    assert weight.zeros == 27 / 135
+    assert (bias.mean, bias.zeros, bias.non_finite) == (None, 0.0, 5)
+
+
 def test_a_flat_model_of_thousands_of_steps_fits() -> None:
     layers = [nn.Conv2d(1 + n % 3, 1 + (n + 1) % 3, 1) if n % 2 else nn.ReLU() for n in range(3_000)]
     product = summarised(nn.Sequential(*layers), None)
@@ -364,7 +407,8 @@ def test_a_flat_model_of_thousands_of_steps_fits() -> None:
 
 
 def test_a_summary_is_read_back_as_it_was_stored_and_is_deterministic() -> None:
-    product = summarised(Residual())
+    network = Residual()
+    product = summarised(network)
     files = encode(product)
     assert {name: media for name, (_, media) in files.items()} == {
         "data.json": "application/json",
@@ -373,7 +417,7 @@ def test_a_summary_is_read_back_as_it_was_stored_and_is_deterministic() -> None:
         "diagram.svg": "image/svg+xml",
     }
     assert decode(Summary, {name: content for name, (content, _) in files.items()}) == product
-    assert encode(summarised(Residual())) == files
+    assert encode(summarised(network)) == files
 
 
 # torchvision's families -----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from layerscope.functions.query.layer_health import signs
-from layerscope.functions.query.microscope import layer_id, layer_path
+from layerscope.functions.query.layer_rows import LayerRows, layer_id, layer_path
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.layers import Sign
 
@@ -31,12 +31,11 @@ class LayerView:
 
 def layers(identity: Identity, data: Mapping[str, Any]) -> tuple[LayerView, ...]:
     """Return the layers that any product tells of, in the order of the forward pass."""
-    health = _by_call(data.get("layer_vectors"), "layers")
-    activation = _by_call(data.get("feature_activation"), "layers")
-    costs = _by_call(data.get("summary"), "layers")
+    rows = LayerRows(data)
+    health, activation, costs = rows.health, rows.activations, rows.costs
     pictures = data.get("activation_maximization") or {}
     shown = pictures.get("layer") or {}
-    order = list(health) or list(activation)
+    order = [call for call in rows.calls.values() if call in health or call in activation]
     return tuple(
         LayerView(
             name=layer_id(name, call),
@@ -53,10 +52,6 @@ def layers(identity: Identity, data: Mapping[str, Any]) -> tuple[LayerView, ...]
         )
         for name, call in order
     )
-
-
-def _by_call(product: Mapping[str, Any] | None, rows: str) -> dict[tuple[str, int], Any]:
-    return {(row["name"], row.get("call", 0)): row for row in (product or {}).get(rows, ())}
 
 
 def _similar(identity: Identity, health: Mapping[str, Any] | None) -> str | None:

@@ -6,8 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
 
 from layerscope.functions.query.answers import ModelView
+from layerscope.functions.query.layer_health import signs
+from layerscope.functions.query.layer_rows import LayerRows, layer_path
+from layerscope.functions.query.page.diagram_links import LEGEND, DrawnLayer, Mark, linked
 from layerscope.functions.query.page.layer_view import LayerView, layers
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Headline
@@ -69,6 +75,28 @@ class ModelData:
     def layers(self) -> tuple[LayerView, ...]:
         """Return the layers, with what each product says of them."""
         return layers(self.identity, self.data)
+
+    @cached_property
+    def diagram(self) -> Markup | None:
+        """Return the diagram, whose boxes lead to the layers; None where it is not there."""
+        stored = self.text("summary", "diagram.svg")
+        return Markup(linked(stored, self._drawn_layers())) if stored is not None else None
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Return the marks of the diagram, for its legend."""
+        return LEGEND
+
+    def _drawn_layers(self) -> Mapping[str, DrawnLayer]:
+        rows, here = LayerRows(self.data), {one.name for one in self.layers}
+        found = {}
+        for name, call in rows.calls.items():
+            health, activation = rows.health.get(call), rows.activations.get(call)
+            own = f"#layer-{quote(name)}" if name in here else None
+            href = own if self.inline else layer_path(self.identity, name)
+            known = health is not None or activation is not None
+            found[name] = DrawnLayer(href, signs(health, activation), known)
+        return found
 
     def headline(self, product: str) -> Headline:
         """Return the figures that the product puts first."""

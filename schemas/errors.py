@@ -5,7 +5,7 @@
       NotFound          the object store has no such object; never reaches a sender
       Changed           the object is no longer the one that was asked for; never reaches a sender
       EventError        an event cannot be taken; `status` is what its sender is answered
-        Ignored, Busy, Unavailable (ShortOfResources, ShortOfMemory, WorkerNotStarted, WorkStalled, CircuitOpen),
+        Ignored, Busy, NotTaken, Unavailable (ShortOfResources, ShortOfMemory, WorkerNotStarted, WorkStalled, CircuitOpen),
           WorkFailed (WorkerDied), SetAside, BodyTooLarge, BodyLate, SenderGone, MethodNotAllowed, InvalidEvent
           InvalidCloudEvent, InvalidEventData (`events.cloudevent`), InvalidNotification (`events.notification`)
 
@@ -89,6 +89,12 @@ class Busy(EventError):
     """Too many events are in work here, or the replica is draining; the sender tries again."""
 
     status = 429
+
+
+class NotTaken(EventError):
+    """Whoever was to be notified refuses it, and would again: a dead letter at once."""
+
+    status = 422
 
 
 class Unavailable(EventError):

@@ -20,6 +20,7 @@ BLOBS: Final = "blobs/"
 REPLAYS: Final = "replays/"
 BESIDE: Final = "beside/"
 DEAD_LETTERS: Final = "dead-letters/"
+NOTIFICATIONS: Final = "notifications/"
 REPAIR_HEALTH: Final = "status/repair.json"
 
 
@@ -101,6 +102,11 @@ def dead_letter(identifier: str) -> str:
 def discarded(identifier: str) -> str:
     """Return where it is written that nothing is to be done about a dead letter."""
     return f"{DEAD_LETTERS}{identifier}.discarded.json"
+
+
+def notification(identifier: str) -> str:
+    """Return where it is written that an outcome was told to the webhook, or is being told."""
+    return f"{NOTIFICATIONS}{identifier}.json"
 
 
 def dataset_description(name: str) -> str:

@@ -6,10 +6,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from layerscope.events.loopback import is_loopback
 from layerscope.schemas.errors import LayerscopeError
 from layerscope.schemas.keys import DATASETS, MODELS, PRODUCTS
 from layerscope.schemas.vector_index import VectorIndex
@@ -65,6 +67,27 @@ class LanguageModelSettings(_FromEnvironment):
     layerscope_language_model_seconds: float = Field(
         default=20, gt=0, le=600, description="how long it may take for a text, all attempts together"
     )
+
+
+class WebhookSettings(_FromEnvironment):
+    """The environment variables of what tells people of outcomes; none is needed."""
+
+    layerscope_webhook_url: SecretStr = Field(
+        default=SecretStr(""), description="where outcomes are posted, which is secret; without it, nobody is told"
+    )
+    layerscope_webhook_format: Literal["text", "cloudevents"] = Field(
+        default="text", description="a text, as chats take it, or the event itself in binary mode"
+    )
+    layerscope_url: str = Field(default="", description="where people reach query: what a text links to")
+
+    @model_validator(mode="after")
+    def _check_webhook(self) -> Self:
+        url = self.layerscope_webhook_url.get_secret_value()
+        if url and not (_is_url(url) and (url.startswith("https://") or is_local(url))):
+            raise ValueError(
+                "LAYERSCOPE_WEBHOOK_URL has to be https://…, or http://… on this machine or of a Service of the cluster"
+            )
+        return self
 
 
 class ObjectStoreSettings(_FromEnvironment):
@@ -149,7 +172,7 @@ class KafkaSettings(_FromEnvironment):
         return self
 
 
-class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
+class Settings(LanguageModelSettings, WebhookSettings, ObjectStoreSettings, KafkaSettings):
     """The environment variables that the functions read; `docs/settings.md` lists them, and a test keeps that list true."""
 
     s3_notification_arn: str = Field(
@@ -282,6 +305,27 @@ class Settings(LanguageModelSettings, ObjectStoreSettings, KafkaSettings):
     def drain_seconds(self) -> float:
         """Return how long a server waits for its calls after SIGTERM: a computation's limit, and a little."""
         return self.layerscope_limit_seconds + 5
+
+
+def is_local(url: str) -> bool:
+    """Tell whether a URL leads to this machine or to a Service of the cluster, where nobody listens on the way."""
+    host = urlsplit(url).hostname or ""
+    return is_loopback(url) or host.endswith((".svc", ".svc.cluster.local"))
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and text.isascii()
+            and " " not in text
+            and text.isprintable()
+        )
+    except ValueError:
+        return False
 
 
 def _need(prefix: str, given: Mapping[str, object], reason: str) -> None:

@@ -43,11 +43,12 @@ def read(text: str, topics: Iterable[Topic] = TOPICS) -> System:
     """Read the text of a rendering; raises as `load` does."""
     documents = tuple(_documents(text))
     dead_letters = {sink.name: str(sink.spec["topic"]) for sink in _each(documents, "KafkaSink", lambda d: d)}
+    of_functions = [one for one in documents if not _leads_to_a_topic(one)]
     brokers = dict(_each(documents, "Broker", lambda d: (d.name, d.annotations[EXTERNAL_TOPIC])))
     system = System(
         topics=MappingProxyType({topic.name: topic.partitions for topic in topics}),
         services=MappingProxyType({s.name: s for s in _each(documents, "Service", _service)}),
-        triggers=tuple(_each(documents, "Trigger", lambda d: _trigger(d, brokers, dead_letters))),
+        triggers=tuple(_each(of_functions, "Trigger", lambda d: _trigger(d, brokers, dead_letters))),
         sources=tuple(_each(documents, "KafkaSource", lambda d: _source(d, dead_letters))),
         pings=tuple(_each(documents, "PingSource", _ping)),
     )
@@ -155,6 +156,11 @@ def _source(document: _Document, dead_letters: Mapping[str, str]) -> Subscriptio
         delivery=_delivery(spec.get("delivery"), dead_letters, SOURCE_BACKOFF_SECONDS),
         reply_topic=None,
     )
+
+
+def _leads_to_a_topic(document: _Document) -> bool:
+    """Tell of a Trigger whose events Knative itself puts into a topic: no function is called, so nothing is to do here."""
+    return document.kind == "Trigger" and document.spec["subscriber"].get("ref", {}).get("kind") == "KafkaSink"
 
 
 def _check_fields(given: Mapping[str, Any], known: Set[str]) -> None:

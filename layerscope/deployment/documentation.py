@@ -22,6 +22,7 @@ WORDS: Final = {
     "language-model": "language model",
     "inference": "inference",
     "stage": "other stages",
+    "webhook": "webhook",
 }
 
 

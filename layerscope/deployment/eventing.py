@@ -13,16 +13,19 @@ from layerscope.deployment.delivery import (
     dead_letter_sink,
     iso_duration,
     partitions,
+    retries,
     subscriber,
     timeout_seconds,
 )
 from layerscope.deployment.functions import OTHERS, Function
 from layerscope.deployment.labels import PART_OF
-from layerscope.deployment.triggers import BROKER
+from layerscope.deployment.triggers import BROKER, wakes
 from layerscope.events.topics import ANNOUNCE_GROUP, DEAD_LETTERS, EVENTS, S3_RAW
 
 BOOTSTRAP: Final = "kafka.invalid:9092"
 BROKER_CONFIG: Final = "broker"
+OUTCOMES_SINK: Final = "outcomes"
+OUTCOMES: Final = "layerscope.outcomes"
 KAFKA: Final = "kafka.eventing.knative.dev"
 
 
@@ -69,6 +72,30 @@ def broker() -> tuple[dict[str, Any], ...]:
             "kind": "KafkaSink",
             "metadata": {"name": DEAD_LETTERS_SINK, "labels": {**PART_OF}},
             "spec": {"topic": DEAD_LETTERS, "bootstrapServers": [BOOTSTRAP]},
+        },
+    )
+
+
+def outcomes() -> tuple[dict[str, Any], ...]:
+    """Return the KafkaSink of outcomes, and the Trigger that sends it those that `notify` tells of."""
+    (notify,) = (one for one in OTHERS if one.name == "notify")
+    kind = {"apiVersion": "eventing.knative.dev/v1alpha1", "kind": "KafkaSink"}
+    return (
+        {
+            **kind,
+            "metadata": {"name": OUTCOMES_SINK, "labels": {**PART_OF}},
+            "spec": {"topic": OUTCOMES, "bootstrapServers": [BOOTSTRAP]},
+        },
+        {
+            "apiVersion": "eventing.knative.dev/v1",
+            "kind": "Trigger",
+            "metadata": {"name": OUTCOMES_SINK, "labels": {**PART_OF}},
+            "spec": {
+                "broker": BROKER,
+                "filters": [wakes(notify.name)],
+                "subscriber": {"ref": {**kind, "name": OUTCOMES_SINK}},
+                "delivery": {**retries(notify), "deadLetterSink": dead_letter_sink()},
+            },
         },
     )
 

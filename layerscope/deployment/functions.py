@@ -18,7 +18,7 @@ from layerscope.schemas.products.product import Product
 Image = Literal["layerscope-base", "layerscope-compute-cpu", "layerscope-compute"]
 """Without torch; with torch; with torch for the device that an overlay chooses."""
 
-Dependency = Literal["s3", "kafka", "milvus", "redis", "language-model", "inference", "stage"]
+Dependency = Literal["s3", "kafka", "milvus", "redis", "language-model", "inference", "stage", "webhook"]
 Lane = Literal["live", "replay", "all"]
 
 
@@ -44,7 +44,8 @@ class Function:
     `limit_seconds` is the limit of one computation, None: it computes nothing; `extra_seconds` is what a call may take
     besides. `least` and `most` are replicas, None: as many as the topic of events has partitions. It has a Trigger for
     each of `lanes`; without any it is fed by sources, or asked over HTTP. `in_turns`: it answers all calls that wait
-    together, so its Triggers are unordered, and the limit is that of one turn.
+    together, so its Triggers are unordered, and the limit is that of one turn. `component`: it is not in the base, but in
+    that component, for those who want it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Function:
     in_turns: bool = False
     retry: int = 5
     public: bool = False
+    component: str | None = None
     uses: tuple[Dependency, ...] = ("s3",)
     purpose: str = ""
 
@@ -160,6 +162,19 @@ OTHERS: Final = (
         most=1,
         lanes=(),
         uses=("s3", "milvus", "kafka"),
+    ),
+    # One Trigger for all lanes: what was told is told once. It is patient, as a chat may be away for minutes.
+    Function(
+        "notify",
+        image="layerscope-base",
+        size=Size("100m", 256, 512),
+        limit_seconds=20,
+        concurrency=10,
+        most=1,
+        lanes=("all",),
+        retry=10,
+        component="notify",
+        uses=("s3", "webhook"),
     ),
 )
 """The functions that make no product."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import yaml
 
-from layerscope.deployment.eventing import broker, sources
+from layerscope.deployment.eventing import broker, outcomes, sources
 from layerscope.deployment.functions import Function, Size, functions
 from layerscope.deployment.labels import PART_OF, uses
 from layerscope.deployment.model_cache import model_cache
@@ -52,7 +52,8 @@ def files() -> dict[str, str]:
         "query.yaml": text([_disruptions()], "While nodes are drained, query goes on."),
         "init.yaml": text([_init()], "Makes buckets, notifications, topics and the digits dataset; it can run again."),
     }
-    base |= {f"functions/{one.name}.yaml": text(_of_function(one), one.purpose) for one in functions()}
+    of_base = [one for one in functions() if one.component is None]
+    base |= {f"functions/{one.name}.yaml": text(_of_function(one), one.purpose) for one in of_base}
     base |= {
         "kustomization.yaml": text([_kustomization([*base])], "What the overlays stand on; alone, it lacks images."),
         "name-references.yaml": text([_name_references()], "A changed ConfigMap has a new name, so pods start anew."),
@@ -62,9 +63,18 @@ def files() -> dict[str, str]:
         for name, count in COUNTS.items()
         for file, documents in (("services.yaml", stage_pools(count)), ("kustomization.yaml", [component(count)]))
     }
+    chosen = {
+        f"components/{one.component}/{one.name}.yaml": text(_of_function(one), one.purpose)
+        for one in functions()
+        if one.component is not None
+    }
     return {
         **{f"base/{path}": content for path, content in base.items()},
         **pools,
+        **chosen,
+        "components/outcomes-topic/outcomes.yaml": text(
+            outcomes(), "The events of which `notify` tells, in a topic of their own."
+        ),
         "components/one-gpu/service.yaml": text(
             [one_gpu()], "Every function that can use a GPU, each at its own path."
         ),

@@ -76,6 +76,9 @@ def wakes(function: str) -> Dialect:
     """Return the filter of the events that make a function look."""
     if function == "admit":
         return _type(ModelUploaded.type)
+    if function == "notify":
+        told = (_both(ProductWritten.type, "findings"), _both(ProductRefused.type, "predictions"))
+        return {"any": [*told, _type(ProductFailed.type), _type(ModelRefused.type)]}
     asked = _both(ProductRequested.type, function)
     if function == "index":
         every = (ModelAdmitted, ModelRefused, ModelRemoved, ProductWritten, ProductRefused, ProductFailed)

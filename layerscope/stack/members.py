@@ -11,7 +11,7 @@ from typing import Final
 from layerscope.dataplane import manifests, resources
 from layerscope.events.topics import Tenant
 from layerscope.functions.runtime.services import kafka_security
-from layerscope.functions.runtime.settings import Settings
+from layerscope.functions.runtime.settings import Settings, WebhookSettings
 from layerscope.stack import readiness, servers
 from layerscope.stack.environment import Stack
 from layerscope.stack.hosts import hosts
@@ -34,6 +34,8 @@ _LIMITS: Final = tuple(
     name.upper() for name in Settings.model_fields if name.startswith("layerscope_limit_") or name.endswith("_mb")
 )
 """What a user may set for the functions of a stack: how much each may take."""
+_WEBHOOK: Final = tuple(name.upper() for name in WebhookSettings.model_fields if "webhook" in name)
+"""What `notify` alone is given: it is secret."""
 
 
 def stack_servers(stack: Stack) -> tuple[Process, ...]:
@@ -80,6 +82,7 @@ def stack_functions(stack: Stack) -> tuple[tuple[Process, ...], dict[str, str]]:
             "LAYERSCOPE_SCRATCH": str(stack.directory / "scratch"),
             # One thread each: several workers with a thread a core are slower together (they share two cores here).
             "OMP_NUM_THREADS": "1",
+            **({name: os.environ[name] for name in _WEBHOOK if name in os.environ} if "notify" in services else {}),
         }
         command = (sys.executable, "-m", "layerscope.functions", *host.functions)
         grace = float(environment.get("LAYERSCOPE_LIMIT_SECONDS", 5)) + 5

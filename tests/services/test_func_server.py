@@ -108,7 +108,7 @@ def stage_request(stack: RealStack) -> tuple[str, dict[str, str], bytes]:
     return write_request(StageRequest(record.content, (), "", 0, "", given), 0, given)
 
 
-EXPECTED = dict.fromkeys(names(), 200) | {"announce": 204, "replay": 204, "training_history": 200}
+EXPECTED = dict.fromkeys(names(), 200) | {"announce": 204, "notify": 204, "replay": 204, "training_history": 200}
 
 
 def answered(name: str, stack: RealStack, folder: Path) -> tuple[int, str, int]:
@@ -143,6 +143,7 @@ def test_every_function_answers_an_event_under_funcs_own_server(analysed: RealSt
         found = dict(zip(names(), threads.map(lambda name: answered(name, analysed, tmp_path), names()), strict=True))
     types = {
         "announce": "",
+        "notify": "",
         "replay": "",
         "admit": "io.layerscope.model.admitted.v1",
         "index": "io.layerscope.index.updated.v1",

@@ -37,6 +37,7 @@ CREDENTIALS = {
     "REDIS_URL": f"redis://user:{quote(CANARY, safe='')}@127.0.0.1:9/0",
     "OPENAI_API_KEY": CANARY,
     "LAYERSCOPE_API_KEY": CANARY,
+    "LAYERSCOPE_WEBHOOK_URL": f"http://user:{quote(CANARY, safe='')}@127.0.0.1:9/{CANARY}?key={quote(CANARY)}",
 }
 NOWHERE = {
     "S3_ENDPOINT": "http://127.0.0.1:9",
@@ -77,7 +78,7 @@ def start(name: str, log: Path, **environment: str) -> tuple[subprocess.Popen[by
     return process, f"http://{address}"
 
 
-@pytest.fixture(scope="module", params=["query", "admit", "evaluation", "announce", "index", "replay"])
+@pytest.fixture(scope="module", params=["query", "admit", "evaluation", "announce", "index", "notify", "replay"])
 def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str, Path]]:
@@ -137,6 +138,8 @@ def test_no_answer_and_no_log_has_it_while_every_service_is_down(running: tuple[
         ("LAYERSCOPE_DEVICE", CANARY),
         ("KAFKA_SECURITY_PROTOCOL", CANARY),
         ("KAFKA_SASL_MECHANISM", CANARY),
+        ("LAYERSCOPE_WEBHOOK_URL", f"http://hooks.example.com/{CANARY}"),
+        ("LAYERSCOPE_WEBHOOK_FORMAT", CANARY),
         ("S3_BUCKET_MODELS", CANARY),
     ],
 )

@@ -1,0 +1,1 @@
+"""Tells people of outcomes: posts what was found, or what failed, to a webhook."""

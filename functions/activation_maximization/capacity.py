@@ -9,13 +9,18 @@ from layerscope.functions.analysis.activations import LayerCall, reduced, weight
 from layerscope.functions.analysis.inference import Classifier, Images, inference
 
 
-def capacity(classifier: Classifier, images: Images, pixels: int, multiply_adds: int) -> int:
-    """Return how many pictures like these images (N, H, W, C) have so many pixels and multiply-adds; one at least.
+def capacity(image_pixels: int, one: int, pixels: int, multiply_adds: int) -> int:
+    """Return how many pictures of `image_pixels` that cost `one` have so many pixels and multiply-adds; one at least."""
+    most = pixels // image_pixels
+    return max(1, min(most, multiply_adds // one) if one else most)
 
-    Costs are those of one forward pass for each picture, in convolutions and linear layers: `functions.costs` counts
-    all, but on torch's meta device, whose first use takes longer than the pictures of a small model.
+
+def cost_of_one(classifier: Classifier, images: Images) -> int:
+    """Return the multiply-adds of a forward pass for one image like these (N, H, W, C).
+
+    They are those in convolutions and linear layers: `analysis.costs` counts all, but on torch's meta device, whose
+    first use takes longer than the pictures of a small model.
     """
-    height, width = images.shape[1:3]
     some, layers = images[:2], weight_layers(classifier.model)
 
     def cost(call: LayerCall, output: Tensor) -> int:
@@ -23,9 +28,7 @@ def capacity(classifier: Classifier, images: Images, pixels: int, multiply_adds:
 
     with inference(), reduced(layers, cost) as costs:
         classifier(some)
-    most: int = pixels // (height * width)
-    one: int = sum(costs.values()) // len(some)
-    return max(1, min(most, multiply_adds // one) if one else most)
+    return sum(costs.values()) // len(some)
 
 
 def _multiply_adds(layer: nn.Module, output: Tensor) -> int:

@@ -21,38 +21,47 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> ActivationMaximi
     """
     # torch is imported in the worker only
     from layerscope.functions.activation_maximization.ascent import Recipe, pictures_of
-    from layerscope.functions.activation_maximization.capacity import capacity
+    from layerscope.functions.activation_maximization.capacity import capacity, cost_of_one
     from layerscope.functions.activation_maximization.gallery import channel_layer, channel_pictures, class_pictures
     from layerscope.functions.activation_maximization.measurements import measure
+    from layerscope.functions.activation_maximization.nearest import nearest_images
     from layerscope.functions.activation_maximization.objectives import scores_of
     from layerscope.functions.activation_maximization.prior import prior_of, spread
     from layerscope.functions.analysis.inference import fit
+    from layerscope.functions.analysis.searched_images import affordable_images
 
     limits, seed = ActivationMaximization.declared.parameters, ActivationMaximization.declared.seed or 0
-    images = dataset.part("test").images
+    test = dataset.part("test")
+    images = test.images
     shape, names = dataset.description.shape, dataset.description.classes
     classifier = fit(model, images, dataset.description, device)
     scores = scores_of(classifier, model, images)
     layer = scores.layer
-    most = capacity(classifier, images, limits["pixels"], limits["multiply_adds"] // limits["steps"])
+    one = cost_of_one(classifier, images)
+    most = capacity(shape[0] * shape[1], one, limits["pixels"], limits["multiply_adds"] // limits["steps"])
     classes = min(len(names), limits["classes"], most)
     channels = min(layer.channels, limits["channels"], most - classes) if layer else 0
     recipe = Recipe("maco", limits["steps"], max(1, round(min(shape[:2]) / limits["shift_of"])), seed)
     targets = scores.targets(range(classes), range(channels))
     made = pictures_of(scores, targets, prior_of(spread(images, limits["sampled"]), device), classifier, recipe)
-    figures = measure(scores, made, images, classifier, recipe.shift)
+    searched = affordable_images(min(len(test), limits["searched"]), limits["multiply_adds"], one)
+    nearest = nearest_images(made, model, classifier, test, searched)
+    beside = nearest.images(images)
+    figures = measure(scores, made, beside, classifier, recipe.shift)
     pictures, places = sprite_sheet(made)
     return ActivationMaximization(
         method="maco",
         objective=scores.objective,
         shift=recipe.shift,
-        classes=class_pictures(figures, dataset, places[:classes], scores.objective),
+        classes=class_pictures(figures, nearest.indices, dataset, places[:classes], scores.objective),
         classes_left_out=len(names) - classes,
         layer=channel_layer(layer),
-        channels=channel_pictures(figures, dataset, places[classes:]),
+        channels=channel_pictures(figures, nearest.indices, dataset, places[classes:]),
         channels_left_out=layer.channels - channels if layer else 0,
+        nearest_layer=nearest.layer,
+        searched=nearest.searched,
         pictures=pictures,
-        nearest_images=sprite_sheet(images[figures.nearest])[0],
+        nearest_images=sprite_sheet(beside)[0],
     )
 
 

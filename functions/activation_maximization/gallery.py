@@ -18,7 +18,7 @@ from layerscope.stores.datasets import Dataset
 
 
 def class_pictures(
-    found: Measurements, dataset: Dataset, places: Sequence[Place], objective: Objective
+    found: Measurements, nearest: Sequence[int], dataset: Dataset, places: Sequence[Place], objective: Objective
 ) -> tuple[ClassPicture, ...]:
     """Return what the product says of the pictures of the first classes, which are the first pictures."""
     names = dataset.description.classes
@@ -28,7 +28,7 @@ def class_pictures(
         recognised = np.isfinite(shifts).all(1) & (shifts.argmax(1) == target)
         rows.append(
             ClassPicture(
-                **dict(_picture(found, dataset, place, target, target, target)),
+                **dict(_picture(found, nearest[target], dataset, place, target, target, target)),
                 name=names[target],
                 probability=_probability(seen[None], target, objective),
                 predicted=int(seen.argmax()) if np.isfinite(seen).all() else None,
@@ -39,11 +39,13 @@ def class_pictures(
     return tuple(rows)
 
 
-def channel_pictures(found: Measurements, dataset: Dataset, places: Sequence[Place]) -> tuple[OptimisedPicture, ...]:
+def channel_pictures(
+    found: Measurements, nearest: Sequence[int], dataset: Dataset, places: Sequence[Place]
+) -> tuple[OptimisedPicture, ...]:
     """Return what the product says of the pictures of the first channels, which are the last pictures."""
     before, classes = len(found.scores) - len(places), len(dataset.description.classes)
     return tuple(
-        _picture(found, dataset, place, channel, before + channel, classes + channel)
+        _picture(found, nearest[before + channel], dataset, place, channel, before + channel, classes + channel)
         for channel, place in enumerate(places)
     )
 
@@ -56,15 +58,15 @@ def channel_layer(found: LastConvolution | None) -> ChannelLayer | None:
 
 
 def _picture(
-    found: Measurements, dataset: Dataset, place: Place, target: int, row: int, column: int
+    found: Measurements, index: int, dataset: Dataset, place: Place, target: int, row: int, column: int
 ) -> OptimisedPicture:
-    index = int(found.nearest[row])
+    label = int(dataset.part("test").labels[index])
     return OptimisedPicture(
         target=target,
         score=_finite(found.scores[row, column]),
         shifted_score=_mean(found.shifted[:, row, column]),
-        nearest=SheetImage(index=index, label=int(dataset.part("test").labels[index]), place=place),
-        nearest_score=_finite(found.nearest_scores[row, column]),
+        nearest=SheetImage(index=index, label=label, place=place) if index >= 0 else None,
+        nearest_score=_finite(found.nearest_scores[row, column]) if index >= 0 else None,
         place=place,
     )
 

@@ -1,22 +1,17 @@
-"""What is said of finished pictures: their scores, how these stand shifts, and the nearest image of the dataset."""
+"""What is said of finished pictures: their scores, how these stand shifts, and the score of the image that is nearest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from layerscope.functions.activation_maximization.ascent import CHUNK_ON_CPU, CHUNK_ON_GPU, Score
-from layerscope.functions.analysis.inference import Classifier, Images, inference, normalised
-from layerscope.schemas.datasets import DatasetDescription
+from layerscope.functions.analysis.inference import Classifier, Images, inference
 
 Scores = NDArray[np.float32]
-
-_COMPARED: Final = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,15 +20,13 @@ class Measurements:
 
     scores: Scores
     shifted: Scores
-    nearest: NDArray[np.int64]
     nearest_scores: Scores
 
 
-def measure(score: Score, pictures: Images, images: Images, classifier: Classifier, shift: int) -> Measurements:
-    """Look at pictures (P, H, W, C), one or more, with the images of the dataset (N, H, W, C)."""
-    nearest = nearest_images(pictures, images, classifier.description, classifier.device)
+def measure(score: Score, pictures: Images, beside: Images, classifier: Classifier, shift: int) -> Measurements:
+    """Look at pictures (P, H, W, C), one or more, and at the images beside them, of the same shape."""
     moved = [shifted(pictures, rows, columns) for rows, columns in _directions(shift)]
-    every = np.concatenate([pictures, images[nearest], *moved])
+    every = np.concatenate([pictures, beside, *moved])
     budget = CHUNK_ON_CPU if classifier.device == "cpu" else CHUNK_ON_GPU
     batch = max(2, budget // (pictures.shape[1] * pictures.shape[2]))
     with inference():
@@ -41,7 +34,7 @@ def measure(score: Score, pictures: Images, images: Images, classifier: Classifi
             [score(classifier.inputs(some)).cpu().numpy() for some in np.array_split(every, -(-len(every) // batch))]
         )
     by_set = scores.reshape(-1, len(pictures), scores.shape[1])
-    return Measurements(by_set[0], by_set[2:], nearest, by_set[1])
+    return Measurements(by_set[0], by_set[2:], by_set[1])
 
 
 def shifted(pictures: Images, rows: int, columns: int) -> Images:
@@ -50,18 +43,6 @@ def shifted(pictures: Images, rows: int, columns: int) -> Images:
     from_rows = np.clip(np.arange(height) - rows, 0, height - 1)
     from_columns = np.clip(np.arange(width) - columns, 0, width - 1)
     return pictures[:, from_rows[:, None], from_columns]
-
-
-def nearest_images(pictures: Images, images: Images, description: DatasetDescription, device: str) -> NDArray[np.int64]:
-    """Return for each picture the index of the image at the smallest distance, as the model sees both; ties by index."""
-    size = int(np.prod(images.shape[1:]))
-    own = normalised(pictures, description, device).flatten(1)
-    found = []
-    for some in np.array_split(images, -(-len(images) * size // _COMPARED)):
-        others = normalised(some, description, device).flatten(1)
-        # |a - b|² without |a|², which is the same for all.
-        found.append(torch.addmm(others.square().sum(1), own, others.T, alpha=-2).cpu())
-    return np.asarray(torch.cat(found, 1).numpy().argmin(1), dtype=np.int64)
 
 
 def _directions(shift: int) -> Iterator[tuple[int, int]]:

@@ -13,11 +13,12 @@ import numpy as np
 from layerscope.functions.analysis.activations import tapped
 from layerscope.functions.analysis.feature_maps.shapes import Shaped, recorded, shaped
 from layerscope.functions.analysis.feature_maps.sites import sites
+from layerscope.functions.analysis.features import Features
 from layerscope.functions.analysis.inference import Classifier, fit, inference
 from layerscope.functions.analysis.outputs import output_kind
+from layerscope.functions.analysis.searched_images import SearchedImages, search_set
 from layerscope.functions.inference.call import Call, Predicted
-from layerscope.functions.inference.features import Features
-from layerscope.functions.inference.nearest import SearchedImages, nearest, search_set
+from layerscope.functions.inference.nearest import nearest, searched
 from layerscope.functions.inference.strongest_map import Responses
 from layerscope.functions.runtime.kept_models import KeptModels
 from layerscope.models import safe_form
@@ -92,5 +93,6 @@ def _built(call: Call, device: str) -> Kept:
     with recorded(model, convolutions) as shapes:
         classifier = fit(model, test.images, call.description, device)
     layers = tuple(shaped(one, shapes, len(test.images[:2])) for one in convolutions)
-    found, outputs = search_set(model, classifier, test)
+    number = searched(model, device, len(test), call.description.shape)
+    found, outputs = search_set(model, classifier, test, number)
     return Kept(model, classifier, layers, found, output_kind(outputs))

@@ -25,9 +25,9 @@ class OptimisedPicture(ProductPart):
     shifted_score: float | None = Field(
         description="mean score of the picture shifted along each diagonal, by `shift` pixels down or up and right or left"
     )
-    nearest: SheetImage = Field(
-        description="the test image at the smallest Euclidean distance, in pixels normalised as the model sees them; "
-        "its place is on the sheet `nearest_images`"
+    nearest: SheetImage | None = Field(
+        description="of the test images searched that at the smallest Euclidean distance by the input of "
+        "`nearest_layer`; its place is on the sheet `nearest_images`; null: no distance is finite"
     )
     nearest_score: float | None = Field(description="the score of that test image")
     place: Place = Field(description="where the picture is on the sheet `pictures`")
@@ -64,12 +64,13 @@ class ActivationMaximization(Product):
 
     Parameters: at most `classes` and `channels`, the first ones, have a picture; of large images or models fewer, so
     that pictures have `pixels` together, and forward passes for them `multiply_adds` (one picture at least). Statistics
-    are of at most `sampled` images, spread over the test part.
+    are of at most `sampled` images, spread over the test part. At most `searched` test images, as many of each class,
+    are searched for the nearest, of dear models fewer: so that their forward passes have `multiply_adds` (16 at least).
     """
 
     declared: ClassVar = Declaration(
         "activation_maximization",
-        recipe=1,
+        recipe=2,
         reads_model=True,
         parts=("test",),
         parameters={
@@ -81,6 +82,7 @@ class ActivationMaximization(Product):
             "pixels": 2_000_000,
             "multiply_adds": 2_000_000_000_000,
             "sampled": 1_000,
+            "searched": 2_000,
         },
         seed=0,
         on_gpu=True,
@@ -98,8 +100,12 @@ class ActivationMaximization(Product):
     layer: ChannelLayer | None = Field(description="null where the model has no convolution over images")
     channels: tuple[OptimisedPicture, ...] = Field(description="in channel order")
     channels_left_out: int = Field(description="channels of the layer without a picture: the last ones")
+    nearest_layer: str | None = Field(
+        description="the last layer with weights; null: the outputs are compared, as no such layer is given a row an image"
+    )
+    searched: int = Field(description="how many test images were searched for the nearest")
     pictures: Picture = Field(description="the pictures in their own pixels; enlarge them by whole pixels only")
-    nearest_images: Picture = Field(description="the test image nearest to each, at the same place")
+    nearest_images: Picture = Field(description="the test image nearest to each, at the same place; black: none is")
 
     def headline(self) -> Headline:
         """Return how many classes and channels have a picture, and how well those of classes stand shifts."""

@@ -14,11 +14,13 @@ from torch.nn import functional
 
 from layerscope.functions.activation_maximization import func
 from layerscope.functions.activation_maximization.ascent import CHUNK_ON_CPU, Recipe, pictures_of, uphill
-from layerscope.functions.activation_maximization.capacity import capacity
+from layerscope.functions.activation_maximization.capacity import capacity, cost_of_one
+from layerscope.functions.activation_maximization.nearest import NearestImages, nearest_images
 from layerscope.functions.activation_maximization.objectives import ScoredModel, scores_of
 from layerscope.functions.activation_maximization.prior import LEAST_DEVIATION, Prior, prior_of, spread
 from layerscope.functions.activation_maximization.rendering import Rendering
 from layerscope.functions.analysis.inference import fit, normalised
+from layerscope.functions.analysis.searched_images import affordable_images
 from layerscope.models import safe_form
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Refused
@@ -124,7 +126,8 @@ def test_figures_are_those_of_the_stored_pictures(
         shifted = torch.stack(
             [model(seen(moved(pictures, *by), images)) for by in ((-1, -1), (-1, 1), (1, -1), (1, 1))]
         )
-        nearest = model(seen(images.part("test").images[[one.nearest.index for one in product.classes]], images))
+        beside = [one.nearest.index for one in product.classes if one.nearest]
+        nearest = model(seen(images.part("test").images[beside], images))
     p = logits.double().softmax(1)
     for k, one in enumerate(product.classes):
         assert (one.target, one.name) == (k, f"c{k}")
@@ -150,17 +153,79 @@ def test_pictures_raise_their_class_above_every_image_of_the_dataset(
 
 
 @pytest.mark.slow
-def test_the_image_beside_a_picture_is_the_nearest_by_all_distances(
+def test_the_image_beside_a_picture_is_the_nearest_by_what_the_last_layer_is_given(
     product: ActivationMaximization, pictures: np.ndarray, images: Dataset
 ) -> None:
     test = images.part("test")
-    distances = np.square(test.images[None].astype(float) - pictures[:, None]).sum(axis=(2, 3, 4))
+    assert (product.nearest_layer, product.searched) == ("6", len(test))
+    with torch.inference_mode():
+        features = cnn()[:6](seen(np.concatenate([pictures, test.images]), images)).double().numpy()
+    distances = np.sqrt(np.square(features[10:][None] - features[:10][:, None]).sum(axis=2))
     for k, one in enumerate(product.classes):
-        assert one.nearest.index == distances[k].argmin()
+        assert one.nearest is not None
+        assert distances[k, one.nearest.index] <= distances[k].min() * (1 + 1e-5)
         assert one.nearest.label == test.labels[one.nearest.index]
     for other in (*product.classes, *product.channels):
+        assert other.nearest is not None
         assert other.nearest.place == other.place
         assert (cut(product.nearest_images, other.place) == test.images[other.nearest.index]).all()
+
+
+def patches(count: int = 200) -> Dataset:
+    """Return images with a class's own pixel lit, dimly, under a loud pattern that says nothing of the class."""
+    random = np.random.default_rng(0)
+    labels = np.arange(count) % 10
+    images = random.choice(np.array([0, 255], np.uint8), (count, 8, 8, 1))
+    images[:, :2] = 0
+    images.reshape(count, 64)[np.arange(count), labels] = 60
+    described = dataset(size=8, count=count).description
+    return Dataset(described, {"test": PartArrays(images, labels.astype(np.int64))})
+
+
+def looking_at_own_pixels() -> nn.Module:
+    """Return a network whose features are the ten pixels that tell the classes, and whose logits are these, larger."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Linear(10, 10))
+    with torch.no_grad():
+        for layer, scale in ((model[1], 1.0), (model[2], 20.0)):
+            layer.weight.copy_(scale * torch.eye(10, layer.in_features))
+            layer.bias.zero_()
+    return model
+
+
+def test_by_the_models_features_the_nearest_image_is_of_the_class_where_by_pixels_it_is_not() -> None:
+    images = patches()
+    test, classes = images.part("test"), np.arange(10)
+    pictures = test.images[(classes + 1) % 10].copy()  # the loud pattern of an image of another class
+    pictures[:, :2] = 0
+    pictures.reshape(10, 64)[classes, classes] = 60
+    model = safe(looking_at_own_pixels())
+    classifier = fit(model, test.images, images.description, "cpu")
+    distances = np.square(test.images[None].astype(float) - pictures[:, None]).sum(axis=(2, 3, 4))
+    assert (test.labels[distances.argmin(1)] != classes).all()
+    assert (classifier.outputs(pictures, 10).argmax(1) == classes).all()
+    found = nearest_images(pictures, model, classifier, test, len(test))
+    assert (found.layer, test.labels[found.indices].tolist()) == ("2", classes.tolist())
+
+
+@pytest.mark.slow
+def test_a_model_without_features_is_compared_by_its_outputs_and_a_dear_one_on_some_of_each_class(
+    images: Dataset,
+) -> None:
+    class Blocks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.adaptive_avg_pool2d(x, (2, 5)).flatten(1)
+
+    test = images.part("test")
+    model = safe(Blocks())
+    classifier = fit(model, test.images, images.description, "cpu")
+    assert nearest_images(test.images[[5, 70]], model, classifier, test, 90) == NearestImages([5, 70], None, 90)
+    assert nearest_images(test.images[[5]], model, classifier, test, 90).indices == [5]
+    some = nearest_images(test.images, model, classifier, test, 20)
+    assert some.searched == 20
+    assert {int(test.labels[one]) for one in some.indices} == set(range(10))
+    assert [affordable_images(90, 10**6, one) for one in (1, 10**4, 10**5, 10**9)] == [90, 90, 16, 16]
+    assert affordable_images(5_000, 10**6, 1) == 2_000
+    assert affordable_images(5_000, 10**6, 1_000) == 1_000
 
 
 def test_what_rises_is_the_log_odds_of_a_class_and_the_score_of_a_channel() -> None:
@@ -457,6 +522,7 @@ def test_scores_that_are_not_finite_are_null(images: Dataset) -> None:
     assert {one.score for one in found.classes} == {None}
     assert {one.predicted for one in found.classes} == {None}
     assert {one.shifted_recognised for one in found.classes} == {0.0}
+    assert all(one.nearest is not None for one in found.classes)  # what is compared lies before what overflows
     assert found.headline()["shifted_probability"] is None
 
 
@@ -464,7 +530,20 @@ def test_a_dear_model_has_fewer_pictures_and_one_at_least(images: Dataset) -> No
     pixels, model = images.part("test").images, safe(cnn())
     classifier = fit(model, pixels, images.description, "cpu")
     one = 8 * 9 * 144 + 6 * 8 * 9 * 36 + 6 * 36 * 10  # multiply-adds of a forward pass
-    assert capacity(classifier, pixels, 10**9, 7 * one) == 7
-    assert capacity(classifier, pixels, 10**9, 7 * one - 1) == 6
-    assert capacity(classifier, pixels, 5 * 144, 7 * one) == 5
-    assert capacity(classifier, pixels, 1, 1) == 1
+    assert cost_of_one(classifier, pixels) == one
+    assert capacity(144, one, 10**9, 7 * one) == 7
+    assert capacity(144, one, 10**9, 7 * one - 1) == 6
+    assert capacity(144, one, 5 * 144, 7 * one) == 5
+    assert capacity(144, one, 1, 1) == 1
+
+
+@pytest.mark.slow
+def test_where_nothing_that_the_model_makes_is_finite_no_image_stands_beside_a_picture(images: Dataset) -> None:
+    class Overflowing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.adaptive_avg_pool2d(x, (2, 5)).flatten(1) / 0
+
+    found = compute(Overflowing(), images)
+    assert {one.nearest for one in found.classes} == {one.nearest_score for one in found.classes} == {None}
+    assert found.nearest_layer is None
+    assert not np.asarray(Image.open(io.BytesIO(found.nearest_images))).any()

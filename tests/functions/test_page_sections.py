@@ -16,9 +16,11 @@ from layerscope.functions.query.page.rendering import value
 from layerscope.functions.query.page.sections import general, page_sections, product_text
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.products import declared_products
+from layerscope.schemas.products.activation_maximization import ActivationMaximization, ClassPicture
 from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMatrix
 from layerscope.schemas.products.evaluation import Evaluation
 from layerscope.schemas.products.feature_activation import FeatureActivation
+from layerscope.schemas.products.sprites import Place, SheetImage
 from layerscope.schemas.queries import FileLink
 from tests.functions.asking import OTHERS, WHO
 from tests.functions.bucket import Bucket, add_dataset, evaluation, services
@@ -120,3 +122,66 @@ def test_each_section_has_an_id_of_its_own_and_no_product_loses_its_place() -> N
     assert ids[:4] == ["findings", "verdict", "confusions", "examples"]
     products = [one.declared.name for one in declared_products()]
     assert [name for one in page_sections() for name in one.products if name not in products] == []
+
+
+def made_pictures(nearest: SheetImage | None, layer: str | None) -> ActivationMaximization:
+    one = ClassPicture(
+        target=0,
+        score=2.5,
+        shifted_score=2.0,
+        nearest=nearest,
+        nearest_score=1.5 if nearest else None,
+        place=Place(x=0, y=0, w=8, h=8),
+        name="no",
+        probability=0.9,
+        predicted=0,
+        shifted_probability=0.8,
+        shifted_recognised=1.0,
+    )
+    return ActivationMaximization(
+        method="maco",
+        objective="logits",
+        shift=1,
+        classes=(one,),
+        classes_left_out=1,
+        layer=None,
+        channels=(),
+        channels_left_out=0,
+        nearest_layer=layer,
+        searched=1234,
+        pictures=b"png",
+        nearest_images=b"png",
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "by"),
+    [
+        ("head.fc", "by the model’s own features, the input of its layer head.fc, of 1,234 that were searched."),
+        (None, "by the model’s outputs, of 1,234 that were searched."),
+    ],
+)
+def test_beside_a_made_picture_it_is_said_by_what_an_image_is_nearest(
+    given_services: Services, layer: str | None, by: str
+) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    bucket.write(made_pictures(SheetImage(index=3, label=1, place=Place(x=0, y=0, w=8, h=8)), layer))
+    (section,) = (one for one in page_sections() if one.id == "classes")
+    html = section.write(model_data(given_services))
+    assert f"the test image that is nearest to it {by}</p>" in html
+    assert "test image 3" in html and "cannot be compared" not in html
+
+
+def test_a_made_picture_may_have_no_image_beside_it_and_an_older_product_compared_pixels(
+    given_services: Services,
+) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    bucket.write(made_pictures(None, None))
+    (section,) = (one for one in page_sections() if one.id == "classes")
+    model = model_data(given_services)
+    assert "No test image can be compared with it" in section.write(model)
+    for name in ("nearest_layer", "searched"):
+        del model.data["activation_maximization"][name]
+    assert "the test image that is nearest to it by its pixels.</p>" in section.write(model)

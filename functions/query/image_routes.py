@@ -76,12 +76,16 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         found = await asyncio.to_thread(answered_images.listed, store, asked, limit, cursor)
         if not wants_page(request.scope):
             return found
-        shown = {
-            "names": (await asyncio.to_thread(answered_images.read, store, identity)).classes,
-            "guesses": await asyncio.to_thread(answered_images.guesses, store, identity),
-            "link": page_routes.links(request, f"/models/{identity.subject}/images"),
-        }
-        return page_routes.page("images.html", listed=found, asked=asked, cursor=cursor, limit=limit, **shown)
+        return page_routes.page(
+            "images.html",
+            listed=found,
+            asked=asked,
+            cursor=cursor,
+            limit=limit,
+            names=(await asyncio.to_thread(answered_images.read, store, identity)).classes,
+            guesses=await asyncio.to_thread(answered_images.guesses, store, identity),
+            link=page_routes.links(request, f"/models/{identity.subject}/images"),
+        )
 
     @made.get("/models/{dataset}/{model}/{version}/images/{index}", response_model=ImageAnswer)
     async def image(request: Request, dataset: Name, model: Name, version: Name, index: Index) -> Any:

@@ -11,7 +11,7 @@ from layerscope.functions.analysis.paired import told
 from layerscope.functions.analysis.wording.facts import BEYOND, harmless
 from layerscope.functions.analysis.wording.match import ComparedModel, LayerMatch
 from layerscope.functions.analysis.wording.numerals import count, layer, layer_ko, percent, quoted, similarity
-from layerscope.schemas.products.description import Language
+from layerscope.schemas.products.description import DescriptionFacts, Language
 
 Advice = Literal["unwell", "layer", "capacity", "confusion", "calibrate", "look"]
 
@@ -133,14 +133,19 @@ def _difference_en(match: LayerMatch) -> str:
 def _mistakes_en(match: LayerMatch) -> str:
     sentence = []
     for one in (match.a, match.b):
-        worst = one.facts.confusion
-        told = (
-            f"most often takes class {quoted(worst.true_name)} for class {quoted(worst.predicted_name)}"
-            if worst
-            else ""
-        )
-        sentence.append(f"{quoted(one.name)} {told or 'takes no class for another'}")
+        sentence.append(f"{quoted(one.name)} {_mistake_en(one.facts)}")
     return f"{', '.join(sentence)}."
+
+
+def _mistake_en(facts: DescriptionFacts) -> str:
+    if facts.answers == "constant" and facts.constant_class is not None:
+        return f"answers class {quoted(facts.constant_class)} whatever it is shown"
+    if facts.answers != "meaningful":
+        return "answers no better than by chance, so no confusion of its means anything"
+    if facts.confusion is not None:
+        worst = facts.confusion
+        return f"most often takes class {quoted(worst.true_name)} for class {quoted(worst.predicted_name)}"
+    return "takes no class for another" if facts.correct == facts.images else "has no confusion that is known"
 
 
 def _structure_en(match: LayerMatch) -> str:
@@ -224,14 +229,19 @@ def _difference_ko(match: LayerMatch) -> str:
 def _mistakes_ko(match: LayerMatch) -> str:
     sentence = []
     for one in (match.a, match.b):
-        worst = one.facts.confusion
-        wrong = (
-            f"{quoted(worst.true_name)} 클래스를 {quoted(worst.predicted_name)} 클래스로 가장 자주 혼동합니다"
-            if worst
-            else "클래스를 서로 혼동하지 않습니다"
-        )
-        sentence.append(f"{quoted(one.name)} 모델은 {wrong}.")
+        sentence.append(f"{quoted(one.name)} 모델은 {_mistake_ko(one.facts)}.")
     return " ".join(sentence)
+
+
+def _mistake_ko(facts: DescriptionFacts) -> str:
+    if facts.answers == "constant" and facts.constant_class is not None:
+        return f"어떤 이미지에도 {quoted(facts.constant_class)} 클래스라고 답합니다"
+    if facts.answers != "meaningful":
+        return "우연보다 나은 답을 하지 못하므로 혼동을 따질 수 없습니다"
+    if facts.confusion is not None:
+        worst = facts.confusion
+        return f"{quoted(worst.true_name)} 클래스를 {quoted(worst.predicted_name)} 클래스로 가장 자주 혼동합니다"
+    return "클래스를 서로 혼동하지 않습니다" if facts.correct == facts.images else "알려진 혼동이 없습니다"
 
 
 def _structure_ko(match: LayerMatch) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,3 +118,30 @@ def test_the_images_are_the_reason_where_nothing_is_left_without_them() -> None:
 
 def test_a_share_is_never_rounded_up() -> None:
     assert "more than 99.9 % of" in text(match(percentile_untrained=0.9999), "en")
+
+
+@pytest.mark.parametrize(
+    ("change", "english", "korean"),
+    [
+        (
+            {"answers": "at_chance", "chance": 0.1},
+            "answers no better than by chance",
+            "우연보다 나은 답을 하지 못하므로",
+        ),
+        (
+            {"answers": "constant", "constant_class": "3"},
+            "answers class ‘3’ whatever it is shown",
+            "‘3’ 클래스라고 답합니다",
+        ),
+        ({"correct": 10, "images": 10}, "takes no class for another", "클래스를 서로 혼동하지 않습니다"),
+        ({"correct": 9, "images": 10}, "has no confusion that is known", "알려진 혼동이 없습니다"),
+    ],
+)
+def test_only_a_model_without_a_mistake_takes_no_class_for_another(
+    change: dict[str, Any], english: str, korean: str
+) -> None:
+    given = match()
+    changed = replace(given, a=replace(given.a, facts=given.a.facts.model_copy(update={"confusion": None, **change})))
+    never = change.get("correct") == 10
+    assert english in text(changed, "en") and ("takes no class for another" in text(changed, "en")) == never
+    assert korean in text(changed, "ko") and ("서로 혼동하지 않습니다" in text(changed, "ko")) == never

@@ -68,8 +68,8 @@ class CatalogueRow:
     vectors: str
     rows: int
     fingerprint: str
-    shortfall: str | None = None
     figures: str = ""
+    shortfall: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from layerscope.schemas import keys
 from layerscope.schemas.errors import NotFound, Unavailable
 from layerscope.schemas.health import RepairHealth
 from layerscope.schemas.manifests import Failure, Manifest, RefusedKey, StoredJson, UploadRecord
+from layerscope.schemas.notifications import Notification
 from layerscope.schemas.replays import (
     LETTERS,
     RUN_ID,
@@ -141,6 +142,10 @@ def _of_health(store: ObjectStore, one: Object) -> Iterator[Damage]:
     yield from _of_json(store, one, RepairHealth, "replay writes it again after its next round")
 
 
+def _of_notification(store: ObjectStore, one: Object) -> Iterator[Damage]:
+    yield from _of_json(store, one, Notification, "notify claims it anew if its event comes again")
+
+
 def _of_blob(store: ObjectStore, one: Object) -> Iterator[Damage]:
     digest = _BLOB.fullmatch(one.key)
     if digest and (fault := _fault(store, keys.PRODUCTS, one, digest[1])):
@@ -194,5 +199,6 @@ INSPECTED: Final[Mapping[str, Inspect]] = {
     keys.REPLAYS: _of_run,
     keys.DEAD_LETTERS: _of_letter,
     keys.REPAIR_HEALTH: _of_health,
+    keys.NOTIFICATIONS: _of_notification,
 }
 """Who looks at what lies under a prefix of the bucket of products."""

@@ -13,6 +13,7 @@ from layerscope.schemas.digests import canonical_json
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.health import RepairHealth
 from layerscope.schemas.manifests import Manifest, Refusal, RefusedKey, StoredJson
+from layerscope.schemas.notifications import Notification
 from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.replays import Acceptance, DeadLetterRecord, Ending, Plan, Selection
 from layerscope.stores import datasets, dead_letters, uploads
@@ -29,7 +30,15 @@ def stored(tmp_path: Path) -> Stored:
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUN, LETTER = "20260301T000000-0badcafe", "0" * 32
 PARTS = ("plan", "progress", "end", "accepted", "cancel", "accept")
-OPERATED = (*(f"run's {part}" for part in PARTS), "beside", "letter", "discarded", "refused key", "health")
+OPERATED = (
+    *(f"run's {part}" for part in PARTS),
+    "beside",
+    "letter",
+    "discarded",
+    "refused key",
+    "health",
+    "notification",
+)
 
 BY_HAND = {one for one in OPERATED if one != "refused key"}
 
@@ -48,6 +57,7 @@ def operated(stored: Stored) -> list[tuple[str, StoredJson]]:
         (keys.replay(RUN, "accepted"), Acceptance(at=NOW, replaced=0, equal=0)),
         (keys.dead_letter(LETTER), letter),
         (keys.discarded(LETTER), dead_letters.discard(stored.store, letter, "why")),
+        (keys.notification(LETTER), Notification(state="told", subject="a/b/1", event="e", by="me", at=NOW)),
         (keys.refused_key("a b.pth"), RefusedKey(key="a b.pth", refusal=Refusal(code="c", message="m"))),
     ]
 
@@ -107,6 +117,7 @@ def places(stored: Stored) -> dict[str, tuple[str, str]]:
         "discarded": (keys.PRODUCTS, keys.discarded(LETTER)),
         "refused key": (keys.PRODUCTS, keys.refused_key("a b.pth")),
         "health": (keys.PRODUCTS, keys.REPAIR_HEALTH),
+        "notification": (keys.PRODUCTS, keys.notification(LETTER)),
         "record": (keys.PRODUCTS, upload.record_key),
         "manifest": (keys.PRODUCTS, manifest),
         "failure": (keys.PRODUCTS, keys.failure(manifest)),

@@ -232,6 +232,51 @@ def _test_images_in_train(one: Named) -> Sentences:
     )
 
 
+def _near_duplicates(one: Named) -> Sentences:
+    return (
+        f"{one.number('images'):,} test images are nearly the same as another one",
+        f"Of {one.number('of'):,} test images, {one.number('images'):,} ({one.share('share')}) differ from another one by no "
+        f"more than {one.share('distance')} of what random images differ by, such as image {one.number('first')} from image "
+        f"{one.number('first_near')}: each pair counts twice, and intervals are narrower than they should be.",
+        "Keep one of each, and add the dataset again.",
+    )
+
+
+def _near_duplicates_in_train(one: Named) -> Sentences:
+    apart = f"; of the others it gets {one.share('accuracy_apart')}" if "accuracy_apart" in one.found.figures else ""
+    return (
+        f"{count(one.number('images'), 'test image is', 'test images are')} nearly the same as a train image",
+        f"Of {one.number('of'):,} test images, {one.number('images'):,} ({one.share('share')}) hardly differ from a train "
+        f"image, such as image {one.number('first')} from train image {one.number('first_near')}. It gets "
+        f"{one.share('accuracy_near')} of these right{apart}.",
+        "Split so that copies, frames of one film and crops of one picture are in one part, and add the dataset again.",
+    )
+
+
+def _test_imbalanced(one: Named) -> Sentences:
+    return (
+        f"{one.class_(0).capitalize()} is rare among the test images{_more(one)}",
+        f"It has {one.number('images'):,} of {one.number('of'):,} ({one.share('share')}), where an even share is "
+        f"{one.number('even'):,}: what is said of it rests on few images. Accuracy is {one.share('accuracy')}, and where each "
+        f"class counts the same {one.share('balanced_accuracy')}.",
+        "Judge by balanced accuracy, and have more test images of such classes.",
+    )
+
+
+def _train_imbalanced(one: Named) -> Sentences:
+    return (
+        f"{one.class_(0).capitalize()} is rare among the train images{_more(one)}",
+        f"It has {one.number('images'):,} of {one.number('of'):,} ({one.share('share')}), where an even share is "
+        f"{one.number('even'):,}.",
+        "Give such classes more weight in the loss, draw them more often, or have more images of them.",
+    )
+
+
+def _more(one: Named) -> str:
+    others = one.number("classes") - 1
+    return f", and so {count(others, 'other is', 'others are')}" if others else ""
+
+
 def _overfitted(one: Named) -> Sentences:
     figures = one.found.figures
     if one.found.way == "accuracy":
@@ -278,7 +323,7 @@ def _layers_dead(one: Named) -> Sentences:
 def _channels_dead(one: Named) -> Sentences:
     return (
         f"Many channels of {one.layers(1)} are dead",
-        f"{one.number('dead'):,} of its {one.number('channels'):,} channels are above 0 on no test image"
+        f"{one.number('many'):,} of its {one.number('channels'):,} channels are above 0 on no test image"
         + (
             f"; in {count(one.number('layers'), 'layer', 'layers')} it is a quarter or more, "
             f"{one.number('in_all'):,} channels in all."
@@ -286,6 +331,20 @@ def _channels_dead(one: Named) -> Sentences:
             else "."
         ),
         "A lower learning rate, a leaky activation or normalisation keeps channels alive; or leave them out of the model.",
+    )
+
+
+def _channels_constant(one: Named) -> Sentences:
+    return (
+        f"Many channels of {one.layers(1)} are constant",
+        f"{one.number('many'):,} of its {one.number('channels'):,} channels have one value, everywhere and on all test images"
+        + (
+            f"; in {count(one.number('layers'), 'layer', 'layers')} it is a quarter or more, "
+            f"{one.number('in_all'):,} channels in all."
+            if one.number("layers") > 1
+            else "."
+        ),
+        "Look for weights of 0 before them, as weight decay or pruning leaves; their value can be put into the next bias.",
     )
 
 
@@ -321,10 +380,15 @@ SENTENCES: Final[Mapping[FindingKind, Callable[[Named], Sentences]]] = {
     "labels_suspect": _labels_suspect,
     "labels_conflict": _labels_conflict,
     "test_images_in_train": _test_images_in_train,
+    "near_duplicates": _near_duplicates,
+    "near_duplicates_in_train": _near_duplicates_in_train,
+    "test_imbalanced": _test_imbalanced,
+    "train_imbalanced": _train_imbalanced,
     "overfitted": _overfitted,
     "undertrained": _undertrained,
     "layers_dead": _layers_dead,
     "channels_dead": _channels_dead,
+    "channels_constant": _channels_constant,
     "overconfident": _confidence,
     "underconfident": _confidence,
 }

@@ -194,6 +194,50 @@ def _test_images_in_train(one: Named) -> Sentences:
     )
 
 
+def _near_duplicates(one: Named) -> Sentences:
+    return (
+        f"다른 테스트 이미지와 거의 같은 테스트 이미지가 {one.number('images'):,}장 있습니다",
+        f"테스트 이미지 {one.number('of'):,}장 가운데 {one.number('images'):,}장({_share(one, 'share')})이 다른 한 장과 거의 "
+        f"같습니다. 차이는 무작위로 고른 두 이미지의 {_share(one, 'distance')} 이하입니다. 예: {one.number('first')}번과 "
+        f"{one.number('first_near')}번. 같은 이미지를 두 번 세므로 신뢰구간이 실제보다 좁습니다.",
+        "하나씩만 남기고 데이터셋을 다시 추가하세요.",
+    )
+
+
+def _near_duplicates_in_train(one: Named) -> Sentences:
+    apart = (
+        f", 나머지 이미지의 정확도는 {_share(one, 'accuracy_apart')}입니다"
+        if "accuracy_apart" in one.found.figures
+        else "입니다"
+    )
+    return (
+        f"학습 이미지와 거의 같은 테스트 이미지가 {one.number('images'):,}장 있습니다",
+        f"테스트 이미지 {one.number('of'):,}장 가운데 {one.number('images'):,}장({_share(one, 'share')})이 학습 이미지와 거의 "
+        f"같습니다. 예: {one.number('first')}번과 학습 이미지 {one.number('first_near')}번. 이 이미지들의 정확도는 "
+        f"{_share(one, 'accuracy_near')}{apart}.",
+        "복사본, 한 영상의 프레임, 한 사진의 조각은 한쪽에만 두도록 나누고 데이터셋을 다시 추가하세요.",
+    )
+
+
+def _test_imbalanced(one: Named) -> Sentences:
+    return (
+        f"테스트 이미지가 아주 적은 클래스가 {one.number('classes'):,}개 있습니다",
+        f"{_class(one, 0)}의 이미지는 {one.number('of'):,}장 가운데 {one.number('images'):,}장({_share(one, 'share')})이며, "
+        f"고르게 나누면 {one.number('even'):,}장입니다. 정확도는 {_share(one, 'accuracy')}, 클래스마다 똑같이 세면 "
+        f"{_share(one, 'balanced_accuracy')}입니다.",
+        "균형 정확도로 판단하고, 이런 클래스의 테스트 이미지를 더 모으세요.",
+    )
+
+
+def _train_imbalanced(one: Named) -> Sentences:
+    return (
+        f"학습 이미지가 아주 적은 클래스가 {one.number('classes'):,}개 있습니다",
+        f"{_class(one, 0)}의 이미지는 {one.number('of'):,}장 가운데 {one.number('images'):,}장({_share(one, 'share')})이며, "
+        f"고르게 나누면 {one.number('even'):,}장입니다.",
+        "이런 클래스에 손실의 가중치를 더 주거나, 더 자주 뽑거나, 이미지를 더 모으세요.",
+    )
+
+
 def _overfitted(one: Named) -> Sentences:
     figures = one.found.figures
     if one.found.way == "accuracy":
@@ -240,10 +284,19 @@ def _layers_dead(one: Named) -> Sentences:
 def _channels_dead(one: Named) -> Sentences:
     return (
         f"{_listed(one.found.layers, 1)} 층의 채널이 많이 죽어 있습니다",
-        f"채널 {one.number('channels'):,}개 가운데 {one.number('dead'):,}개는 어떤 테스트 이미지에서도 0보다 크지 "
+        f"채널 {one.number('channels'):,}개 가운데 {one.number('many'):,}개는 어떤 테스트 이미지에서도 0보다 크지 "
         "않습니다. 이런 층은 "
         f"{one.number('layers'):,}개, 채널은 모두 {one.number('in_all'):,}개입니다.",
         "학습률을 낮추거나 누설 활성화나 정규화를 쓰면 채널이 살아남습니다. 모델에서 빼도 됩니다.",
+    )
+
+
+def _channels_constant(one: Named) -> Sentences:
+    return (
+        f"{_listed(one.found.layers, 1)} 층에 값이 변하지 않는 채널이 많습니다",
+        f"채널 {one.number('channels'):,}개 가운데 {one.number('many'):,}개는 모든 테스트 이미지의 모든 곳에서 값이 같습니다. "
+        f"이런 층은 {one.number('layers'):,}개, 채널은 모두 {one.number('in_all'):,}개입니다.",
+        "앞의 가중치가 가중치 감쇠나 가지치기로 0이 되었는지 보세요. 그 값은 다음 층의 편향에 넣을 수 있습니다.",
     )
 
 
@@ -279,10 +332,15 @@ SENTENCES: Final[Mapping[FindingKind, Callable[[Named], Sentences]]] = {
     "labels_suspect": _labels_suspect,
     "labels_conflict": _labels_conflict,
     "test_images_in_train": _test_images_in_train,
+    "near_duplicates": _near_duplicates,
+    "near_duplicates_in_train": _near_duplicates_in_train,
+    "test_imbalanced": _test_imbalanced,
+    "train_imbalanced": _train_imbalanced,
     "overfitted": _overfitted,
     "undertrained": _undertrained,
     "layers_dead": _layers_dead,
     "channels_dead": _channels_dead,
+    "channels_constant": _channels_constant,
     "overconfident": _confidence,
     "underconfident": _confidence,
 }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from layerscope.functions.findings.evidence import Evidence, Found, NotChecked
+from layerscope.schemas.products.feature_activation import Convolution
+from layerscope.schemas.products.findings import FindingKind
 
 DEAD_SHARE: Final = 0.25
 FEWEST_DEAD: Final = 4
-"""Networks that train well have a dead channel here and there; so many in one layer are its capacity."""
+"""Networks that train well have a dead or constant channel here and there; so many in one layer are its capacity."""
 
 
 def layers_dead(evidence: Evidence) -> Found | NotChecked | None:
@@ -28,20 +31,30 @@ def channels_dead(evidence: Evidence) -> Found | NotChecked | None:
     """Layers of which a quarter of the channels is never above 0 on any test image, behind the activation."""
     if evidence.feature_activation is None or not evidence.feature_activation.layers:
         return NotChecked("this model has no convolutions")
-    found = [
-        one
-        for one in evidence.feature_activation.layers
-        if one.activation and len(one.dead) >= max(FEWEST_DEAD, DEAD_SHARE * one.channels)
-    ]
+    layers = [(one, len(one.dead)) for one in evidence.feature_activation.layers if one.activation]
+    return _many("channels_dead", layers)
+
+
+def channels_constant(evidence: Evidence) -> Found | NotChecked | None:
+    """Layers of which a quarter of the channels is the same everywhere on all test images, and not for being dead."""
+    if evidence.feature_activation is None or not evidence.feature_activation.layers:
+        return NotChecked("this model has no convolutions")
+    layers = [(one, len(set(one.constant) - set(one.dead))) for one in evidence.feature_activation.layers]
+    return _many("channels_constant", layers)
+
+
+def _many(kind: FindingKind, layers: Sequence[tuple[Convolution, int]]) -> Found | None:
+    """Return what is found of the layers that have many such channels, the worst first."""
+    found = [(one, n) for one, n in layers if n >= max(FEWEST_DEAD, DEAD_SHARE * one.channels)]
     if not found:
         return None
-    worst = max(found, key=lambda one: (len(one.dead) / one.channels, len(one.dead)))
-    ordered = (worst, *(one for one in found if one is not worst))
+    worst, most = max(found, key=lambda pair: (pair[1] / pair[0].channels, pair[1]))
+    ordered = (worst, *(one for one, _ in found if one is not worst))
     figures = {
         "layers": len(found),
-        "dead": len(worst.dead),
+        "many": most,
         "channels": worst.channels,
-        "in_all": sum(len(one.dead) for one in found),
+        "in_all": sum(n for _, n in found),
     }
     names = tuple(one.name if one.call == 0 else f"{one.name}:{one.call}" for one in ordered)
-    return Found("channels_dead", 0.0, figures, "feature_activation", layers=names)
+    return Found(kind, 0.0, figures, "feature_activation", layers=names)

@@ -12,6 +12,7 @@ from layerscope.functions.findings.answers import (
     labels_permuted,
     outputs_not_finite,
 )
+from layerscope.functions.findings.balance import rare_in_test, rare_in_train
 from layerscope.functions.findings.confidence import miscalibrated
 from layerscope.functions.findings.confusions import (
     class_absorbs_errors,
@@ -19,9 +20,10 @@ from layerscope.functions.findings.confusions import (
     confused_pairs,
     weak_classes,
 )
+from layerscope.functions.findings.duplicates import near_duplicates, near_duplicates_in_train
 from layerscope.functions.findings.evidence import Evidence, Found, NotChecked, Rule
 from layerscope.functions.findings.labels import labels_conflict, labels_suspect, test_images_in_train
-from layerscope.functions.findings.layers import channels_dead, layers_dead
+from layerscope.functions.findings.layers import channels_constant, channels_dead, layers_dead
 from layerscope.functions.findings.preparation import prepared_otherwise
 from layerscope.functions.findings.segments import weak_segment
 from layerscope.functions.findings.training import trained_wrongly_long
@@ -41,9 +43,14 @@ RULES: Final = (
     Rule(("labels_suspect",), labels_suspect, of_meaning=True),
     Rule(("labels_conflict",), labels_conflict),
     Rule(("test_images_in_train",), test_images_in_train),
+    Rule(("near_duplicates",), near_duplicates),
+    Rule(("near_duplicates_in_train",), near_duplicates_in_train),
+    Rule(("test_imbalanced",), rare_in_test),
+    Rule(("train_imbalanced",), rare_in_train),
     Rule(("overfitted", "undertrained"), trained_wrongly_long),
     Rule(("layers_dead",), layers_dead),
     Rule(("channels_dead",), channels_dead),
+    Rule(("channels_constant",), channels_constant),
     Rule(("overconfident", "underconfident"), miscalibrated, of_meaning=True),
 )
 """Of equal cost, the earlier comes first."""
@@ -60,6 +67,7 @@ EXPLAINED: Final[dict[FindingKind, frozenset[FindingKind]]] = {
             "labels_suspect",
             "layers_dead",
             "channels_dead",
+            "channels_constant",
             "overconfident",
             "underconfident",
         }
@@ -68,6 +76,7 @@ EXPLAINED: Final[dict[FindingKind, frozenset[FindingKind]]] = {
     "class_absorbs_errors": frozenset({"confused_pairs"}),
     "classes_never_answered": frozenset({"weak_classes", "class_absorbs_errors", "confused_pairs"}),
     "labels_conflict": frozenset({"labels_suspect"}),
+    "layers_dead": frozenset({"channels_dead", "channels_constant"}),
 }
 """What is not said beside a finding, being what it leads to."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Final, cast
 
 import numpy as np
@@ -21,8 +21,11 @@ from layerscope.functions.layer_vectors.func import compute as compared
 from layerscope.functions.predictions.func import compute as predicted
 from layerscope.functions.preprocessing.func import compute as prepared
 from layerscope.functions.training_history.func import compute as logged
+from layerscope.models.safe_form import SafeModel
 from layerscope.schemas.datasets import DatasetDescription
+from layerscope.schemas.errors import Refused
 from layerscope.schemas.history import Epoch, History
+from layerscope.schemas.products.feature_activation import FeatureActivation
 from layerscope.schemas.products.findings import FindingKind, Findings
 from layerscope.schemas.products.training_history import TrainingHistory
 from layerscope.stores.datasets import Dataset, PartArrays, channel_statistics
@@ -50,7 +53,7 @@ class Case:
             evaluation=evaluated(outputs, dataset),
             preprocessing=prepared(model, dataset, "cpu"),
             layer_vectors=compared(model, dataset, "cpu"),
-            feature_activation=activated(model, dataset, "cpu"),
+            feature_activation=_activated(model, dataset),
             training_history=self.history,
             dataset=dataset,
         )
@@ -68,6 +71,13 @@ class Case:
         with torch.no_grad():
             change(model)
         return replace(self, model=model)
+
+
+def _activated(model: SafeModel, dataset: Dataset) -> FeatureActivation | None:
+    try:
+        return activated(model, dataset, "cpu")
+    except Refused:  # it has no convolution
+        return None
 
 
 Plant = Callable[[Case, int], Case]
@@ -114,6 +124,53 @@ def sound(kind: str, seed: int) -> Case:
         return model
 
     return Case(cast(nn.Sequential, trained(made, seed, dataset)), dataset)
+
+
+def others() -> Iterator[tuple[str, Case]]:
+    """Yield 24 sound networks, with what they are called: of three kinds, on digits divided in other ways, by no seed above."""
+    for kind in ("grey", "colours"):
+        for seed in range(201, 205):
+            grey = _divided(seed)
+            dataset = grey if kind == "grey" else coloured(grey)
+            side, _, channels = dataset.description.shape
+            for name, make in _NETWORKS.items():
+                model = trained(partial(make, channels, side), seed, dataset)
+                yield f"{name} on {kind}, {seed}", Case(cast(nn.Sequential, model), dataset)
+
+
+def _divided(seed: int) -> Dataset:
+    """Return digits whose images are dealt to train and test anew."""
+    dataset = digits_dataset()
+    train, test = dataset.part("train"), dataset.part("test")
+    images, labels = np.concatenate([train.images, test.images]), np.concatenate([train.labels, test.labels])
+    dealt = np.random.default_rng(seed).permutation(len(images))
+    first, rest = np.sort(dealt[: len(test)]), np.sort(dealt[len(test) :])
+    parts = {"test": PartArrays(images[first], labels[first]), "train": PartArrays(images[rest], labels[rest])}
+    return described("digits", {**dataset.parts, **parts}, *channel_statistics(parts["train"].images))
+
+
+def _without_norm(channels: int, side: int) -> nn.Module:
+    convolutions = (nn.Conv2d(channels, 12, 5, 2, 2), nn.ReLU(), nn.Conv2d(12, 24, 5, 2, 2), nn.ReLU())
+    return nn.Sequential(
+        *convolutions, nn.Flatten(), nn.Linear(24 * (side // 4) ** 2, 48), nn.ReLU(), nn.Linear(48, 10)
+    )
+
+
+def _perceptron(channels: int, side: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * side**2, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+def _with_norm(channels: int, side: int) -> nn.Module:
+    model = network(channels)
+    model(torch.zeros(2, channels, side, side))
+    return model
+
+
+_NETWORKS: Final[Mapping[str, Callable[[int, int], nn.Module]]] = {
+    "convolutions with batch norm": _with_norm,
+    "convolutions without a norm": _without_norm,
+    "perceptron": _perceptron,
+}
 
 
 def _painted(images: Images) -> Images:
@@ -289,6 +346,43 @@ def _leak(case: Case, seed: int) -> Case:
     return case.with_test(images=images, labels=labels)
 
 
+def _nearly(images: Images, seed: int) -> Images:
+    """Return images as another compression, or another shot, might have them: a little brighter, with a little noise."""
+    random = np.random.default_rng((seed, 9))
+    return np.clip(images * 1.02 + random.normal(0, 2, images.shape), 0, 255).astype(np.uint8)
+
+
+def _near_in_test(case: Case, seed: int) -> Case:
+    test = case.dataset.part("test")
+    images, labels = test.images.copy(), test.labels.copy()
+    some = np.arange(seed, len(images) - 7, 40)
+    images[some], labels[some] = _nearly(images[some + 7], seed), labels[some + 7]
+    return case.with_test(images=images, labels=labels)
+
+
+def _near_in_train(case: Case, seed: int) -> Case:
+    train, test = case.dataset.part("train"), case.dataset.part("test")
+    images, labels = test.images.copy(), test.labels.copy()
+    some = np.arange(seed, len(images), 30)
+    images[some], labels[some] = _nearly(train.images[some], seed), train.labels[some]
+    return case.with_test(images=images, labels=labels)
+
+
+def _without(part: PartArrays, label: int, kept: int) -> PartArrays:
+    return part.take(np.sort(np.r_[np.flatnonzero(part.labels != label), np.flatnonzero(part.labels == label)[:kept]]))
+
+
+def _rare_in_test(case: Case, seed: int) -> Case:
+    few = _without(case.dataset.part("test"), seed, 2)
+    return case.with_test(images=few.images, labels=few.labels)
+
+
+def _rare_in_train(case: Case, seed: int) -> Case:
+    one = case.dataset.description
+    parts = {**case.dataset.parts, "train": _without(case.dataset.part("train"), seed, 5)}
+    return replace(case, dataset=described(one.name, parts, one.mean, one.std))
+
+
 def _log(*epochs: tuple[float, float, float, float]) -> TrainingHistory:
     names = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
     rows = tuple(Epoch(**dict(zip(names, one, strict=True))) for one in epochs)
@@ -324,6 +418,16 @@ def _dead_channels(case: Case, seed: int) -> Case:
     return case.changed(dead)
 
 
+def _constant_channels(case: Case, seed: int) -> Case:
+    def constant(model: nn.Sequential) -> None:
+        norm = cast(nn.BatchNorm2d, model[4])
+        some = torch.arange(seed, 24, 3)
+        assert norm.bias is not None
+        norm.weight[some], norm.bias[some] = 0.0, 0.3
+
+    return case.changed(constant)
+
+
 def _scaled(by: float) -> Plant:
     def plant(case: Case, seed: int) -> Case:
         def scaled(model: nn.Sequential) -> None:
@@ -343,6 +447,23 @@ def _too_sure(case: Case, seed: int) -> Case:
     return _scaled(4.0)(case.with_test(images=blurred), seed)
 
 
+BESIDES: Final[Mapping[str, frozenset[FindingKind]]] = {
+    "outputs that overflow": frozenset({"weak_classes"}),
+    "one answer for all": frozenset({"prepared_otherwise"}),
+    "another scale of pixels": frozenset({"constant_answer"}),
+    "two classes never answered": frozenset({"overconfident"}),
+    "a class that absorbs mistakes": frozenset({"weak_classes", "weak_segment"}),
+    "a weak class": frozenset({"class_absorbs_errors"}),
+    "a pair that is told by nothing": frozenset({"labels_suspect"}),
+    "a fifth of pale images": frozenset({"class_absorbs_errors", "overconfident"}),
+    "train images in test": frozenset({"class_absorbs_errors"}),
+    "a layer of one answer": frozenset({"constant_answer"}),
+    "a third of dead channels": frozenset({"class_absorbs_errors", "underconfident"}),
+    "a third of constant channels": frozenset({"class_absorbs_errors", "underconfident"}),
+    "too sure": frozenset({"class_absorbs_errors", "labels_suspect", "weak_classes"}),
+}
+"""What may be found beside what was planted, being true as well; of the others nothing may."""
+
 PLANTED: Final[Mapping[str, tuple[FindingKind, Plant]]] = {
     "outputs that overflow": ("outputs_not_finite", _overflows),
     "one answer for all": ("constant_answer", _constant),
@@ -360,10 +481,15 @@ PLANTED: Final[Mapping[str, tuple[FindingKind, Plant]]] = {
     "2 % of wrong labels": ("labels_suspect", _noisy_labels),
     "equal images of two classes": ("labels_conflict", _conflicts),
     "train images in test": ("test_images_in_train", _leak),
+    "nearly equal test images": ("near_duplicates", _near_in_test),
+    "nearly equal train images": ("near_duplicates_in_train", _near_in_train),
+    "a class that is rare in test": ("test_imbalanced", _rare_in_test),
+    "a class that is rare in train": ("train_imbalanced", _rare_in_train),
     "trained too long": ("overfitted", _overfitted),
     "trained too briefly": ("undertrained", _undertrained),
     "a layer of one answer": ("layers_dead", _dead_layer),
     "a third of dead channels": ("channels_dead", _dead_channels),
+    "a third of constant channels": ("channels_constant", _constant_channels),
     "too sure": ("overconfident", _too_sure),
     "not sure enough": ("underconfident", _scaled(0.2)),
 }

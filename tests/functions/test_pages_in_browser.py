@@ -201,6 +201,8 @@ def test_a_cell_of_the_confusion_matrix_opens_its_images_by_keyboard(seen: Seen,
     assert pictures.count() >= 1
     expect(pictures.first).to_be_in_viewport()
     seen.page.keyboard.press("Tab")
+    expect(target.get_by_role("link").first).to_be_focused()  # the count, which opens all of them
+    seen.page.keyboard.press("Tab")
     expect(target.get_by_role("link", name="Close")).to_be_focused()
     seen.page.keyboard.press("Enter")
     expect(target).to_be_hidden()

@@ -161,9 +161,9 @@ def _structure_en(match: LayerMatch) -> str:
 
 def _match_en(match: LayerMatch) -> str:
     layers = [
-        f"layer {quoted(one.layer_name)} of {quoted(one.name)} ({quoted(one.layer_type)}, {one.compared.position:,} of "
+        f"{begun} {quoted(one.layer_name)} of {quoted(one.name)} ({quoted(one.layer_type)}, {one.compared.position:,} of "
         f"{one.facts.layers:,})"
-        for one in (match.a, match.b)
+        for begun, one in (("Layer", match.a), ("layer", match.b))
     ]
     a, b = match.a.compared.layer, match.b.compared.layer
     figures, both = f"score {similarity(match.score)}", f"{layers[0]} and {layers[1]}"

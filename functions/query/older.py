@@ -109,6 +109,6 @@ def _layers(store: ObjectStore, identity: Identity) -> tuple[dict[str, Any], ...
     """Return a model's layers as its summary lists them; else those of them that are compared."""
     summary = answers.product(store, identity, "summary").data
     if summary is not None:
-        return tuple(summary["layers"])
+        return tuple({name: value for name, value in row.items() if name != "weights"} for row in summary["layers"])
     rows = answers.layers(store, identity).layers
     return tuple({"name": row.name, "type": row.type, "call": row.call, "output": list(row.shape)} for row in rows)

@@ -241,7 +241,13 @@ def findings(*kinds: FindingKind, means_something: bool = True) -> Findings:
         for kind in kinds
     )
     checks = tuple(Check(kind=kind, state="found") for kind in kinds)
-    return Findings(findings=found, checks=checks, answers_mean_something=means_something, summary=texts("all told"))
+    return Findings(
+        findings=found,
+        checks=checks,
+        answers_mean_something=means_something,
+        summary=texts("all told"),
+        all_images=np.empty(0, np.int32),
+    )
 
 
 def texts(title: str) -> tuple[FindingText, ...]:

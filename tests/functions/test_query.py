@@ -60,6 +60,7 @@ def test_a_model_tells_its_state_and_every_product(given_services: Services) -> 
         "headline": {"layers": 4, "comparable": 4},
         "refusal": None,
         "reason": None,
+        "not_given": False,
     }
     assert told["products"]["predictions"]["refusal"]["code"] == "not-for-it"
 

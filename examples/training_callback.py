@@ -1,4 +1,4 @@
-"""Upload a version of a model every other epoch, and the best one, from a training loop of one's own.
+"""Upload a version of a model every other epoch, from a training loop of one's own.
 
     python examples/training_callback.py [DATASET/MODEL]
 
@@ -24,7 +24,7 @@ def main(model_name: str = "digits/growing") -> None:
     logging.getLogger("layerscope.callbacks").setLevel(logging.INFO)
     torch.manual_seed(1)
     model = network()
-    with Uploads(model_name, every=2, best="test_accuracy") as uploads:
+    with Uploads(model_name, every=2) as uploads:  # best="test_accuracy" would keep the best one as well
         for figures in train(model, images_and_labels(), EPOCHS):
             print(f"epoch {figures['epoch']}: test accuracy {figures['test_accuracy']:.3f}", flush=True)
             uploads(model, figures)

@@ -22,7 +22,8 @@ import pytest
 from layerscope.events.cloudevent import compose
 from layerscope.events.http import to_binary
 from layerscope.schemas import keys
-from layerscope.schemas.events import ModelUploaded, ProductRequested
+from layerscope.schemas.events import ModelRefused, ModelUploaded, ProductRequested
+from layerscope.schemas.manifests import Refusal
 
 pytestmark = pytest.mark.slow
 
@@ -121,7 +122,8 @@ def test_no_answer_and_no_log_has_it_while_every_service_is_down(running: tuple[
             answers += asked
         else:
             put = ModelUploaded(bucket=keys.MODELS, key="tiny/net/1.pth", etag="e")
-            for data in (put, ProductRequested(**WHO, product=name)):
+            refused = ModelRefused(key=put.key, refusal=Refusal(code="c", message="m"))
+            for data in (put, ProductRequested(**WHO, product=name), refused):
                 headers, body = to_binary(compose(data, source="/tests", subject="tiny/net/1"))
                 answers.append(client.post("/", headers=headers, content=body))
             assert {answer.status_code for answer in answers} & ({204} if name == "replay" else {422, 503})

@@ -197,7 +197,6 @@ def test_what_is_uploaded_is_analysed(tmp_path: Path) -> None:
     train(made, values=(0.5, 0.75))
     assert made.failed == {}
     for version in ("epoch-2", "best"):
-        (history,) = (tmp_path / "products/manifests/unknown-dataset/counting" / version).glob(
-            "*/training_history/*.json"
-        )
-        assert json.loads(history.read_text())["headline"]["epochs"] == 2
+        folder = tmp_path / "products/manifests/unknown-dataset/counting" / version
+        told = [json.loads(one.read_text())["headline"]["epochs"] for one in folder.glob("*/training_history/*.json")]
+        assert max(told) == 2

@@ -70,7 +70,7 @@ def test_who_reads_uploads_reaches_the_bucket_alone(production: tuple[Document, 
 def test_a_policy_ends_at_a_clouds_own_metadata(production: tuple[Document, ...]) -> None:
     rules = [rule for one in of_kind(production, "NetworkPolicy") for rule in one["spec"].get("egress", ())]
     outward = [peer["ipBlock"] for rule in rules for peer in rule.get("to", ()) if "ipBlock" in peer]
-    assert len(outward) == 5
+    assert len(outward) == 6
     assert all(one == {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]} for one in outward)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from importlib.metadata import version
@@ -193,6 +194,35 @@ def test_a_tenant_shares_no_topic_and_no_group_with_another(kubernetes_tools: Ku
     )
     assert settings(overlay("tenant", kubernetes_tools))["LAYERSCOPE_TOPIC_PREFIX"] == "team-a."
     assert "LAYERSCOPE_TOPIC_PREFIX" not in settings(overlay("production", kubernetes_tools))
+
+
+def test_outcomes_go_into_a_topic_by_the_trigger_of_what_is_told(
+    kubernetes_tools: KubernetesTools, tmp_path: Path
+) -> None:
+    rendered = with_components(tmp_path, kubernetes_tools, "notify", "outcomes-topic", "tls", "sasl")
+    documents = parsed(rendered)
+    triggers = {one["metadata"]["name"]: one["spec"] for one in of_kind(documents, "Trigger")}
+    assert triggers["outcomes"]["filters"] == triggers["notify"]["filters"]
+    assert triggers["outcomes"]["subscriber"]["ref"]["kind"] == "KafkaSink"
+    (sink,) = (one for one in of_kind(documents, "KafkaSink") if one["metadata"]["name"] == "outcomes")
+    said = settings(documents)
+    assert sink["spec"]["bootstrapServers"] == [said["KAFKA_BOOTSTRAP_SERVERS"]]
+    assert sink["spec"]["topic"] == "layerscope.outcomes" and "auth" in sink["spec"]
+    assert impatient(rendered) == ()
+    assert "outcomes" not in {one.name for one in read(rendered).triggers}, "Knative's own work, not a function's"
+
+
+def test_a_tenants_outcomes_go_into_a_topic_of_its_own(kubernetes_tools: KubernetesTools, tmp_path: Path) -> None:
+    up = os.path.relpath(KNATIVE, tmp_path.resolve())
+    kustomization = {
+        "namespace": "team-c",
+        "resources": [f"{up}/base"],
+        "components": [f"{up}/components/{name}" for name in ("cpu", "outcomes-topic")],
+        "transformers": [f"{up}/transformers/{name}" for name in ("topic-prefix", "settings")],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    topics = [one["spec"]["topic"] for one in of_kind(parsed(render(tmp_path, kubernetes_tools)), "KafkaSink")]
+    assert sorted(topics) == ["team-c.layerscope.dlq", "team-c.layerscope.outcomes"]
 
 
 def test_a_tenant_is_its_namespace_in_one_line(kubernetes_tools: KubernetesTools, tmp_path: Path) -> None:

@@ -131,6 +131,20 @@ def test_limits_of_the_environment_reach_the_functions_and_without_them_each_hos
     assert {process.grace_seconds for process in members.stack_functions(stack)[0]} == {782}
 
 
+def test_the_webhook_reaches_the_process_of_notify_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = make_stack(tmp_path)
+    assert not any("LAYERSCOPE_WEBHOOK_URL" in given for given in hosts_of(stack).values())
+    monkeypatch.setenv("LAYERSCOPE_WEBHOOK_URL", "https://hooks.example.com/secret")
+    monkeypatch.setenv("LAYERSCOPE_WEBHOOK_FORMAT", "cloudevents")
+    processes, urls = members.stack_functions(stack)
+    others = [*members.stack_servers(stack), members.stack_dataplane(stack, urls)]
+    (told,) = (one for one in [*processes, *others] if "LAYERSCOPE_WEBHOOK_URL" in one.environment)
+    assert "notify" in told.command
+    assert told.environment["LAYERSCOPE_WEBHOOK_URL"] == "https://hooks.example.com/secret"
+    assert told.environment["LAYERSCOPE_WEBHOOK_FORMAT"] == "cloudevents"
+    assert told.environment["LAYERSCOPE_URL"] == stack.url
+
+
 def test_proxies_and_credentials_of_the_shell_reach_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*PROXIES, "AWS_PROFILE", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, "http://proxy.example:3128")

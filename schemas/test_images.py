@@ -53,11 +53,33 @@ class OtherAnswer(OfModel):
     right: bool
 
 
+class VersionAnswer(OtherAnswer):
+    """What a version of the same model answers."""
+
+    uploaded: str = Field(description="when, ISO 8601")
+    own: float = Field(description="probability of the true class; 0 where an output is not finite")
+
+
+class AnswerCount(Answer):
+    """How many of the other models on this page give one answer."""
+
+    label: int | None = Field(description="index of the class; null: their outputs are not finite")
+    name: str | None
+    models: int
+
+
 class ImageAnswer(OfModel):
     """One test image: all that the model says of it, and what others on the same images answer."""
 
     image: AnsweredImage
     scores: tuple[ClassScore, ...] = Field(description="every class, most probable first; none where not finite")
-    others: tuple[OtherAnswer, ...] = Field(description="other model versions of the dataset, newest first, 50 at most")
+    history: tuple[VersionAnswer, ...] = Field(
+        description="versions of this model, itself among them, in the order of upload; of very many the last"
+    )
+    versions: int = Field(description="versions of this model that are listed, with answers on these images or not")
+    others: tuple[OtherAnswer, ...] = Field(description="versions of other models of the dataset, newest first, a page")
+    others_listed: int = Field(description="how many there are, with answers on these images or not")
+    others_next: str | None = Field(default=None, description="`cursor` of the following page of `others`")
+    tally: tuple[AnswerCount, ...] = Field(description="how often each answer is among `others`, most frequent first")
     previous: int | None = Field(description="index of the image before it in the test part")
     next: int | None = Field(description="index of the image after it")

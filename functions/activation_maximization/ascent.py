@@ -7,17 +7,17 @@ same, up to rounding, whichever others are made with it and on whichever device.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from layerscope.functions.activation_maximization.prior import Prior
 from layerscope.functions.activation_maximization.rendering import Rendering
-from layerscope.functions.analysis.inference import Classifier, Images, inference
+from layerscope.functions.analysis.gradients import differentiating
+from layerscope.functions.analysis.inference import Classifier, Images
 
 Method = Literal["maco", "pixel"]
 Score = Callable[[Tensor], Tensor]
@@ -57,7 +57,7 @@ def pictures_of(score: Score, targets: Sequence[int], prior: Prior, classifier: 
     chunk = max(1, (CHUNK_ON_CPU if device == "cpu" else CHUNK_ON_GPU) // (height * width))
     way = maco if recipe.method == "maco" else pixel
     batches = [targets[at : at + chunk] for at in range(0, len(targets), chunk)]
-    with _ascending(classifier.model):
+    with differentiating(classifier.model):
         made = [way(score, some, len(description.classes), rendering, recipe) for some in batches]
     pixels: Images = torch.cat(made).mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return pixels
@@ -135,22 +135,3 @@ def uphill(scores: Tensor, targets: Tensor, rivals: int) -> Tensor:
 def _draws(draw: Callable[..., Tensor], targets: Sequence[int], like: Tensor, seed: int) -> Tensor:
     generators = (torch.Generator().manual_seed((seed << 20) + target) for target in targets)
     return torch.stack([draw(like.shape, generator=one) for one in generators]).to(like.device)
-
-
-@contextmanager
-def _ascending(model: nn.Module) -> Iterator[None]:
-    """Compute with gradients of pictures, not of weights, and by the numerical rules of `inference`."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    with ExitStack() as stack:
-        stack.enter_context(inference())
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
-            # cuDNN has no gradient of recurrent layers in eval mode.
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        # What was laid out again under `inference` is barred from autograd; a copy is not.
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.is_inference() or tensor.data.is_inference():
-                tensor.data = tensor.data.clone()
-        yield

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.activation_maximization.cuts import LastConvolution
 from layerscope.functions.activation_maximization.measurements import Measurements
 from layerscope.functions.activation_maximization.objectives import Objective
+from layerscope.functions.analysis.cuts import LastConvolution
 from layerscope.functions.analysis.outputs import log_probabilities
 from layerscope.schemas.products.activation_maximization import ChannelLayer, ClassPicture, OptimisedPicture
 from layerscope.schemas.products.sprites import Place, SheetImage

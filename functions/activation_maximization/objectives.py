@@ -9,8 +9,8 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from layerscope.functions.activation_maximization.cuts import LastConvolution, last_convolution, without_softmax
 from layerscope.functions.analysis.activations import tapped
+from layerscope.functions.analysis.cuts import LastConvolution, last_convolution, without_softmax
 from layerscope.functions.analysis.inference import Classifier, Images, inference
 from layerscope.functions.analysis.outputs import SMALLEST, output_kind
 from layerscope.models.safe_form import SafeModel

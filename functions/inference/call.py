@@ -81,6 +81,51 @@ class Strongest:
     map: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A convolution's call, and the node of the graph where its activation is."""
+
+    layer: str
+    call: int
+    node: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassMap:
+    """What raises the score of one class: float32 (h, w); the same of the first network with new weights.
+
+    `correlations`: by rank, with each of these networks; None where a map is the same everywhere, or not finite.
+    """
+
+    label: int
+    map: NDArray[np.float32]
+    control: NDArray[np.float32]
+    correlations: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attributed:
+    """Maps by Grad-CAM at a place, or by integrated gradients of so many steps."""
+
+    place: Place | None
+    steps: int | None
+    classes: tuple[ClassMap, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explained:
+    """What an answer about a test image stands on; `reason`: why nothing is attributed. The rest as of a prediction."""
+
+    label: int
+    predicted: int
+    near: Near
+    attributed: Attributed | None
+    reason: str | None
+    device: str
+    kept: int
+    kept_bytes: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Predicted:
     """What the model says: outputs float32 (C,), and what it stands on; seconds, and how many models are in memory."""
@@ -101,6 +146,13 @@ def perform(call: Call) -> Predicted:
     from layerscope.functions.inference.prediction import predict  # torch
 
     return predict(call)
+
+
+def perform_explanation(call: Call, index: int) -> Explained:
+    """Say what an answer about a test image stands on, in the worker."""
+    from layerscope.functions.inference.explanation import explain  # torch
+
+    return explain(call, index)
 
 
 def picture_of(*given: Any) -> Any:

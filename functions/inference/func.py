@@ -1,6 +1,7 @@
 """Inference: a picture and the name of a stored model, asked over HTTP; the answer is its class, and why.
 
     body ─▶ reading worker (confined: no network, no GPU) ─ pixels ─▶ running worker (models kept in memory) ─▶ answer
+    number of a test image ─▶ store ─ pixels ─────────────────────────▶
 
 Pictures are uploads, and decoded where uploads are. What runs models is as in every function that does: it is given the
 safe form, and may have a GPU; a picture that ends the reading worker costs no model.
@@ -15,7 +16,7 @@ from prometheus_client import Counter
 
 from layerscope.functions.inference.predictor import Predictor
 from layerscope.functions.inference.rejected import Rejected
-from layerscope.functions.inference.stored_model import asked_model
+from layerscope.functions.inference.stored_model import question
 from layerscope.functions.runtime.asgi import Receive, Scope, Send
 from layerscope.functions.runtime.asked import AskedFunction
 from layerscope.functions.runtime.circumstances import shortage
@@ -23,6 +24,7 @@ from layerscope.functions.runtime.request_body import read_body
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.settings import Settings
 from layerscope.schemas.errors import Busy, EventError
+from layerscope.schemas.explanations import ExplanationAnswer
 from layerscope.schemas.inference import PICTURE_BYTES, PredictionAnswer
 
 MOST_AT_ONCE: Final = 32
@@ -70,7 +72,7 @@ class InferenceFunction(AskedFunction):
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         """Be the one error boundary: whatever happens below becomes exactly one status."""
         try:
-            return 200, (await self._predicted(scope, receive)).model_dump_json().encode()
+            return 200, (await self._answered(scope, receive)).model_dump_json().encode()
         except Rejected as error:
             rejected = error
         except EventError as error:
@@ -83,15 +85,19 @@ class InferenceFunction(AskedFunction):
         _log.info("answered %d: %s", rejected.status, rejected)
         return rejected.status, rejected.answer.model_dump_json().encode()
 
-    async def _predicted(self, scope: Scope, receive: Receive) -> PredictionAnswer:
-        identity = asked_model(scope["path"])
-        if scope["method"] != "POST":
+    async def _answered(self, scope: Scope, receive: Receive) -> PredictionAnswer | ExplanationAnswer:
+        asked = question(scope["path"])
+        if asked.index is None and scope["method"] != "POST":
             raise Rejected(405, "not-a-post", "A picture is sent by POST.", "curl --data-binary @picture.png")
+        if asked.index is not None and scope["method"] != "GET":
+            raise Rejected(405, "not-a-get", "A test image is asked about by GET.", "curl, without a body")
         if self._predictor is None or self.draining or self.under_way > MOST_AT_ONCE:
             raise Busy(f"this replica is {self.ready()[1]}, with {self.under_way} pictures in progress")
+        if asked.index is not None:
+            return await self._predictor.explanation(asked.identity, asked.index)
         body = await read_body(scope["headers"], receive, PICTURE_BYTES, "a picture")
         content_type = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
-        return await self._predictor.answer(identity, body, content_type)
+        return await self._predictor.answer(asked.identity, body, content_type)
 
 
 def new() -> InferenceFunction:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layerscope.functions.inference.call import Ranked, RankedLayer
 from layerscope.functions.inference.rejected import Rejected
@@ -30,9 +31,8 @@ from layerscope.stores.blobs import Damaged
 from layerscope.stores.catalogue import Outcome, Standing
 from layerscope.stores.dataset_names import no_dataset
 
-PATH: Final = re.compile(
-    rf"(?:/inference)?/models/(?P<dataset>{NAME_PATTERN})/(?P<model>{NAME_PATTERN})/(?P<version>{NAME_PATTERN})/predict"
-)
+_MODEL: Final = rf"/models/(?P<dataset>{NAME_PATTERN})/(?P<model>{NAME_PATTERN})/(?P<version>{NAME_PATTERN})"
+PATH: Final = re.compile(rf"(?:/inference)?{_MODEL}/(?:predict|images/(?P<index>[0-9]{{1,9}})/explained)")
 """Where several functions share a process, each has its own name in front."""
 NORMS = "positive_norms.npy"
 SHEET = "sheet.png"
@@ -53,16 +53,42 @@ class StoredModel:
     pictured: Mapping[int, SheetLink]
 
 
-def asked_model(path: str) -> Identity:
-    """Return the model that the path of a request names.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The model that is asked, and about which test image; None: about a picture, which is the body."""
+
+    identity: Identity
+    index: int | None
+
+
+def question(path: str) -> Question:
+    """Return what the path of a request asks.
 
     Raises:
-        Rejected: it names none.
+        Rejected: nothing.
     """
     found = PATH.fullmatch(path)
     if found is None:
-        raise Rejected(404, "no-such-path", "Not Found.", "POST /models/DATASET/MODEL/VERSION/predict")
-    return Identity(**found.groupdict())
+        hint = "POST /models/DATASET/MODEL/VERSION/predict, GET /models/DATASET/MODEL/VERSION/images/INDEX/explained"
+        raise Rejected(404, "no-such-path", "Not Found.", hint)
+    index = found["index"]
+    identity = Identity(found["dataset"], found["model"], found["version"])
+    return Question(identity, None if index is None else int(index))
+
+
+def stored_image(services: Services, model: StoredModel, index: int) -> NDArray[np.uint8]:
+    """Return the pixels (H, W, C) of one test image, of which alone the bytes are read; blocking.
+
+    Raises:
+        Rejected: there is no such image.
+        DamagedDataset: the stored part is not what it should be.
+    """
+    part = model.description.part("test")
+    images = part.images if part else 0
+    if index >= images:
+        message = f"The test part has {images} images, counted from 0."
+        raise Rejected(404, "no-such-image", message, "GET …/images lists them")
+    return datasets.image(services.store, model.description, "test", index)
 
 
 def stored_model(services: Services, identity: Identity) -> StoredModel:

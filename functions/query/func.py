@@ -11,9 +11,9 @@ from typing import Any, Final
 import httpx
 from starlette.responses import JSONResponse, Response
 
+from layerscope.functions.query.asked_inference import client_of
 from layerscope.functions.query.guard import ANYBODY, SECONDS, Guard, Rejection
 from layerscope.functions.query.page_routes import error_page, wants_page
-from layerscope.functions.query.prediction_routes import client_of
 from layerscope.functions.query.route_services import Answers
 from layerscope.functions.query.routes import application, secured
 from layerscope.functions.runtime.asgi import Receive, Scope, Send

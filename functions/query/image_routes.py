@@ -17,6 +17,7 @@ from layerscope.functions.query.answers import unknown
 from layerscope.functions.query.page_routes import wants_page
 from layerscope.functions.query.parameters import Blank, Name, Share, SubjectName
 from layerscope.functions.query.route_services import Answers
+from layerscope.functions.query.single_image import OthersPage
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.test_images import ImageAnswer, ImageList, ImageSort
 from layerscope.stores import datasets
@@ -41,6 +42,8 @@ AgainstCorrect = Annotated[bool | None, Blank, Query(description="true: those th
 Sort = Annotated[ImageSort, Query(description="label_doubted: least probability of the true class first")]
 Cursor = Annotated[int, Query(ge=0, le=MOST, description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=500)]
+OthersCursor = Annotated[int, Query(ge=0, le=MOST, description="`others_next` of the page before")]
+OthersLimit = Annotated[int, Query(ge=1, le=500, description="of other models")]
 Index = Annotated[int, Path(ge=0, le=MOST)]
 
 
@@ -88,16 +91,29 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         )
 
     @made.get("/models/{dataset}/{model}/{version}/images/{index}", response_model=ImageAnswer)
-    async def image(request: Request, dataset: Name, model: Name, version: Name, index: Index) -> Any:
-        """Return all that a model says of one test image, and what other models on the same images answer."""
+    async def image(
+        request: Request,
+        dataset: Name,
+        model: Name,
+        version: Name,
+        index: Index,
+        limit: OthersLimit = 50,
+        cursor: OthersCursor = 0,
+    ) -> Any:
+        """Return all that a model says of one test image, what its versions say, and other models on the same images."""
         answers, identity = given(), Identity(dataset, model, version)
-        lines = await answers.lines()
-        store = answers.services.store
-        found = await asyncio.to_thread(single_image.one, store, identity, index, lines)
+        store, lines, page = answers.services.store, await answers.lines(), OthersPage(cursor, limit)
+        found = await asyncio.to_thread(single_image.one, store, identity, index, lines, page)
         if not wants_page(request.scope):
             return found
-        guesses = await asyncio.to_thread(answered_images.guesses, store, identity)
-        return page_routes.page("image.html", answer=found, guesses=guesses)
+        return page_routes.page(
+            "image.html",
+            inline_pictures=True,
+            answer=found,
+            cursor=cursor,
+            guesses=await asyncio.to_thread(answered_images.guesses, store, identity),
+            link=page_routes.links(request, f"/models/{identity.subject}/images/{index}"),
+        )
 
     @made.get("/datasets/{dataset}/images/{index}.png", response_class=Response)
     async def picture(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import httpx
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
 from layerscope.functions.query import page_routes
 from layerscope.functions.query.answers import Unanswerable
+from layerscope.functions.query.asked_inference import asked
 from layerscope.functions.query.page_routes import wants_page
 from layerscope.functions.query.parameters import Name
 from layerscope.functions.query.route_services import Answers
@@ -21,7 +20,6 @@ from layerscope.schemas.inference import PICTURE_BYTES, PredictionAnswer
 from layerscope.schemas.queries import ErrorAnswer
 
 PATH: Final = "/models/{dataset}/{model}/{version}/predict"
-CONNECT_SECONDS: Final = 5.0
 _FILE: Final = {"schema": {"type": "string", "format": "binary"}}
 _FORM: Final = {
     "schema": {
@@ -42,14 +40,6 @@ BODY: Final[dict[str, Any]] = {
 }
 
 
-def client_of(url: str | None) -> httpx.AsyncClient | None:
-    """Return a client of `inference` at this address; None: there is none."""
-    if url is None:
-        return None
-    timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)  # how long an answer may take, the guard says for all
-    return httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False)
-
-
 def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]) -> APIRouter:
     """Return the route; `given` returns what it needs, once the function has started."""
     made = APIRouter(responses={**errors, **{status: {"model": ErrorAnswer} for status in (408, 413, 415, 429)}})
@@ -63,37 +53,11 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         except (BodyLate, BodyTooLarge, SenderGone) as error:
             code = "body-too-large" if isinstance(error, BodyTooLarge) else "body-late"
             raise Unanswerable(error.status, code, f"{error}.", "make the picture smaller") from error
-        answer = await _asked(given().inference, identity, body, request.headers.get("content-type", ""))
+        path = PATH.format(dataset=dataset, model=model, version=version)
+        answer = await asked(given().inference, "POST", path, body, request.headers.get("content-type", ""))
         if wants_page(request.scope):
             shown = PredictionAnswer.model_validate_json(answer)
             return page_routes.page("prediction.html", inline_pictures=True, answer=shown, identity=identity)
         return Response(answer, media_type="application/json", headers={"cache-control": "no-store"})
 
     return made
-
-
-async def _asked(inference: httpx.AsyncClient | None, identity: Identity, body: bytes, content_type: str) -> bytes:
-    """Return the answer of `inference`.
-
-    Raises:
-        Unanswerable: there is none but an error, or nobody answers.
-    """
-    if inference is None:
-        raise _nobody("This server has no function inference.", "set LAYERSCOPE_INFERENCE_URL where query runs")
-    path = PATH.format(dataset=identity.dataset, model=identity.model, version=identity.version)
-    try:
-        answer = await inference.post(path, content=body, headers={"content-type": content_type})
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise _nobody("The function inference, which runs models, does not answer.", "try again soon") from error
-    if answer.status_code == httpx.codes.OK:
-        return answer.content
-    try:
-        problem = ErrorAnswer.model_validate_json(answer.content)
-    except ValidationError as error:
-        message = f"The function inference, which runs models, answers with {answer.status_code}."
-        raise _nobody(message, "try again soon") from error
-    raise Unanswerable(answer.status_code, problem.code, problem.message, problem.hint)
-
-
-def _nobody(message: str, hint: str) -> Unanswerable:
-    return Unanswerable(503, "no-inference", message, hint)

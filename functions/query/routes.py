@@ -15,6 +15,7 @@ from layerscope.functions.query import (
     alike_routes,
     answers,
     class_routes,
+    explanation_routes,
     history_routes,
     image_routes,
     layer_routes,
@@ -71,6 +72,7 @@ def application(given: Callable[[], Answers]) -> FastAPI:
     app.include_router(_models(given))
     app.include_router(alike_routes.routes(given, ERRORS))
     app.include_router(class_routes.routes(given, ERRORS))
+    app.include_router(explanation_routes.routes(given, ERRORS))
     app.include_router(image_routes.routes(given, ERRORS))
     app.include_router(layer_routes.routes(given, ERRORS))
     app.include_router(_searches(given))

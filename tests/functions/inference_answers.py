@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 
+from layerscope.schemas.explanations import ExplanationAnswer
 from layerscope.schemas.inference import PredictionAnswer
 
 ANSWER = PredictionAnswer.model_validate(
@@ -50,6 +51,66 @@ ANSWER = PredictionAnswer.model_validate(
         "map": None,
         "map_reason": "The product is still being computed.",
         "seconds": {"reading": 0.1, "loading": 0.2, "computing": 0.3},
+    }
+)
+
+EXPLANATION = ExplanationAnswer.model_validate(
+    {
+        "dataset": "digits",
+        "model": "net",
+        "version": "1",
+        "content": "0" * 64,
+        "recipe": 1,
+        "index": 3,
+        "label": 0,
+        "label_name": "<b>zero",
+        "predicted": 1,
+        "predicted_name": "one",
+        "nearest": {
+            "layer": "fc",
+            "features": 4,
+            "searched": 10,
+            "test_images": 20,
+            "images": [
+                {
+                    "index": 5,
+                    "distance": 0.5,
+                    "label": 0,
+                    "label_name": "<b>zero",
+                    "predicted": 1,
+                    "predicted_name": "one",
+                    "picture": "/datasets/digits/images/5.png?sha256=00",
+                    "page": "/models/digits/net/1/images/5",
+                }
+            ],
+        },
+        "attribution": {
+            "method": "grad_cam",
+            "layer": "conv",
+            "call": 0,
+            "steps": None,
+            "height": 7,
+            "width": 7,
+            "classes": [
+                {
+                    "label": 1,
+                    "name": "one",
+                    "is_predicted": True,
+                    "is_true": False,
+                    "low": -1.0,
+                    "high": 2.0,
+                    "picture": "data:image/png;base64,AA==",
+                    "control": {
+                        "correlations": [0.25],
+                        "mean": 0.25,
+                        "picture": "data:image/png;base64,AA==",
+                        "depends_on_weights": True,
+                        "says": "It depends.",
+                    },
+                }
+            ],
+        },
+        "device": "cpu",
     }
 )
 

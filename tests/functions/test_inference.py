@@ -31,6 +31,7 @@ from layerscope.functions.runtime.worker_pool import WorkerPool
 from layerscope.models import safe_form
 from layerscope.schemas import keys
 from layerscope.schemas.errors import Unavailable
+from layerscope.schemas.explanations import ExplanationAnswer
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.inference import PICTURE_BYTES, PredictionAnswer
 from layerscope.schemas.products.feature_activation import FeatureActivation
@@ -241,6 +242,47 @@ def test_of_all_channels_the_one_that_exceeds_the_test_images_most_is_shown(serv
     assert predict(call_of(replace(stored, ranked=Ranked((nothing,), norms)), picture)).strongest is None
 
 
+def explained(asked: Asking, subject: str, index: int) -> ExplanationAnswer:
+    answer = asked(lambda client: client.get(f"/models/{subject}/images/{index}/explained"))
+    assert answer.status_code == 200, answer.text
+    return ExplanationAnswer.model_validate_json(answer.content)
+
+
+@pytest.mark.parametrize(("subject", "index"), [(WHO, 4), (OTHER, 123)])
+def test_what_the_answer_about_a_test_image_stands_on(
+    asked: Asking, services: Services, part: datasets.PartArrays, subject: str, index: int
+) -> None:
+    found = explained(asked, subject, index)
+    predicted = int(product(services, subject, Predictions).outputs[index].argmax())
+    assert (found.index, found.label, found.predicted) == (index, part.labels[index], predicted)
+    (asked_by_picture,) = answers(asked, subject, npy(part.images[index]))
+    of_picture = {one.index: one.distance for one in asked_by_picture.nearest.images}
+    assert index in of_picture  # itself, which is left out here
+    near = [one.index for one in found.nearest.images]
+    assert index not in near and len(near) == 5
+    assert set(of_picture) - {index} == set(near[:4])
+    for one in found.nearest.images:
+        assert one.label == part.labels[one.index]
+        assert one.page == f"/models/{subject}/images/{one.index}"
+        assert one.picture.startswith(f"/datasets/digits/images/{one.index}.png?sha256=")
+    attribution = found.attribution
+    assert attribution is not None
+    assert attribution.method == "grad_cam"
+    assert {one.label for one in attribution.classes if one.is_predicted} == {predicted}
+    assert {one.label for one in attribution.classes if one.is_true} == {part.labels[index]}
+    assert len(attribution.classes) == len({predicted, int(part.labels[index])})
+    for one in attribution.classes:
+        assert pixels_of(one.picture).shape == (28, 28, 3)
+        assert len(one.control.correlations) == 4
+    assert explained(asked, subject, index) == found
+
+
+def test_a_model_in_memory_serves_pictures_and_explanations(asked: Asking, part: datasets.PartArrays) -> None:
+    explained(asked, OTHER, 0)
+    (answer,) = answers(asked, OTHER, npy(part.images[0]))
+    assert answer.seconds.loading == 0
+
+
 def test_without_the_product_there_is_no_map_and_it_is_said_why(asked: Asking) -> None:
     (answer,) = answers(asked, OTHER, encoded(grey()))
     assert answer.map is None
@@ -277,9 +319,11 @@ def test_a_model_that_cannot_be_run_is_answered_with_why(
     asked: Asking, subject: str, status: int, code: str, sentence: str
 ) -> None:
     answer = asked(lambda client: client.post(f"/models/{subject}/predict", content=encoded(grey())))
-    found = ErrorAnswer.model_validate_json(answer.content)
-    assert (answer.status_code, found.code) == (status, code)
-    assert found.message.startswith(sentence)
+    of_image = asked(lambda client: client.get(f"/models/{subject}/images/0/explained"))
+    for one in (answer, of_image):
+        found = ErrorAnswer.model_validate_json(one.content)
+        assert (one.status_code, found.code) == (status, code)
+        assert found.message.startswith(sentence)
 
 
 def test_what_is_no_question_is_answered_with_what_is_one(asked: Asking) -> None:
@@ -288,6 +332,9 @@ def test_what_is_no_question_is_answered_with_what_is_one(asked: Asking) -> None
         large = {"content-length": str(PICTURE_BYTES + 1)}
         answers = [
             await client.get(path),
+            await client.post(f"/models/{WHO}/images/0/explained"),
+            await client.get(f"/models/{WHO}/images/550/explained"),
+            await client.get(f"/models/{WHO}/images/-1/explained"),
             await client.post("/models/digits/tiny/predict"),
             await client.post("/models/../tiny/1/predict"),
             await client.post(path, content=b"", headers=large),
@@ -297,6 +344,9 @@ def test_what_is_no_question_is_answered_with_what_is_one(asked: Asking) -> None
 
     assert asked(ask) == [
         (405, "not-a-post"),
+        (405, "not-a-get"),
+        (404, "no-such-image"),
+        (404, "no-such-path"),
         (404, "no-such-path"),
         (404, "no-such-path"),
         (413, "body-too-large"),

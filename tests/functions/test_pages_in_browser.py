@@ -141,6 +141,10 @@ def paths() -> list[str]:
     similar = f"/models/{WHOLE}/layers/0/similar"
     return [
         *(f"/models/{subject}" for subject in (WHOLE, REFUSED, LETTERS)),  # of the last, not all is computed
+        f"/models/{WHOLE}/images",
+        f"/models/{WHOLE}/images?correct=false&sort=least_sure",
+        f"/models/{WHOLE}/images/0",
+        f"/models/{WHOLE}/images/1?limit=1",
         "/models",
         "/datasets/hostile",
         "/datasets/hostile?per=model&cost=parameters",

@@ -1,4 +1,4 @@
-"""The field for pictures in a real browser: by keyboard, by mouse, with a hostile file, and without scripts."""
+"""What runs a model, in a real browser: the field for pictures, and what an answer stands on; by keyboard, without scripts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     made.store.ensure_buckets()
     datasets.write(made.store, "digits", CLASSES, digits())
     with ThreadPoolExecutor(1) as thread:  # Playwright holds the event loop of this one
-        thread.submit(analyse, made, Given(WHO, tiny(0), products=("predictions", "feature_activation"))).result()
+        thread.submit(
+            analyse, made, Given(WHO, tiny(0), products=("predictions", "feature_activation", "example_images"))
+        ).result()
     # Workers belong to one event loop, and that of `analyse` is gone.
     workers = WorkerPool(1, lambda: new_worker(made.limits, made.scratch))
     inference = WaitingInference(replace(made, workers=workers, reading_workers=workers))
@@ -149,3 +151,59 @@ def test_small_grey_images_can_be_drawn_on_their_own_ground() -> None:
     assert field((28, 20, 1), 0.9) == (True, False)
     assert field((33, 32, 1), 0.1)[0] is False
     assert field((32, 32, 3), 0.1)[0] is False
+
+
+IMAGE = f"/models/{WHO}/images/4"
+
+
+def test_what_an_answer_stands_on_comes_into_the_page_by_keyboard(browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 400, "height": 800})
+    page, faults = context.new_page(), []
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(address + IMAGE)
+    link = page.get_by_role("link", name="Ask the model")
+    link.focus()
+    page.keyboard.press("Enter")
+    section = page.locator("#explained")
+    expect(section.get_by_role("status")).to_have_text("The model has answered.", timeout=PATIENCE)
+    assert page.url == address + IMAGE
+    expect(section.get_by_role("heading", name="Where the image speaks for a class")).to_be_visible()
+    expect(section).to_contain_text("of this architecture with new weights")
+    shown = section.locator("img").evaluate_all("all => all.map((one) => one.naturalWidth)")
+    assert len(shown) >= 7 and set(shown) == {28}
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert violations(page) == []
+    section.locator("ul.images a").first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(re.compile(r"Test image \d+"))
+    assert page.url != address + IMAGE
+    assert faults == []
+    context.close()
+
+
+def test_without_scripts_the_link_leads_to_a_page_of_its_own(browser: Browser, address: str) -> None:
+    for width, scheme in ((400, "light"), (1400, "dark")):
+        context = browser.new_context(
+            java_script_enabled=False,
+            viewport={"width": width, "height": 800},
+            color_scheme=scheme,  # type: ignore[arg-type]
+        )
+        page = context.new_page()
+        page.goto(address + IMAGE)
+        page.get_by_role("link", name="Ask the model").click(timeout=PATIENCE)
+        expect(page.get_by_role("heading", level=1)).to_contain_text("stands on", timeout=PATIENCE)
+        assert page.url == f"{address}{IMAGE}/explained"
+        context.close()
+        seen = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme).new_page()  # type: ignore[arg-type]
+        seen.goto(f"{address}{IMAGE}/explained")
+        assert violations(seen) == []
+        assert seen.evaluate("document.documentElement.scrollWidth") <= width
+        seen.context.close()
+
+
+def test_of_an_image_that_is_not_there_a_sentence_is_shown(browser: Browser, address: str) -> None:
+    page = browser.new_context().new_page()
+    answer = page.goto(f"{address}/models/{WHO}/images/9999/explained")
+    assert answer is not None and answer.status == 404
+    expect(page.locator("main")).to_contain_text("The test part has")
+    page.context.close()

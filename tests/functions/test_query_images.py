@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 from PIL import Image
 
 from layerscope.functions.example_images.func import compute as shown
+from layerscope.functions.query.single_image import tally
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.findings import Check, Finding, Findings, FindingText
 from layerscope.schemas.products.predictions import Predictions
+from layerscope.schemas.test_images import OtherAnswer
 from layerscope.stores import datasets
 from layerscope.stores.datasets import Dataset, PartArrays
 from tests.functions.asking import get, index, run
@@ -25,8 +28,10 @@ from tests.functions.test_pages import answered, page, text_of
 pytestmark = pytest.mark.slow
 
 CLASSES = ("ant", "bee", "1")
+WHOSE = {"dataset": "insects", "model": "net", "version": "1"}
 IMAGES = 90
 FIRST, SECOND = Identity("insects", "net", "1"), Identity("insects", "net", "2")
+OTHERS = tuple(Identity("insects", name, "1") for name in ("ant-net", "moth", "wasp"))
 
 
 def outputs_of(seed: int) -> np.ndarray:
@@ -40,7 +45,7 @@ def given(tmp_path: Path) -> Services:
     made = services(tmp_path)
     part = insects()
     datasets.write(made.store, "insects", CLASSES, {"test": part, "probe": part.take(np.arange(6))})
-    for seed, identity in enumerate((FIRST, SECOND)):
+    for seed, identity in enumerate((FIRST, SECOND, *OTHERS)):
         bucket = Bucket(made.store, identity)
         bucket.admit(content=f"weights {seed}".encode())
         predictions = Predictions(outputs=outputs_of(seed), output_kind="logits", images=IMAGES, non_finite=1)
@@ -50,7 +55,7 @@ def given(tmp_path: Path) -> Services:
         bucket.write(shown(predictions, Dataset(described, {"test": part})))
         bucket.write(findings((5, 3)) if seed == 0 else findings())
         bucket.refuse_rest()
-    index(made, FIRST, SECOND)
+    index(made, FIRST, SECOND, *OTHERS)
     return made
 
 
@@ -171,17 +176,81 @@ def test_a_class_that_is_not_there_is_told_with_those_that_are(
 
 def test_one_image_has_every_score_and_what_others_answer(given: Services) -> None:
     labels, predicted, probabilities = truth(0)
-    _, other, _ = truth(1)
     answer = get(given, f"/models/{FIRST.subject}/images/11")
     assert answer["image"]["label_name"] == CLASSES[labels[11]]
     assert answer["image"]["predicted"] == predicted[11]
     scores = {one["label"]: one["probability"] for one in answer["scores"]}
     assert [scores[k] for k in range(3)] == pytest.approx(probabilities[11].tolist(), rel=1e-5)
     assert [one["probability"] for one in answer["scores"]] == sorted(scores.values(), reverse=True)
-    (second,) = answer["others"]
-    assert (second["version"], second["predicted"]) == ("2", other[11])
-    assert second["right"] == (other[11] == labels[11])
     assert (answer["previous"], answer["next"]) == (10, 12)
+    assert {one["model"]: one["predicted"] for one in answer["others"]} == {
+        one.model: said_by(seed, 11) for seed, one in enumerate(OTHERS, 2)
+    }
+    assert all(one["right"] == (one["predicted"] == labels[11]) for one in answer["others"])
+
+
+def said_by(seed: int, number: int) -> int | None:
+    said = int(truth(seed)[1][number])
+    return said if said >= 0 else None
+
+
+def test_versions_come_in_the_order_of_upload_with_what_each_said(given: Services) -> None:
+    answer = get(given, f"/models/{SECOND.subject}/images/11")
+    assert answer["versions"] == 2
+    uploaded = [one["uploaded"] for one in answer["history"]]
+    assert uploaded == sorted(uploaded)
+    assert [one["version"] for one in answer["history"]] == ["1", "2"]
+    for seed, one in enumerate(answer["history"]):
+        labels, predicted, probabilities = truth(seed)
+        assert (one["predicted"], one["right"]) == (predicted[11], predicted[11] == labels[11])
+        assert one["confidence"] == pytest.approx(probabilities[11].max(), rel=1e-5)
+        assert one["own"] == pytest.approx(probabilities[11, labels[11]], rel=1e-5)
+    told = text_of(page(given, f"/models/{SECOND.subject}/images/11"))
+    assert told.index("What the versions of net answer") < told.index("2 (this one)")
+    assert told.index("2 (this one)") < told.index("What other models answer")
+
+
+def test_a_version_of_other_images_is_no_part_of_the_history(given: Services) -> None:
+    third = Bucket(given.store, Identity("insects", "net", "3"))
+    third.admit(content=b"not analysed yet")
+    index(given, third.identity)
+    answer = get(given, f"/models/{FIRST.subject}/images/11")
+    assert (len(answer["history"]), answer["versions"]) == (2, 3)
+    assert "Of 3 versions, 2 are shown" in text_of(page(given, f"/models/{FIRST.subject}/images/11"))
+    assert "versions, 2 are shown" not in text_of(page(given, f"/models/{OTHERS[0].subject}/images/11"))
+
+
+@pytest.mark.parametrize("number", [11, 12, 7])
+def test_others_are_counted_and_all_of_them_reached_page_by_page(given: Services, number: int) -> None:
+    path = f"/models/{FIRST.subject}/images/{number}"
+    whole = get(given, path)
+    said = Counter(said_by(seed, number) for seed in (2, 3, 4))
+    assert {one["label"]: one["models"] for one in whole["tally"]} == said
+    assert [one["models"] for one in whole["tally"]] == sorted(said.values(), reverse=True)
+    assert (whole["others_listed"], whole["others_next"]) == (3, None)
+    first = get(given, path, limit=2)
+    rest = get(given, path, limit=2, cursor=first["others_next"])
+    assert (len(first["others"]), rest["others_next"]) == (2, None)
+    assert first["others"] + rest["others"] == whole["others"]
+
+
+def test_where_only_some_others_were_asked_the_page_says_so_and_leads_to_the_rest(given: Services) -> None:
+    path = f"/models/{FIRST.subject}/images/11"
+    told = page(given, path)
+    assert "Only those of this page" not in told and "The next other models" not in told
+    told = page(given, path, limit="2")
+    assert "Only those of this page are counted: 2 of 3 that are listed, newest first." in text_of(told)
+    assert f'href="{path}?limit=2&amp;cursor=2">The next other models' in told
+    assert "The newest ones" in page(given, path, limit="2", cursor="2")
+    assert "has answers on these images from here on" in page(given, path, cursor="3")
+
+
+def test_a_tally_is_said_in_words(given: Services) -> None:
+    said = [OtherAnswer(**WHOSE, predicted=k, predicted_name=CLASSES[k], confidence=1, right=True) for k in (1, 0, 1)]
+    lost = OtherAnswer(**WHOSE, predicted=None, predicted_name=None, confidence=0, right=False)
+    assert [(one.name, one.models) for one in tally([*said, lost])] == [("bee", 2), ("ant", 1), (None, 1)]
+    told = text_of(page(given, f"/models/{FIRST.subject}/images/7"))
+    assert "3 of 3 say nothing, as an output is not finite." in told
 
 
 def test_an_image_without_an_answer_says_so(given: Services) -> None:

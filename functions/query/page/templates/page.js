@@ -1,4 +1,5 @@
-// The page is whole without this. It saves a reload while products are made, and a click for similar layers and models.
+// The page is whole without this. It saves a reload while products are made, and a click for similar layers and models, and
+// for what an answer stands on.
 "use strict";
 const POLL_MS = 3000;
 
@@ -86,6 +87,34 @@ async function showSimilar(details) {
     delete details.dataset.asked;
   }
 }
+
+async function showExplained(link) {
+  const section = link.closest("section");
+  const status = section.querySelector("[role=status]");
+  status.textContent = "The model is being asked.";
+  try {
+    const answer = await fetch(link.href, { headers: { accept: "text/html" } });
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const details = fresh.getElementById("explanation");
+    const said = details ? [...details.children] : [...fresh.querySelectorAll("main p:not(:last-child)")];
+    section.querySelector(".answered").replaceChildren(...said);
+    for (const heading of section.querySelectorAll(".answered h2, .answered h3")) {
+      const lower = document.createElement(heading.matches("h2") ? "h3" : "h4");
+      lower.append(...heading.childNodes);
+      heading.replaceWith(lower);
+    }
+    status.textContent = details ? "The model has answered." : "There is no answer.";
+  } catch {
+    status.textContent = "The server does not answer.";
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[data-explained]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  showExplained(link);
+});
 
 function prepare() {
   for (const details of document.querySelectorAll("details[data-similar]")) {

@@ -34,8 +34,10 @@ CONTROLS: Final = 4
 STEPS: Final = 50
 FEWEST_STEPS: Final = 8
 STEPS_AT_ONCE: Final = 10
-MULTIPLY_ADDS: Final = 400_000_000_000
-"""Of all passes for one image: some twenty seconds of one core. It is the same on every device, and so are the maps."""
+COPIES: Final = 2
+"""Of the image in a batch of Grad-CAM: what models that squeeze their features stumble over is a single one."""
+MULTIPLY_ADDS: Final = 160_000_000_000
+"""Of all passes for one image: ten to twenty seconds of one core. It is the same on every device, and so are the maps."""
 
 Map = NDArray[np.float32]
 
@@ -81,8 +83,7 @@ class Attribution:
         scored = Scored(without_softmax(network), len(self.classifier.description.classes), self.of_probabilities)
         with differentiating(network):
             if self.place is not None:
-                batch = self.classifier.inputs(np.stack([self.pixels, self.pixels]))  # some stumble over a single one
-                return grad_cam(scored, self.place.node, batch, self.classes)
+                return grad_cam(scored, self.place, self.classifier.inputs(_copies(self.pixels)), self.classes)
             both = self.classifier.inputs(np.stack([self.pixels, np.zeros_like(self.pixels)]))
             return integrated_gradients(scored, both[:1], both[1:], self.classes, self.steps)
 
@@ -106,10 +107,12 @@ def attributed(
     model = classifier.model
     assert isinstance(model, SafeModel)
     place = place_of(classifier, layers, pixels)
-    passes = (1 + CONTROLS) * (1 + 2 * len(classes))  # a backward pass costs about two forward ones
+    # A backward pass costs about two forward ones; that of Grad-CAM is through the last layers alone.
+    passes = (1 + CONTROLS) * (1 + 2 * len(classes) if place is None else COPIES)
+    fewest = FEWEST_STEPS if place is None else 1
     steps = min(STEPS, MULTIPLY_ADDS // (passes * max(one or 1, 1)))
-    if steps < (FEWEST_STEPS if place is None else 1):
-        raise _too_dear(one or 0, passes * (FEWEST_STEPS if place is None else 1))
+    if steps < fewest:
+        raise _too_dear(one or 0, passes * fewest)
     of_probabilities = kind == "probabilities" and without_softmax(model) is model
     way = Attribution(classifier, of_probabilities, pixels, classes, place, steps)
     own = way.maps(model)
@@ -135,7 +138,7 @@ def place_of(classifier: Classifier, layers: Sequence[Shaped], pixels: NDArray[n
     last = with_maps[-1].site
     modules = weight_layers(classifier.model)
     with inference(), reduced(modules, lambda _, output: output.ndim > 2) as keeps_positions:
-        classifier(np.stack([pixels, pixels]))
+        classifier(_copies(pixels))
     calls = list(keeps_positions)
     at = calls.index(LayerCall(last.layer, last.call))
     convolutions = sum(isinstance(modules[call.layer], _ConvNd) for call in calls[: at + 1])
@@ -143,8 +146,8 @@ def place_of(classifier: Classifier, layers: Sequence[Shaped], pixels: NDArray[n
     return Place(last.layer, last.call, last.behind) if behind <= convolutions else None
 
 
-def grad_cam(scored: Scored, node: int, batch: Tensor, classes: Sequence[int]) -> list[Map]:
-    """Return for each class the sum over channels (h, w) of a node's value, weighted by the mean gradient of its score.
+def grad_cam(scored: Scored, place: Place, batch: Tensor, classes: Sequence[int]) -> list[Map]:
+    """Return for each class the sum over channels (h, w) of a place's value, weighted by the mean gradient of its score.
 
     That is Grad-CAM of Selvaraju et al. 2017 (arXiv 1610.02391) before its negative values are cut off. The batch
     (N, C, H, W) is of copies of one image.
@@ -160,15 +163,20 @@ def grad_cam(scored: Scored, node: int, batch: Tensor, classes: Sequence[int]) -
         if value.requires_grad:
             value.register_hook(gradients.append)  # type: ignore[no-untyped-call]  # torch's
 
-    variable = batch.clone().requires_grad_()
-    with tapped(scored.model, {node: take}):
-        scores = scored(variable)
-    found = []
-    for label in classes:
-        gradients.clear()
-        torch.autograd.grad(scores[0, label], variable, retain_graph=True)
-        slope = gradients[0][0] if gradients else torch.zeros_like(values[0][0])
-        found.append((slope.mean((1, 2))[:, None, None] * values[0][0]).sum(0).float().cpu().numpy())
+    weight = scored.model.get_submodule(place.layer).weight
+    assert isinstance(weight, Tensor)
+    weight.requires_grad_()  # so autograd begins at the convolution, not at the image
+    try:
+        with tapped(scored.model, {place.node: take}):
+            scores = scored(batch)
+        found = []
+        for label in classes:
+            gradients.clear()
+            torch.autograd.grad(scores[0, label], weight, retain_graph=True, allow_unused=True)
+            slope = gradients[0][0] if gradients else torch.zeros_like(values[0][0])  # the score does not see it
+            found.append((slope.mean((1, 2))[:, None, None] * values[0][0]).sum(0).float().cpu().numpy())
+    finally:
+        weight.requires_grad_(False)
     return found
 
 
@@ -202,6 +210,10 @@ def rank_correlation(a: Map, b: Map) -> float | None:
     if not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(spearmanr(a.ravel(), b.ravel()).statistic)
+
+
+def _copies(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.repeat(pixels[None], COPIES, axis=0)
 
 
 def _with_new_weights(model: SafeModel) -> Iterator[SafeModel]:

@@ -16,6 +16,7 @@ from layerscope.demo.networks import NETWORKS
 from layerscope.functions.activation_maximization import func as activation_maximization
 from layerscope.functions.activation_maximization.objectives import scores_of
 from layerscope.functions.analysis.inference import Classifier, fit
+from layerscope.functions.analysis.searched_images import BATCH
 from layerscope.functions.feature_activation import func as feature_activation
 from layerscope.functions.feature_activation.stream import batch_size
 from layerscope.functions.layer_vectors import func as layer_vectors
@@ -55,7 +56,7 @@ def largest() -> SafeModel:
 
 
 def forward_passes(classifier: Classifier, dataset: Dataset) -> None:
-    """Run what the products look at: the test part twice, some of it in every way, the probe part, and pictures."""
+    """Run what the products look at: the test part three times, some of it in every way, the probe part, and pictures."""
     test, probe = dataset.part("test").images, dataset.part("probe").images
     classifier.outputs(test, Predictions.declared.parameters["batch"])
     classifier.outputs(test, batch_size(test))
@@ -63,7 +64,8 @@ def forward_passes(classifier: Classifier, dataset: Dataset) -> None:
     batch, some = Preprocessing.declared.parameters["batch"], test[: Preprocessing.declared.parameters["images"]]
     for images in (some, *(way.images for way in ways(some, dataset.description))):
         classifier.outputs(images, batch)
-    classifier.outputs(test[: (2 + SHIFTS) * PICTURES], 128)
+    classifier.outputs(test, BATCH)
+    classifier.outputs(test[: (3 + SHIFTS) * PICTURES], 128)
 
 
 def optimisation_steps(model: SafeModel, classifier: Classifier, dataset: Dataset) -> None:

@@ -201,17 +201,33 @@ def test_a_convolution_that_leaves_one_place_has_no_map() -> None:
     assert made(stored(model), 1).place is None
 
 
+def test_a_score_that_the_last_convolution_has_no_part_in_has_an_empty_map() -> None:
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            others: Tensor = self.fc(x.mean((2, 3)))
+            return torch.cat([others, self.conv(x).mean((1, 2, 3))[:, None]], dim=1)
+
+    first, last = made(stored(Beside()), 0, 4).classes
+    assert not first.map.any() and last.map.any()
+    assert first.correlations == (None,) * CONTROLS
+
+
 def test_what_a_map_may_cost_is_bounded_and_said() -> None:
-    model = safe("perceptron")
-    passes = 5 * (1 + 2)
-    assert made(model, 0, one=attribution.MULTIPLY_ADDS // (passes * 20)).steps == 20
+    model, networks = safe("perceptron"), 1 + CONTROLS
+    a_step = networks * (1 + 2)
+    assert made(model, 0, one=attribution.MULTIPLY_ADDS // (a_step * 20)).steps == 20
     assert made(model, 0, one=None).steps == 50
-    for name, one in (("perceptron", attribution.MULTIPLY_ADDS // (passes * 7)), ("plain", attribution.MULTIPLY_ADDS)):
+    affordable = attribution.MULTIPLY_ADDS // (networks * attribution.COPIES)
+    assert made(safe("plain"), 0, 1, 2, one=affordable).place is not None  # the classes share the forward pass
+    for name, one in (("perceptron", attribution.MULTIPLY_ADDS // (a_step * 7)), ("plain", affordable + 1)):
         with pytest.raises(Refused) as refused:
             made(safe(name), 0, one=one)
         assert refused.value.code == "too-much-computation"
-        assert "400 billion are allowed together" in refused.value.message
-    assert made(safe("plain"), 0, one=attribution.MULTIPLY_ADDS // passes).place is not None
+        assert "160 billion are allowed together" in refused.value.message
 
 
 def test_a_model_that_has_no_gradient_or_none_that_is_finite_is_told() -> None:

@@ -84,9 +84,11 @@ class AlikeModel(OfModel):
     )
     percentile_untrained: float | None = Field(
         default=None,
-        description="share of the untrained networks of the stored architectures that are less like the model asked for, "
-        "ties half; null: there are fewer than 10 of them",
+        description="share that is less like the model asked for, ties half, of this model and R untrained networks of its "
+        "architecture: R / (R + 1) at most, so that one untrained itself reaches 0.95 in 5 of 100 cases at most",
     )
+    untrained_networks: int = Field(default=0, description="R")
+    not_judged: str | None = Field(default=None, description="why percentile_untrained is null, if it is")
     percentile_stored: float | None = Field(
         default=None,
         description="share of the other models compared that are less like it, ties half; null: fewer than 10",
@@ -108,7 +110,6 @@ class AlikeAnswer(Answer):
     probe: ProbeName = Field(default="own", description=PROBE)
     layers: int = Field(description="layers of the model asked for that can be compared")
     models: int = Field(description="models that were compared")
-    untrained_networks: int = Field(default=0, description="untrained networks that percentiles are among")
     exact: bool = Field(description="false: only the models with the nearest layers were compared layer by layer")
     hits: tuple[AlikeModel, ...]
     better: AlikeModel | None = Field(

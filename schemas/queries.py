@@ -135,9 +135,11 @@ class Judgement(Answer):
     """What a similarity is worth; a percentile is null where there are too few layers to rank it among."""
 
     percentile_untrained: float | None = Field(
-        description="share of the untrained layers near the found layer's depth that are less like the asked layer, 0..1"
+        description="share that is less like the asked layer, of the found layer and the same layer of R untrained networks "
+        "of its architecture: R / (R + 1) at most, so that one untrained itself reaches 0.95 in 5 of 100 cases at most; null: "
+        "fewer than 19"
     )
-    untrained_layers: int = Field(description="how many untrained layers it was ranked among, or are there in all")
+    untrained_layers: int = Field(description="R, how many layers of untrained networks there are")
     score_of_untrained: float | None = Field(
         default=None, description="the score that 95 % of these untrained layers stay below; null: too few of them"
     )

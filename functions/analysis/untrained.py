@@ -1,4 +1,4 @@
-"""An untrained network of a model's architecture: its graph, with new weights."""
+"""An untrained network of a model's architecture: its graph, with new weights; and how many of them a model can have."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Final
 
 import torch
 from torch import nn
+
+from layerscope.functions.analysis.costs import measure
+from layerscope.schemas.errors import Refused
 
 # Class tokens, position embeddings and the like, as Dosovitskiy et al. 2021 and Touvron et al. 2021 draw them.
 TOKEN_DEVIATION: Final = 0.02
@@ -30,6 +33,16 @@ def untrained(model: nn.Module, seed: int) -> nn.Module:
         for module in made.modules():
             _initialise(module)
     return made.to(device).eval()
+
+
+def affordable(model: nn.Module, shape: tuple[int, ...], multiply_adds: int, most: int) -> int:
+    """Return how many networks like a model may run over images of this shape (n, H, W, C): from one to `most`."""
+    count, height, width, channels = shape
+    try:
+        each = measure(model, (channels, height, width)).multiply_adds  # type: ignore[arg-type]
+    except Refused:  # a cost that is not known beforehand
+        return 1
+    return max(1, min(multiply_adds // max(each * count, 1), most))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from layerscope.functions.analysis.outputs import output_kind
 from layerscope.functions.class_vectors.responses import responses
 from layerscope.functions.runtime.handler import ProductFunction
-from layerscope.schemas.errors import Refused
 from layerscope.schemas.products.class_vectors import ClassLine, ClassVectors
 from layerscope.stores.datasets import Dataset
 
@@ -25,7 +24,7 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> ClassVectors:
     """
     # torch is imported in the worker only
     from layerscope.functions.analysis.inference import fit
-    from layerscope.functions.analysis.untrained import untrained
+    from layerscope.functions.analysis.untrained import affordable, untrained
 
     declared = ClassVectors.declared
     batch, most = declared.parameters["batch"], declared.parameters["networks"]
@@ -49,18 +48,6 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> ClassVectors:
         vectors=found.vectors,
         untrained=np.stack(drawn),
     )
-
-
-def affordable(model: nn.Module, shape: tuple[int, ...], multiply_adds: int, most: int) -> int:
-    """Return how many networks like a model may run over images of this shape (n, H, W, C): from one to `most`."""
-    from layerscope.functions.analysis.costs import measure
-
-    count, height, width, channels = shape
-    try:
-        each = measure(model, (channels, height, width)).multiply_adds  # type: ignore[arg-type]
-    except Refused:  # a cost that is not known beforehand
-        return 1
-    return max(1, min(multiply_adds // max(each * count, 1), most))
 
 
 def new() -> ProductFunction:

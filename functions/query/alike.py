@@ -3,7 +3,7 @@
 The index answers, for each layer of the model, with its similarity to every other stored layer over the same probe set.
 From these the best matches in order are found for all models at once. It is asked for the `NEAREST` of each layer only;
 where there are more, the models of the nearest layers are chosen first, and then compared from the bucket. What a score
-is worth, its rank among untrained networks tells.
+is worth, its rank among untrained networks of the found architecture tells.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, Literal
 import numpy as np
 
 from layerscope.functions.query import answers, comparison
-from layerscope.functions.query.alignment import floor, path
+from layerscope.functions.query.alignment import Scores, floor, path
 from layerscope.functions.query.candidates import Scored, candidates_of, compared_again, ranked
 from layerscope.functions.query.comparison import StoredLayers
 from layerscope.functions.query.families import kinship
@@ -30,7 +30,7 @@ from layerscope.functions.query.filters import (
     row_filter,
 )
 from layerscope.functions.query.judged_hits import Bench
-from layerscope.functions.query.model_percentile import networks_likeness, percentile
+from layerscope.functions.query.model_percentile import among_stored, among_untrained, unjudged
 from layerscope.functions.query.probe_sets import PROBE_SETS, ask_common, images_of
 from layerscope.functions.query.sketches import MOST_SKETCHED, sketch, unsketched
 from layerscope.schemas.alike import AlikeAnswer, AlikeModel, Family
@@ -77,12 +77,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The candidates by their scores, best first, and the scores that untrained networks have, in order."""
+    """The candidates by their scores, best first, as the layers `mine` (n, d) have them, and what these are judged by."""
 
     models: Sequence[Scored]
-    untrained: Sequence[float]
+    mine: Scores
     exact: bool
     least: float
+    judges: Bench | None
 
 
 def alike(
@@ -115,10 +116,9 @@ def alike(
         probe=asked.probe,
         layers=len(mine),
         models=len(ranking.models),
-        untrained_networks=len(ranking.untrained),
         exact=ranking.exact,
         hits=hits,
-        better=_hit(store, asked.identity, sketch(store, asked.identity), better, ranking) if better else None,
+        better=_hit(store, asked, sketch(store, asked.identity), better, ranking) if better else None,
         reason=reason or (None if better else _why_no_better(asked, asker.test_accuracy)),
     )
 
@@ -144,8 +144,7 @@ def _ranking(
     if not exact:
         chosen = found[: max(FEWEST_CHOSEN, CHOSEN * asked.k)]
         found = ranked(compared_again(store, asked.metric, mine, (probe_set, own.probe), chosen), least)
-    population = judges.population.untrained if judges and judges.probe == own.probe else ()
-    return Ranking(found, networks_likeness(mine, asked.metric, population, least), exact, least)
+    return Ranking(found, mine, exact, least, judges if judges and judges.probe == own.probe else None)
 
 
 def _hits(store: ObjectStore, asked: Question, ranking: Ranking) -> tuple[tuple[AlikeModel, ...], str | None]:
@@ -156,7 +155,7 @@ def _hits(store: ObjectStore, asked: Question, ranking: Ranking) -> tuple[tuple[
     looked_at = ranking.models[: asked.k if asked.family is None else MOST_SKETCHED]
     hits: list[AlikeModel] = []
     for one in looked_at:
-        hit = _hit(store, asked.identity, weights, one, ranking)
+        hit = _hit(store, asked, weights, one, ranking)
         if asked.family in (None, hit.family):
             hits.append(hit)
         if len(hits) == asked.k:
@@ -177,18 +176,24 @@ def _better(ranked: Iterable[Scored], dataset: str, accuracy: float | None) -> S
 
 
 def _hit(
-    store: ObjectStore, asked: Identity, weights: WeightSketch | None, one: Scored, ranking: Ranking
+    store: ObjectStore, asked: Question, weights: WeightSketch | None, one: Scored, ranking: Ranking
 ) -> AlikeModel:
-    identity, scores = one.candidate.identity, one.candidate.scores
+    identity, scores, judges = one.candidate.identity, one.candidate.scores, ranking.judges
     theirs = sketch(store, identity) if weights else None
-    kin = kinship(weights, theirs, (asked.subject, identity.subject)) if weights and theirs else None
+    kin = kinship(weights, theirs, (asked.identity.subject, identity.subject)) if weights and theirs else None
+    layers, beyond, networks = judges.layers(identity) if judges else None, None, 0
+    if judges and layers:
+        untrained = judges.beside(identity).untrained
+        beyond, networks = among_untrained(ranking.mine, layers, asked.metric, untrained, ranking.least)
     return AlikeModel(
         dataset=identity.dataset,
         model=identity.model,
         version=identity.version,
         score=round(one.score, 6),
-        percentile_untrained=percentile(one.score, ranking.untrained),
-        percentile_stored=percentile(one.score, [other.score for other in ranking.models if other is not one]),
+        percentile_untrained=beyond,
+        untrained_networks=networks,
+        not_judged=unjudged(networks) if beyond is None else None,
+        percentile_stored=among_stored(one.score, [other.score for other in ranking.models if other is not one]),
         matched=len(path(scores, ranking.least)),
         layers=scores.shape[1],
         test_accuracy=one.candidate.test_accuracy,

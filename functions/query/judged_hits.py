@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from layerscope.functions.query.judgement import Found, judge, label_baseline, percentile_untrained
 from layerscope.functions.query.probe_sets import PROBE_SETS, ProbeImages, images_in
-from layerscope.functions.query.reference_population import Population, References
+from layerscope.functions.query.reference_population import Layers, Population, References
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Metric
@@ -34,7 +34,7 @@ class Bench:
     def judge(self, asked: tuple[Identity, str], hit: tuple[Identity, str], metric: Metric) -> Judgement | None:
         """Return what a similarity is worth; None where one of the two layers is not stored (any more)."""
         first, second = self._found(*asked), self._found(*hit)
-        return judge(first, second, metric, self.population) if first and second else None
+        return judge(first, second, metric, self.beside(hit[0])) if first and second else None
 
     def depth(self, identity: Identity, layer: str) -> float | None:
         """Return where a layer lies in its network, 0..1; None: it is not stored (any more)."""
@@ -44,16 +44,28 @@ class Bench:
     def percentile(self, asked: tuple[Identity, str], hit: tuple[Identity, str], metric: Metric) -> float | None:
         """Return the share of untrained layers that are less like the asked one; None: not known."""
         first, second = self._found(*asked), self._found(*hit)
-        return percentile_untrained(first, second, metric, self.population) if first and second else None
+        return percentile_untrained(first, second, metric, self.beside(hit[0])) if first and second else None
 
     def label_baseline(self, identity: Identity, layer: str) -> float | None:
         """Return what the layer's likeness to the labels has to exceed to mean anything; None: not known."""
         found = self._found(identity, layer)
-        return label_baseline(found.depth, self.population) if found else None
+        return label_baseline(found.depth, self.beside(identity)) if found else None
+
+    def layers(self, identity: Identity) -> Layers | None:
+        """Return all layers of a model; None: they are not stored (any more)."""
+        line = self.lines.get(identity.subject)
+        return self.references.stored(line, self.images) if line else None
+
+    def beside(self, identity: Identity) -> Population:
+        """Return the population with the untrained networks that were made of a model; those of a copy are the same."""
+        line, untrained = self.lines.get(identity.subject), self.population.untrained
+        if line is None or any(one.content == line.content for one in untrained):
+            return self.population
+        own = self.references.untrained(line, self.images)
+        return self.population if own is None else Population(self.population.stored, (*untrained, own))
 
     def _found(self, identity: Identity, layer: str) -> Found | None:
-        line = self.lines.get(identity.subject)
-        among = self.references.stored(line, self.images) if line else None
+        among = self.layers(identity)
         at = next((at for at, one in enumerate(among.layers) if one.id == layer), None) if among else None
         return Found(among, at) if among is not None and at is not None else None
 

@@ -1,7 +1,7 @@
-"""A similarity judged: how it ranks among untrained and stored layers of its depth, how firm it is, what it may hang on. Pure.
+"""A similarity judged: how it ranks among untrained and stored layers like it, how firm it is, what it may hang on. Pure.
 
-The percentile is that of a permutation test: where the found layer is itself one more untrained layer of that depth, it
-is uniform on 0..1, whatever layer was asked for.
+The percentile among untrained layers is that of a permutation test: where the found layer is itself one more layer of an
+untrained network of its architecture, it is uniform on 0..1, whatever layer was asked for.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from layerscope.functions.analysis.wording.facts import BEYOND
 from layerscope.functions.query import half_samples
 from layerscope.functions.query.half_samples import by_half, without
 from layerscope.functions.query.reference_population import Layers, Population
+from layerscope.functions.query.untrained_networks import FEWEST as FEWEST_UNTRAINED
+from layerscope.functions.query.untrained_networks import of_architecture, rank
 from layerscope.schemas.products.layer_vectors import Layer, Metric
 from layerscope.schemas.queries import Judgement
 
@@ -57,26 +59,29 @@ class Found:
 
 
 def judge(asked: Found, hit: Found, metric: Metric, population: Population) -> Judgement:
-    """Return what the score of a hit is worth."""
+    """Return what the score of a hit is worth; `population.untrained` are to have the networks that are made of its model."""
     score = _score(asked, hit, metric)
-    references = _references(asked, hit, metric, population.untrained)
-    untrained, of_untrained = _percentile(score, references)
-    stored, of_stored = _percentile(score, _references(asked, hit, metric, population.stored))
+    references = _untrained(asked, hit, metric, population.untrained)
+    untrained = rank(score, references)
+    stored, of_stored = _percentile(score, _stored(asked, hit, metric, population.stored))
     other = OTHER[metric]
-    by_other, _ = _percentile(_score(asked, hit, other), _references(asked, hit, other, population.untrained))
+    by_other = rank(_score(asked, hit, other), _untrained(asked, hit, other, population.untrained))
     if not (asked.vector(other).any() and hit.vector(other).any()):
         by_other = None
     disagree = untrained is not None and by_other is not None and _apart(untrained, by_other)
     return Judgement(
         percentile_untrained=untrained,
-        untrained_layers=of_untrained,
-        score_of_untrained=round(float(np.quantile(references.scores, BEYOND)), 4) if untrained is not None else None,
+        untrained_layers=len(references),
+        score_of_untrained=round(float(np.quantile(references, BEYOND)), 4) if untrained is not None else None,
         percentile_stored=stored,
         stored_layers=of_stored,
         interval=_interval(asked, hit, metric, population),
         percentile_untrained_by_other_metric=by_other,
         metrics_disagree=disagree,
-        notes=tuple(_notes(asked.layer, hit.layer, metric, untrained, by_other if disagree else None)),
+        notes=(
+            *_unjudged(untrained, len(references)),
+            *_notes(asked.layer, hit.layer, metric, untrained, by_other if disagree else None),
+        ),
     )
 
 
@@ -105,17 +110,30 @@ def _score(asked: Found, hit: Found, metric: Metric) -> float:
     return float(asked.vector(metric).astype(np.float64) @ hit.vector(metric).astype(np.float64))
 
 
+def percentile_untrained(asked: Found, hit: Found, metric: Metric, population: Population) -> float | None:
+    """Return which share of the untrained layers like the hit is less like the asked one; None: too few."""
+    return rank(_score(asked, hit, metric), _untrained(asked, hit, metric, population.untrained))
+
+
+def _untrained(asked: Found, hit: Found, metric: Metric, untrained: Sequence[Layers]) -> NDArray[np.float64]:
+    """Return how like the asked layer those are that the hit is one more of: the same layer of untrained networks like its own.
+
+    Of a deep architecture some layers are kept: where the hit is none of them, those near its depth stand for it.
+    """
+    networks = of_architecture(untrained, hit.among)
+    chosen = networks.places == hit.position
+    if not chosen.any():
+        chosen = np.abs(hit.among.depths[networks.places] - hit.depth) <= NEAR + 1e-9
+    scores = networks.scores(metric, asked.vector(metric)[None])[:, 0][:, chosen]
+    return scores[np.isfinite(scores)]
+
+
 @dataclass(frozen=True, slots=True)
 class _References:
     """What a score is ranked among; where there are too few, `scores` is empty and `there` says how many there are."""
 
     scores: NDArray[np.float64]
     there: int
-
-
-def percentile_untrained(asked: Found, hit: Found, metric: Metric, population: Population) -> float | None:
-    """Return which share of the untrained layers near the hit's depth are less like the asked one; None: too few."""
-    return _percentile(_score(asked, hit, metric), _references(asked, hit, metric, population.untrained))[0]
 
 
 def _percentile(score: float, among: _References) -> tuple[float | None, int]:
@@ -126,31 +144,21 @@ def _percentile(score: float, among: _References) -> tuple[float | None, int]:
     return float(((among.scores < score) & ~equal).mean() + equal.mean() / 2), len(among.scores)
 
 
-def _references(asked: Found, hit: Found, metric: Metric, population: Sequence[Layers]) -> _References:
-    """Return how like the asked layer those near the hit's depth are.
-
-    Untrained layers of the hit's own type and shape stand for that depth where there are enough of them: networks of one
-    architecture are more alike than others before any training.
-    """
-    mine, kind = asked.vector(metric), (hit.layer.type, hit.layer.shape)
-    depths, scores, alike = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, np.bool_)]
-    for one in population:
+def _stored(asked: Found, hit: Found, metric: Metric, stored: Sequence[Layers]) -> _References:
+    """Return how like the asked layer those of other models near the hit's depth are, without the hit itself."""
+    mine, depths, scores = asked.vector(metric), [np.zeros(0)], [np.zeros(0)]
+    for one in stored:
+        if one.subject == asked.among.subject:
+            continue
         rows = one.vectors(metric)
         comparable: NDArray[np.bool_] = np.asarray(rows.any(axis=1))
-        if one.inputs is None:  # stored: neither the asked model's own layers, nor the hit itself
-            if one.subject == asked.among.subject:
-                continue
-            if one.subject == hit.among.subject:
-                comparable[hit.position] = False
+        if one.subject == hit.among.subject:
+            comparable[hit.position] = False
         depths.append(one.depths[comparable])
         scores.append((rows[comparable] @ mine).astype(np.float64))
-        of_kind = [one.inputs is not None and (layer.type, layer.shape) == kind for layer in one.layers]
-        alike.append(np.array(of_kind, np.bool_)[comparable])
     near = _near(np.concatenate(depths), hit.depth)
     if near is None:
         return _References(np.zeros(0), sum(map(len, depths)))
-    own = near & np.concatenate(alike)
-    near = own if own.sum() >= FEWEST else near
     return _References(np.concatenate(scores)[near], int(near.sum()))
 
 
@@ -182,13 +190,25 @@ def _interval(asked: Found, hit: Found, metric: Metric, population: Population) 
     return half_samples.interval(first, second)
 
 
+def _unjudged(untrained: float | None, there: int) -> Iterator[str]:
+    """Say why there is no percentile, if there is none."""
+    if untrained is None and there:
+        layers = "one layer" if there == 1 else f"{there} layers"
+        yield (
+            f"Not judged: {layers} of untrained networks can stand beside the found one, and {FEWEST_UNTRAINED} are "
+            "needed to tell it from them."
+        )
+    elif untrained is None:
+        yield "Not judged: untrained networks of the found model's architecture are not there (yet)."
+
+
 def _notes(
     asked: Layer, hit: Layer, metric: Metric, untrained: float | None, disagreeing: float | None
 ) -> Iterator[str]:
     """Yield in plain words what to bear in mind, if anything."""
     if untrained is not None and untrained < BEYOND:
         share = round(100 * (1 - untrained))
-        yield f"Not beyond untrained layers: {share} % of those of this depth are as much like the asked layer."
+        yield f"Not beyond untrained layers: {share} % of those like it are as much like the asked layer."
     for which, layer in (("asked", asked), ("found", hit)):
         if layer.input_like:
             yield f"The {which} layer passes the images on almost unchanged, as first layers do, trained or not."

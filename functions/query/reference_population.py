@@ -32,8 +32,9 @@ from layerscope.stores.object_store import ObjectStore
 
 MOST_MODELS: Final = 24
 MOST_LAYERS: Final = 400
-KEPT: Final = 4 * MOST_MODELS
-"""Of models and of untrained networks, over the probe set of a dataset and over a common one."""
+MOST_BYTES: Final = 192 * 2**20
+"""Of the latest layers of models and of untrained networks, over the probe set of a dataset and over a common one: of a
+small model both take 10 MB."""
 
 Vectors = NDArray[np.float32]
 
@@ -51,10 +52,19 @@ class Layers:
     label_cka_of_pixels: float | None = None
     networks: NDArray[np.int64] | None = None
     """Of which untrained network each layer is, (L,); None: they are layers of one stored model."""
+    positions: NDArray[np.int64] | None = None
+    """Which of its network's layers each is, (L,); None: they are all layers of one."""
+    content: str | None = None
+    """The digest of the model's content: copies have the same untrained networks."""
 
     def vectors(self, metric: Metric) -> Vectors:
         """Return the vectors of a metric."""
         return self.by_metric[metric]
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes of memory they take."""
+        return sum(vectors.nbytes for vectors in self.by_metric.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +81,16 @@ class References:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._kept: OrderedDict[tuple[str, str, str, bool], Layers] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def stored(self, line: CatalogueRow, over: ProbeImages) -> Layers | None:
         """Return the layers of a model version over these images; None where they are not there."""
         return self._read(line, over, untrained=False)
+
+    def untrained(self, line: CatalogueRow, over: ProbeImages) -> Layers | None:
+        """Return the untrained networks that were made of a model version; None where they are not there."""
+        return self._read(line, over, untrained=True)
 
     def population(self, lines: Sequence[CatalogueRow], over: ProbeImages) -> Population:
         """Return the layers that stand for all over these images: of MOST_MODELS at most, about MOST_LAYERS of each kind."""
@@ -112,12 +127,18 @@ class References:
                 )
             except Damaged:
                 continue  # repair finds it; the others are enough to judge by
-            with self._lock:
-                self._kept[key] = found
-                if len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
+            self._keep(key, found)
             return found
         return None
+
+    def _keep(self, key: tuple[str, str, str, bool], found: Layers) -> None:
+        with self._lock:
+            if key in self._kept:  # another thread has read it meanwhile
+                return
+            self._kept[key] = found
+            self._bytes += found.size
+            while self._bytes > MOST_BYTES and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].size
 
 
 def representatives(lines: Iterable[CatalogueRow]) -> list[CatalogueRow]:
@@ -168,8 +189,10 @@ def _untrained(store: ObjectStore, manifest: Manifest, data: Mapping[str, Any], 
         depths=np.asarray([one["depth"] for one in lines], np.float64),
         by_metric=_vectors(store, manifest, rows, images, probe_set.prefix),
         inputs=_array(store, manifest, "inputs")[0],
-        networks=np.asarray([one["network"] for one in lines], np.int64),
         label_cka_of_pixels=data.get("label_cka_of_pixels"),
+        networks=np.asarray([one["network"] for one in lines], np.int64),
+        positions=np.asarray([one["position"] for one in lines], np.int64),
+        content=manifest.content,
     )
 
 

@@ -22,14 +22,15 @@ class CommonLayers(LayerVectors):
 
     declared: ClassVar = Declaration(
         "common_layers",
-        recipe=1,
+        recipe=2,
         reads_model=True,
         parts=("common",),
         parameters={
             **LayerVectors.declared.parameters,
             "images": 100,
-            "networks": ReferenceLayers.declared.parameters["networks"],
-            "layers_kept": ReferenceLayers.declared.parameters["layers_kept"],
+            **{
+                name: ReferenceLayers.declared.parameters[name] for name in ("networks", "multiply_adds", "layers_kept")
+            },
         },
         seed=0,
     )

@@ -16,6 +16,7 @@ class ReferenceLayer(ProductPart):
     """One layer of an untrained network, and where it lies in it."""
 
     network: int = Field(description="which of the untrained networks, from 0")
+    position: int = Field(description="which of the network's layers, from 0, in the order of the forward pass")
     depth: float = Field(description="0: the first weight layer of the forward pass, 1: the last")
     layer: Layer
 
@@ -24,18 +25,20 @@ class ReferenceLayers(Product):
     """Layers of untrained networks of this model's architecture: what a similarity of its dataset is judged against.
 
     Each network has the model's graph and new random weights, as PyTorch initialises every type of layer. There are
-    as many of them, up to `networks`, as have `layers_kept` layers together; of a larger architecture there is one, and
-    `layers_kept` of its layers, evenly over depth, stand for all.
+    `networks` of them, or as many as `multiply_adds` allow over all images, one at least. Of each, up to `layers_kept`
+    layers stand for all, evenly over depth. With the model as one more network of 21, one that is not trained either is
+    the most like another model of all in one case of 21: that is what 0.95 means.
     """
 
     declared: ClassVar = Declaration(
         "reference_layers",
-        recipe=2,
+        recipe=3,
         reads_model=True,
         parts=("probe",),
         parameters={
-            "networks": 4,
-            "layers_kept": 48,
+            "networks": 20,
+            "multiply_adds": 800_000_000_000,
+            "layers_kept": 6,
             "input_like_below": LayerVectors.declared.parameters["input_like_below"],
         },
         seed=0,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from layerscope.functions.analysis.untrained import affordable
 from layerscope.functions.class_vectors import func
 from layerscope.functions.class_vectors.responses import responses
 from layerscope.models import safe_form
@@ -112,7 +113,7 @@ def test_the_costlier_a_model_the_fewer_untrained_networks_but_one_at_least() ->
     one_image = 4 * 16 * 9 + 64 * CLASSES
     for networks, wanted in ((0.5, 1), (1, 1), (3.5, 3), (100, 4)):
         allowed = round(networks * IMAGES * one_image)
-        assert func.affordable(safe, (IMAGES, 6, 6, 1), allowed, 4) == wanted
+        assert affordable(safe, (IMAGES, 6, 6, 1), allowed, 4) == wanted
 
 
 def test_a_model_of_other_classes_is_refused() -> None:

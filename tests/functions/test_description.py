@@ -115,7 +115,7 @@ def reference_layers(pixels: float | None, *untrained: float | None) -> Referenc
         probe="0" * 64,
         images=IMAGES,
         label_cka_of_pixels=pixels,
-        layers=tuple(ReferenceLayer(network=0, depth=0.0, layer=one) for one in found),
+        layers=tuple(ReferenceLayer(network=0, position=0, depth=0.0, layer=one) for one in found),
         grams=np.zeros((len(found), pairs + IMAGES), np.float32),
         cka=np.zeros((len(found), pairs), np.float32),
         deconfounded=np.zeros((len(found), pairs), np.float32),

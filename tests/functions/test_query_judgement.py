@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import get_args
 
 import numpy as np
@@ -29,6 +30,14 @@ def some(
     return Layers(subject, N, lines, np.array(depths), dict.fromkeys(get_args(Metric), unit), inputs, pixels)
 
 
+def networks(rows: np.ndarray, layers: int = 1, places: tuple[int, ...] = (0,), **said: object) -> Layers:
+    """Return untrained networks of so many layers, of which those at `places` are kept, one after the other."""
+    number = len(rows) // len(places)
+    given = some("d/y/1", rows, [at / max(layers - 1, 1) for at in places] * number, INPUTS, **said)
+    drawn = np.repeat(np.arange(number), len(places))
+    return dataclasses.replace(given, networks=drawn, positions=np.array(places * number))
+
+
 def vectors(count: int, seed: int) -> np.ndarray:
     return np.stack([vector_of(features(N, 30, 100 * seed + at)) for at in range(count)])
 
@@ -36,11 +45,11 @@ def vectors(count: int, seed: int) -> np.ndarray:
 INPUTS = vectors(1, 99)[0].astype(np.float32)
 
 
-def verdict(hit: np.ndarray, untrained: np.ndarray, depths: list[float] | None = None, **said: object) -> Judgement:
+def verdict(hit: np.ndarray, untrained: np.ndarray, **said: object) -> Judgement:
     mine = vectors(1, 1)
     population = Population(
         stored=(some("d/x/1", vectors(25, 3), [0.5] * 25),),
-        untrained=(some("d/y/1", untrained, depths or [0.5] * len(untrained), INPUTS),),
+        untrained=(networks(untrained),),
     )
     asked, found = some("d/a/1", mine, [0.5]), some("d/b/1", hit[None], [0.5], **said)
     return judge(Found(asked, 0), Found(found, 0), "cka", population)
@@ -68,35 +77,59 @@ def test_halves_without_a_pattern_have_no_interval() -> None:
     assert half_samples.interval(*[half_samples.by_half(np.zeros(N * (N - 1) // 2, np.float32), N)] * 2) is None
 
 
-def test_a_percentile_is_the_share_of_lower_scores_near_the_depth_of_the_hit() -> None:
-    mine, hit, untrained = vectors(1, 1)[0], vectors(1, 2)[0], vectors(60, 4)
-    depths = [0.5] * 30 + [1.0] * 30
-    scores = untrained[:30] @ mine
-    found = verdict(hit, untrained, depths)
-    assert found.percentile_untrained == pytest.approx(np.mean(scores < hit @ mine), abs=1e-9)
+def test_a_percentile_is_the_share_of_lower_scores_the_hit_s_own_being_one_of_them() -> None:
+    mine, hit, untrained = vectors(1, 1)[0], vectors(1, 2)[0], vectors(30, 4)
+    found = verdict(hit, untrained)
+    assert found.percentile_untrained == pytest.approx(np.sum(untrained @ mine < hit @ mine) / 31, abs=1e-9)
     assert (found.untrained_layers, found.stored_layers) == (30, 25)
     assert found.percentile_stored == pytest.approx(np.mean(vectors(25, 3) @ mine < hit @ mine), abs=1e-9)
+    assert found.score_of_untrained == pytest.approx(np.quantile(untrained @ mine, 0.95), abs=1e-4)
 
 
-def test_where_few_layers_are_of_that_depth_the_nearest_are_taken_and_of_too_few_none() -> None:
-    hit = vectors(1, 2)[0]
-    found = verdict(hit, vectors(60, 4), [0.5] * 10 + [0.7] * 30 + [1.0] * 20)
-    assert found.untrained_layers == 40
-    few = verdict(hit, vectors(19, 4))
-    assert (few.percentile_untrained, few.untrained_layers, few.metrics_disagree, few.notes) == (None, 19, False, ())
+def test_nineteen_untrained_networks_are_enough_to_be_beyond_them_and_fewer_judge_nothing() -> None:
+    mine = vectors(1, 1)[0]
+    assert verdict(mine, vectors(19, 4)).percentile_untrained == 0.95
+    few = verdict(mine, vectors(18, 4))
+    assert (few.percentile_untrained, few.untrained_layers, few.metrics_disagree) == (None, 18, False)
+    assert few.notes == (
+        "Not judged: 18 layers of untrained networks can stand beside the found one, and 19 are needed to tell it from them.",
+    )
 
 
-def test_untrained_layers_of_the_hit_s_own_kind_are_preferred_where_there_are_enough() -> None:
+def test_only_untrained_networks_of_the_hit_s_own_architecture_stand_beside_it() -> None:
     mine, untrained = vectors(1, 1), vectors(60, 4)
-    of_kind = some("d/y/1", untrained[:25], [0.5] * 25, INPUTS)
-    others = some("d/z/1", untrained[25:], [0.5] * 35, INPUTS, type="Linear")
+    of_kind, others = networks(untrained[:25]), networks(untrained[25:], type="Linear")
+    deeper = networks(untrained, layers=3, places=(0, 1, 2))
     asked, hit = some("d/a/1", mine, [0.5]), some("d/b/1", vectors(1, 2), [0.5])
-    found = judge(Found(asked, 0), Found(hit, 0), "cka", Population((), (of_kind, others)))
+    found = judge(Found(asked, 0), Found(hit, 0), "cka", Population((), (others, of_kind, deeper)))
     scores = untrained[:25] @ mine[0]
     assert found.untrained_layers == 25
-    assert found.percentile_untrained == pytest.approx(np.mean(scores < vectors(1, 2)[0] @ mine[0]), abs=1e-9)
-    few = judge(Found(asked, 0), Found(hit, 0), "cka", Population((), (others,)))
-    assert few.untrained_layers == 35
+    assert found.percentile_untrained == pytest.approx(np.sum(scores < vectors(1, 2)[0] @ mine[0]) / 26, abs=1e-9)
+    none = judge(Found(asked, 0), Found(hit, 0), "cka", Population((), (others, deeper)))
+    assert (none.percentile_untrained, none.untrained_layers) == (None, 0)
+    assert none.notes == ("Not judged: untrained networks of the found model's architecture are not there (yet).",)
+
+
+@pytest.mark.parametrize(("position", "kept"), [(8, [2]), (9, [2]), (10, [2, 3])])
+def test_the_same_layer_of_each_network_stands_beside_a_layer_or_of_a_deep_one_those_near_it(
+    position: int, kept: list[int]
+) -> None:
+    mine, drawn = vectors(1, 1), vectors(6 * 20, 4)
+    asked, deep = some("d/a/1", mine, [0.5]), some("d/b/1", vectors(21, 2), list(np.arange(21) / 20))
+    population = Population((), (networks(drawn, layers=21, places=(0, 4, 8, 12, 16, 20)),))
+    found = judge(Found(asked, 0), Found(deep, position), "cka", population)
+    beside = drawn.reshape(20, 6, -1)[:, kept].reshape(20 * len(kept), -1)
+    assert found.untrained_layers == len(beside)
+    assert found.score_of_untrained == pytest.approx(np.quantile(beside @ mine[0], 0.95), abs=1e-4)
+
+
+def test_an_untrained_layer_without_a_vector_is_not_among_them() -> None:
+    untrained = vectors(30, 4)
+    given = networks(untrained)
+    given.vectors("cka")[:5] = 0
+    asked, hit = some("d/a/1", vectors(1, 1), [0.5]), some("d/b/1", vectors(1, 2), [0.5])
+    found = judge(Found(asked, 0), Found(hit, 0), "cka", Population((), (given,)))
+    assert found.untrained_layers == 25
 
 
 def test_the_asked_model_and_the_hit_itself_are_not_among_what_it_is_ranked_in() -> None:
@@ -123,7 +156,7 @@ def test_notes_are_given_where_they_hold_and_not_where_they_do_not() -> None:
 def test_metrics_disagree_where_one_is_beyond_untrained_layers_and_the_other_is_not() -> None:
     mine, untrained, ordinary = vectors(1, 1), vectors(30, 4), vectors(30, 4)
     median = ordinary[np.argsort(ordinary @ mine[0])[15]][None]
-    population = Population((), (some("d/y/1", untrained, [0.5] * 30, INPUTS),))
+    population = Population((), (networks(untrained),))
     asked, alike, plain = (some(f"d/{name}/1", rows, [0.5]) for name, rows in (("a", mine), ("b", mine), ("c", median)))
     mixed = Layers("d/b/1", N, alike.layers, alike.depths, {**alike.by_metric, "deconfounded": plain.vectors("cka")})
     found = judge(Found(asked, 0), Found(mixed, 0), "cka", population)

@@ -12,6 +12,7 @@ from layerscope.functions.analysis.untrained import untrained
 from layerscope.functions.reference_layers import func
 from layerscope.schemas.errors import Refused
 from layerscope.schemas.products.reference_layers import ReferenceLayers
+from tests.benchmarks.digits_networks import safe
 from tests.functions.test_layer_vectors import debiased_cka, probe, small_cnn
 
 
@@ -25,7 +26,7 @@ class Tokens(nn.Module):
 
 
 def compute(model: nn.Module, count: int = 40) -> ReferenceLayers:
-    return func.compute(model=model.eval(), dataset=probe(count), device="cpu")
+    return func.compute(model=safe(model), dataset=probe(count), device="cpu")
 
 
 def test_weights_are_drawn_as_pytorch_draws_them_and_statistics_are_reset() -> None:
@@ -76,26 +77,36 @@ def test_the_product_holds_every_layer_of_each_network_with_its_depth() -> None:
 
 
 def test_vectors_are_those_of_a_float64_forward_pass_of_the_drawn_network() -> None:
-    model, dataset = small_cnn().eval(), probe()
-    made = compute(model)
+    model, dataset = safe(small_cnn()), probe()
+    made = compute(small_cnn())
     images = torch.tensor((dataset.part("probe").images[:, None, :, :, 0] / 255 - 0.5) / 0.25)
     features: list[Tensor] = []
     for network in (0, 1):
         drawn = untrained(model, network).double()
-        features.append(drawn[0](images).flatten(1).detach())
+        features.append(drawn.get_submodule("0")(images).flatten(1).detach())
     expected = debiased_cka(*(one.numpy() for one in features))
     assert made.cka[0].astype(np.float64) @ made.cka[3] == pytest.approx(expected, abs=1e-5)
     labels = np.eye(10)[dataset.part("probe").labels]
     assert made.label_cka_of_pixels == pytest.approx(debiased_cka(images.flatten(1).numpy(), labels), abs=1e-6)
 
 
-@pytest.mark.parametrize(("layers", "networks", "kept"), [(12, 4, 48), (20, 2, 40), (60, 1, 48)])
-def test_the_more_layers_an_architecture_has_the_fewer_networks_are_drawn(
-    layers: int, networks: int, kept: int
-) -> None:
+@pytest.mark.parametrize(("layers", "positions"), [(1, [0]), (6, [0, 1, 2, 3, 4, 5]), (60, [0, 12, 24, 35, 47, 59])])
+def test_however_deep_an_architecture_is_as_many_networks_are_drawn(layers: int, positions: list[int]) -> None:
     made = compute(nn.Sequential(nn.Flatten(), *[nn.Linear(144, 144) for _ in range(layers - 1)], nn.Linear(144, 10)))
-    assert (len({one.network for one in made.layers}), len(made.layers)) == (networks, kept)
-    assert (made.layers[0].depth, made.layers[-1].depth) == (0.0, 1.0)
+    networks = ReferenceLayers.declared.parameters["networks"]
+    assert [(one.network, one.position) for one in made.layers] == [
+        (network, at) for network in range(networks) for at in positions
+    ]
+    assert [one.depth for one in made.layers[: len(positions)]] == [at / max(layers - 1, 1) for at in positions]
+
+
+@pytest.mark.parametrize(("share", "networks"), [(0.5, 1), (7.5, 7), (100, 20)])
+def test_the_costlier_a_model_the_fewer_networks_are_drawn_but_one_at_least(
+    monkeypatch: pytest.MonkeyPatch, share: float, networks: int
+) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 10))
+    monkeypatch.setitem(ReferenceLayers.declared.parameters, "multiply_adds", int(share * 40 * 1440))
+    assert len({one.network for one in compute(model).layers}) == networks
 
 
 def test_of_a_deep_architecture_layers_evenly_over_depth_stand_for_all() -> None:

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerscope.functions.analysis.representation.layers import Compared, References, compare, stacked
-from layerscope.functions.analysis.representation.vectors import FEWEST_IMAGES, label_gram, neighbours, packed
+from layerscope.functions.analysis.representation.vectors import (
+    FEWEST_IMAGES,
+    Gram,
+    label_gram,
+    neighbours,
+    packed,
+)
 from layerscope.schemas.datasets import MOST_PROBE_IMAGES, DatasetDescription
 from layerscope.schemas.errors import Refused
 from layerscope.schemas.products.layer_vectors import Layer
@@ -96,15 +102,20 @@ def compared(model: nn.Module, probe: Probe, device: str, given: References) -> 
     Raises:
         Refused: the model does not fit the dataset.
     """
+    return [compare(layer, gram, given) for layer, gram in calls(model, probe, device)]
+
+
+def calls(model: nn.Module, probe: Probe, device: str) -> list[tuple[Layer, Gram | None]]:
+    """Return the same calls with their Grams, before they are compared; None where a layer has no rows by image.
+
+    Raises:
+        Refused: the model does not fit the dataset.
+    """
     from layerscope.functions.analysis.representation.responses import responses
 
     types = {name: type(module).__name__ for name, module in model.named_modules()}
     return [
-        compare(
-            Layer(name=one.call.layer, call=one.call.number, type=types[one.call.layer], shape=one.shape),
-            one.gram,
-            given,
-        )
+        (Layer(name=one.call.layer, call=one.call.number, type=types[one.call.layer], shape=one.shape), one.gram)
         for one in responses(model, probe.images, probe.description, device)
     ]
 

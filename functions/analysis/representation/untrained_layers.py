@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerscope.functions.analysis.representation import probing
-from layerscope.functions.analysis.representation.layers import Compared, References
+from layerscope.functions.analysis.representation.layers import Compared, References, compare
 from layerscope.functions.analysis.representation.probing import Probe
 from layerscope.schemas.products.product import Declaration
 from layerscope.schemas.products.reference_layers import ReferenceLayer
@@ -26,26 +26,24 @@ def untrained_layers(
         probe: the images.
         device: where to compute.
         given: what layers over these images are compared with.
-        declared: has the seed, and as parameters `networks` and `layers_kept`.
+        declared: has the seed, and as parameters `networks`, `multiply_adds` and `layers_kept`.
 
     Raises:
         Refused: the model does not fit the dataset.
     """
     # torch is imported in the worker only
-    from layerscope.functions.analysis.activations import weight_layers
-    from layerscope.functions.analysis.untrained import untrained
+    from layerscope.functions.analysis.untrained import affordable, untrained
 
-    networks, most = declared.parameters["networks"], declared.parameters["layers_kept"]
+    most, layers = declared.parameters["networks"], declared.parameters["layers_kept"]
     lines: list[ReferenceLayer] = []
     found: list[Compared] = []
-    layers = len(weight_layers(model))
-    for network in range(min(networks, max(most // max(layers, 1), 1))):
-        drawn = untrained(model, (declared.seed or 0) * networks + network)
-        compared = probing.compared(drawn, probe, device, given)
-        for at in kept(len(compared), most):
-            depth = at / max(len(compared) - 1, 1)
-            lines.append(ReferenceLayer(network=network, depth=depth, layer=compared[at].layer))
-            found.append(compared[at])
+    for network in range(affordable(model, probe.images.shape, declared.parameters["multiply_adds"], most)):
+        drawn = untrained(model, (declared.seed or 0) * most + network)
+        calls = probing.calls(drawn, probe, device)
+        for at in kept(len(calls), layers):
+            one, depth = compare(*calls[at], given), at / max(len(calls) - 1, 1)
+            lines.append(ReferenceLayer(network=network, position=at, depth=depth, layer=one.layer))
+            found.append(one)
     return tuple(lines), found
 
 

@@ -21,15 +21,18 @@ class RolePlace(OfModel):
     depth: float | None = Field(description="0: its model's first layer with weights, 1: its last; null: not known")
     score: float = Field(description="-1..1; 1: the same up to rotation and scale")
     percentile_untrained: float | None = Field(
-        description="share of the untrained layers near that depth that are less like the asked layer; null: too few"
+        description="share that is less like the asked layer, of this best layer of its model and the best ones of R untrained "
+        "networks of its architecture: R / (R + 1) at most; null: fewer than 19"
     )
+    untrained_networks: int = Field(default=0, description="R")
     percentile_stored: float | None = Field(
         default=None, description="the same among the layers of the other stored models; null: too few"
     )
     test_accuracy: float | None = None
     played: Played = Field(
         description="earlier, as_deep (within an eighth) or later than the layer asked about; absent: below 0.95 of the "
-        "untrained layers, so that it plays no role; not_judged: too few untrained layers"
+        "untrained networks' best, or its interval begins below what 0.95 of these reach, or a score below 0.5, or metrics that "
+        "disagree, so that it plays no role; not_judged: too few untrained networks or images"
     )
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from layerscope.functions.query.judgement import Found, judge, label_baseline, percentile_untrained
+from layerscope.functions.query.judgement import (
+    Best,
+    Found,
+    best_layer,
+    judge,
+    label_baseline,
+    percentile_untrained,
+)
 from layerscope.functions.query.probe_sets import PROBE_SETS, ProbeImages, images_in
 from layerscope.functions.query.reference_population import Layers, Population, References
 from layerscope.schemas.datasets import ProbeName
@@ -35,6 +42,11 @@ class Bench:
         """Return what a similarity is worth; None where one of the two layers is not stored (any more)."""
         first, second = self._found(*asked), self._found(*hit)
         return judge(first, second, metric, self.beside(hit[0])) if first and second else None
+
+    def best_layer(self, asked: tuple[Identity, str], model: Identity, metric: Metric) -> Best | None:
+        """Return how the layer of a model that is most like one ranks; None where one of the two is not stored (any more)."""
+        first, layers = self._found(*asked), self.layers(model)
+        return best_layer(first, layers, metric, self.beside(model).untrained) if first and layers else None
 
     def depth(self, identity: Identity, layer: str) -> float | None:
         """Return where a layer lies in its network, 0..1; None: it is not stored (any more)."""

@@ -85,6 +85,31 @@ def judge(asked: Found, hit: Found, metric: Metric, population: Population) -> J
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Best:
+    """How a model's best layer ranks among those of R untrained networks like it, and what 95 % of theirs stay below."""
+
+    percentile: float | None
+    networks: int
+    bound: float | None
+
+
+def best_layer(asked: Found, model: Layers, metric: Metric, untrained: Sequence[Layers]) -> Best:
+    """Return how like the asked layer the most alike one of a model is, beside the most alike one of each untrained network.
+
+    The best of many is more alike than one of them is, so it is with the best of as many that it is compared: of a deep
+    architecture some layers of each network are kept, and then it is the best of the same layers of the model.
+    """
+    networks = of_architecture(untrained, model)
+    drawn = networks.scores(metric, asked.vector(metric)[None])[:, 0]
+    own = model.vectors(metric)[networks.places].astype(np.float64)
+    known = np.where(own.any(axis=1), own @ asked.vector(metric).astype(np.float64), np.nan)
+    best, bests = (np.where(np.isnan(one), -1.0, one).max(axis=-1, initial=-1.0) for one in (known, drawn))
+    percentile = rank(float(best), bests)
+    bound = None if percentile is None else float(np.quantile(bests, BEYOND))
+    return Best(percentile, len(bests), bound)
+
+
 def label_baseline(depth: float, population: Population) -> float | None:
     """Return what a layer's likeness to the labels has to exceed to say that it separates the classes.
 

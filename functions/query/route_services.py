@@ -17,6 +17,7 @@ from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.boards import Boards
 from layerscope.functions.query.depths import roles
 from layerscope.functions.query.judged_hits import Bench, bench, judged
+from layerscope.functions.query.judgement import Best
 from layerscope.functions.query.kept_answers import KeptAnswers
 from layerscope.functions.query.pair_description import Gathered, Pair
 from layerscope.functions.query.probe_sets import PROBE_SETS, images_in
@@ -161,7 +162,11 @@ class Answers:
         def depth_of(hit: Hit) -> float | None:
             return judges.depth(Identity(hit.dataset, hit.model, hit.version), hit.layer) if judges else None
 
-        return roles(answer, judges.depth(question.identity, question.layer) if judges else None, depth_of)
+        def best_of(hit: Hit) -> Best | None:
+            asked, model = (question.identity, question.layer), Identity(hit.dataset, hit.model, hit.version)
+            return judges.best_layer(asked, model, question.metric) if judges else None
+
+        return roles(answer, judges.depth(question.identity, question.layer) if judges else None, depth_of, best_of)
 
     async def older(self, request: Request, question: Question, metric: Metric | None) -> Response:
         """Answer a search in its older form, by a metric or by the first that finds something, from the cache if asked before."""

@@ -220,7 +220,7 @@ def test_a_role_is_found_where_it_is_played_and_nowhere_else(system: Services) -
     assert found["untrained"]["played"] == "absent"
     played = [one["played"] for one in told["roles"]]
     assert f"about as deep in {played.count('as_deep')}, later in {played.count('later')}." in told["reason"]
-    assert f"In {played.count('absent')} no layer is more like it" in told["reason"]
+    assert f"In {played.count('absent')} no layer is much like it" in told["reason"]
     assert "Plays the role" in page(system, f"/models/{PARENT}/layers/6/depths")
 
 
@@ -330,7 +330,7 @@ def test_without_untrained_layers_nothing_is_judged(given_services: Services) ->
     assert "Not judged: Untrained networks" in page(given_services, f"/models/{WHO.subject}/similar")
     told = get(given_services, f"/models/{WHO.subject}/layers/features.1/depths")
     assert {one["played"] for one in told["roles"]} == {"not_judged"}
-    assert "too few untrained layers" in told["reason"]
+    assert "too few untrained networks" in told["reason"]
 
 
 def test_a_model_without_an_accuracy_has_no_better_one(given_services: Services) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def some(
     return Layers(subject, N, lines, np.array(depths), dict.fromkeys(get_args(Metric), unit), inputs, pixels)
 
 
-def networks(rows: np.ndarray, layers: int = 1, places: tuple[int, ...] = (0,), **said: object) -> Layers:
+def networks(rows: np.ndarray, layers: int = 1, places: tuple[int, ...] = (0,), **said: Any) -> Layers:
     """Return untrained networks of so many layers, of which those at `places` are kept, one after the other."""
     number = len(rows) // len(places)
     given = some("d/y/1", rows, [at / max(layers - 1, 1) for at in places] * number, INPUTS, **said)

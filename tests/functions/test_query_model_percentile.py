@@ -32,7 +32,7 @@ def untrained(seed: int, count: int) -> Layers:
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def test_a_deep_model_that_is_a_draw_itself_has_any_rank_as_likely() -> None:

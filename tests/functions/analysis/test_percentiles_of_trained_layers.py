@@ -15,11 +15,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from layerscope.functions.layer_vectors import func as layer_vectors
-from layerscope.functions.query.judgement import Found, judge, label_baseline
+from layerscope.functions.query.depths import roles
+from layerscope.functions.query.judgement import Found, best_layer, judge, label_baseline
 from layerscope.functions.query.reference_population import Layers, Population
 from layerscope.functions.reference_layers import func as reference_layers
 from layerscope.schemas.products.layer_vectors import LayerVectors, Metric
 from layerscope.schemas.products.reference_layers import ReferenceLayers
+from layerscope.schemas.queries import Hit, SimilarAnswer
 from tests.benchmarks.digits_networks import safe
 from tests.functions.analysis.test_trained_from_untrained import lenet, network, plain, planted, residual
 
@@ -148,7 +150,8 @@ def test_an_untrained_layer_has_any_percentile_as_likely_of_each_architecture(gi
 
 
 def test_trained_twins_and_a_fine_tuned_child_are_beyond_untrained_layers(given: Trained) -> None:
-    early, late = [], []
+    early: list[float | None] = []
+    late: list[float | None] = []
     for name, stored in given.stored.items():
         for asked, hit in pairs(stored, given.twins[name]):
             found = judge(asked, hit, "deconfounded", given.population).percentile_untrained
@@ -159,6 +162,58 @@ def test_trained_twins_and_a_fine_tuned_child_are_beyond_untrained_layers(given:
     assert len(late) >= 8
     assert all(one is not None and one >= 0.95 for one in late)
     assert min(found for _, found in child) >= 0.95
+
+
+def played(asked: Found, model: Layers, population: Population) -> str:
+    """Return where the role of a layer is played in a model, as `depths` says it."""
+    scores = model.vectors("deconfounded") @ asked.vector("deconfounded")
+    best = Found(model, int(scores.argmax()))
+    dataset, name, version = model.subject.split("/")
+    judgement = judge(asked, best, "deconfounded", population)
+    hit = Hit(
+        dataset=dataset,
+        model=name,
+        version=version,
+        layer=best.layer.id,
+        score=float(scores.max()),
+        z=None,
+        judgement=judgement,
+    )
+    ranked = best_layer(asked, model, "deconfounded", population.untrained)
+    answer = SimilarAnswer(layer=asked.layer.id, metric="deconfounded", hits=(hit,))
+    return roles(answer, asked.depth, lambda _: best.depth, lambda _: ranked).roles[0].played
+
+
+def comparable(one: Layers) -> list[Found]:
+    return [Found(one, at) for at in range(len(one.layers)) if one.vectors("deconfounded")[at].any()]
+
+
+def test_networks_that_nobody_trained_play_a_role_no_more_often_than_by_chance(given: Trained) -> None:
+    for wanted in (given.stored, {f"{kind}/new": several[0].asked for kind, several in given.untrained.items()}):
+        found = []
+        for several in given.untrained.values():
+            for at, one in enumerate(several):
+                asked = [layer for model in wanted.values() for layer in comparable(model)]
+                found.append(
+                    played(asked[at % len(asked)], one.hit, one.population)
+                )  # one layer asked for each network
+        share = 1 - np.mean(np.array(found) == "absent")
+        print(f"{share:.3f} of {len(found)} networks play the role of a layer of {sorted(wanted)}")
+        assert "not_judged" not in found
+        assert share <= 0.05 + 2.33 * (0.05 * 0.95 / len(found)) ** 0.5
+
+
+def test_the_later_layers_of_a_trained_network_find_their_role_in_its_twin(given: Trained) -> None:
+    found = {
+        (name, asked.depth): played(asked, given.twins[name], given.population)
+        for name, stored in given.stored.items()
+        for asked in comparable(stored)
+        if asked.depth >= 0.5
+    }
+    print(found)
+    assert len(found) >= 8
+    assert set(found.values()) <= {"earlier", "as_deep", "later"}
+    assert list(found.values()).count("as_deep") >= 0.75 * len(found)  # a layer next to it may be nearer
 
 
 def test_percentiles_tell_trained_pairs_from_mixed_ones_as_z_cannot(given: Trained) -> None:

@@ -91,7 +91,8 @@ class AlikeModel(OfModel):
     not_judged: str | None = Field(default=None, description="why percentile_untrained is null, if it is")
     percentile_stored: float | None = Field(
         default=None,
-        description="share of the other models compared that are less like it, ties half; null: fewer than 10",
+        description="share of other stored models, 24 at most that stand for all whatever the filters, that are less like it, "
+        "ties half; null: fewer than 10",
     )
     matched: int = Field(description="pairs of layers on the path of best matches")
     layers: int = Field(description="layers of this model that can be compared")

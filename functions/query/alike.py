@@ -30,7 +30,7 @@ from layerscope.functions.query.filters import (
     row_filter,
 )
 from layerscope.functions.query.judged_hits import Bench
-from layerscope.functions.query.model_percentile import among_stored, among_untrained, unjudged
+from layerscope.functions.query.model_percentile import among_stored, among_untrained, stored_scores, unjudged
 from layerscope.functions.query.probe_sets import PROBE_SETS, ask_common, images_of
 from layerscope.functions.query.sketches import MOST_SKETCHED, sketch, unsketched
 from layerscope.schemas.alike import AlikeAnswer, AlikeModel, Family
@@ -84,6 +84,8 @@ class Ranking:
     exact: bool
     least: float
     judges: Bench | None
+    stored: Mapping[str, float]
+    """What the stored models that stand for all have, by subject, whatever models were asked for."""
 
 
 def alike(
@@ -110,6 +112,8 @@ def alike(
     if not ranking.models:
         return _nothing(asked, len(mine), _why_none(asked, asker))
     better = _better(ranking.models, asked.identity.dataset, asker.test_accuracy)
+    if better is None and not ranking.exact:
+        better = _searched_better(store, vectors, (asked, asker), own, most)
     hits, reason = _hits(store, asked, ranking)
     return AlikeAnswer(
         metric=asked.metric,
@@ -131,6 +135,18 @@ def _ranking(
     most: int,
     judges: Bench | None,
 ) -> Ranking:
+    asked, mine, least = question[0], own.vectors[own.comparable], floor(own.images)
+    found, exact = _compared(store, vectors, question, own, most)
+    if judges is None or judges.probe != own.probe:
+        return Ranking(found, mine, exact, least, None, {})
+    stored = stored_scores(mine, asked.metric, judges.population.stored, least)
+    return Ranking(found, mine, exact, least, judges, stored)
+
+
+def _compared(
+    store: ObjectStore, vectors: VectorStore, question: tuple[Question, Asker], own: StoredLayers, most: int
+) -> tuple[list[Scored], bool]:
+    """Return the models that the filters leave, the most alike first, and whether these are all of them."""
     (asked, asker), mine, probe_set = question, own.vectors[own.comparable], PROBE_SETS[question[0].probe]
     lists = vectors.search(
         probe_set.collection(asked.metric, own.probe),
@@ -142,9 +158,22 @@ def _ranking(
     least, exact = floor(own.images), all(len(one) < most for one in lists)
     found = ranked(candidates_of(lists), least)
     if not exact:
-        chosen = found[: max(FEWEST_CHOSEN, CHOSEN * asked.k)]
+        chosen = found[: max(FEWEST_CHOSEN, CHOSEN * asked.k) if asked.family is None else MOST_SKETCHED]
         found = ranked(compared_again(store, asked.metric, mine, (probe_set, own.probe), chosen), least)
-    return Ranking(found, mine, exact, least, judges if judges and judges.probe == own.probe else None)
+    return found, exact
+
+
+def _searched_better(
+    store: ObjectStore, vectors: VectorStore, question: tuple[Question, Asker], own: StoredLayers, most: int
+) -> Scored | None:
+    """Return the most alike of the more accurate models, which none of the nearest need be, from a search for these alone."""
+    asked, asker = question
+    filters = dataclasses.replace(asked.filters, better=True, same_dataset=True)
+    if contradiction(filters, asker):
+        return None
+    narrowed = dataclasses.replace(asked, filters=filters, family=None, k=1)
+    found, _ = _compared(store, vectors, (narrowed, asker), own, most)
+    return next(iter(found), None)
 
 
 def _hits(store: ObjectStore, asked: Question, ranking: Ranking) -> tuple[tuple[AlikeModel, ...], str | None]:
@@ -185,6 +214,8 @@ def _hit(
     if judges and layers:
         untrained = judges.beside(identity).untrained
         beyond, networks = among_untrained(ranking.mine, layers, asked.metric, untrained, ranking.least)
+    left_out = (asked.identity.subject, identity.subject)
+    others = [score for subject, score in ranking.stored.items() if subject not in left_out]
     return AlikeModel(
         dataset=identity.dataset,
         model=identity.model,
@@ -193,7 +224,7 @@ def _hit(
         percentile_untrained=beyond,
         untrained_networks=networks,
         not_judged=unjudged(networks) if beyond is None else None,
-        percentile_stored=among_stored(one.score, [other.score for other in ranking.models if other is not one]),
+        percentile_stored=among_stored(one.score, others),
         matched=len(path(scores, ranking.least)),
         layers=scores.shape[1],
         test_accuracy=one.candidate.test_accuracy,

@@ -14,7 +14,8 @@ from layerscope.functions.query.judgement import (
     percentile_untrained,
 )
 from layerscope.functions.query.probe_sets import PROBE_SETS, ProbeImages, images_in
-from layerscope.functions.query.reference_population import Layers, Population, References
+from layerscope.functions.query.reference_population import Layers, Population, References, representatives
+from layerscope.functions.query.untrained_networks import FEWEST, of_architecture
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import Metric
@@ -69,12 +70,18 @@ class Bench:
         return self.references.stored(line, self.images) if line else None
 
     def beside(self, identity: Identity) -> Population:
-        """Return the population with the untrained networks that were made of a model; those of a copy are the same."""
-        line, untrained = self.lines.get(identity.subject), self.population.untrained
-        if line is None or any(one.content == line.content for one in untrained):
+        """Return the population with the untrained networks that were made of a model, and of its versions if these are few."""
+        layers, untrained = self.layers(identity), list(self.population.untrained)
+        if layers is None:
             return self.population
-        own = self.references.untrained(line, self.images)
-        return self.population if own is None else Population(self.population.stored, (*untrained, own))
+        of_model = f"{identity.dataset}/{identity.model}/"
+        versions = representatives(line for subject, line in self.lines.items() if subject.startswith(of_model))
+        for line in (self.lines[identity.subject], *versions):
+            known = any(one.content == line.content for one in untrained)  # those of a copy are the same
+            if not known and of_architecture(untrained, layers).number < FEWEST:
+                more = self.references.untrained(line, self.images)
+                untrained += [] if more is None else [more]
+        return Population(self.population.stored, tuple(untrained))
 
     def _found(self, identity: Identity, layer: str) -> Found | None:
         among = self.layers(identity)

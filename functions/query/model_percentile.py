@@ -40,12 +40,21 @@ def unjudged(networks: int) -> str:
     )
 
 
+def stored_scores(mine: Scores, metric: Metric, stored: Sequence[Layers], least: float) -> dict[str, float]:
+    """Return how like the layers `mine` (n, d) each of the stored models is, by its subject."""
+    found = {}
+    for one in stored:
+        rows = one.vectors(metric).astype(np.float64)
+        found[one.subject] = _likeness(np.where(rows.any(axis=1), mine @ rows.T, np.nan), least)
+    return found
+
+
 def among_stored(score: float, others: Sequence[float]) -> float | None:
     """Return the share of scores that are lower, ties half; None where there are fewer than FEWEST_STORED."""
     if len(others) < FEWEST_STORED:
         return None
     scores = np.asarray(others)
-    equal = np.abs(scores - score) < 1e-9
+    equal = np.abs(scores - score) < 1e-6
     return float(((scores < score) & ~equal).mean() + equal.mean() / 2)
 
 

@@ -32,6 +32,8 @@ from layerscope.stores.object_store import ObjectStore
 
 MOST_MODELS: Final = 24
 MOST_LAYERS: Final = 400
+FEWEST_MODELS: Final = 12
+"""Of the stored ones, however many layers they have: a model is ranked among ten others, itself and the asked one left out."""
 MOST_BYTES: Final = 192 * 2**20
 """Of the latest layers of models and of untrained networks, over the probe set of a dataset and over a common one: of a
 small model both take 10 MB."""
@@ -93,12 +95,15 @@ class References:
         return self._read(line, over, untrained=True)
 
     def population(self, lines: Sequence[CatalogueRow], over: ProbeImages) -> Population:
-        """Return the layers that stand for all over these images: of MOST_MODELS at most, about MOST_LAYERS of each kind."""
+        """Return the layers that stand for all over these images: of MOST_MODELS at most, about MOST_LAYERS of each kind.
+
+        Of stored models there are FEWEST_MODELS at least, if as many are there.
+        """
         stored: list[Layers] = []
         untrained: list[Layers] = []
         for line in representatives(over.models(lines)):
-            for found, drawn in ((stored, False), (untrained, True)):
-                full = _count(found) >= MOST_LAYERS
+            for found, drawn, fewest in ((stored, False, FEWEST_MODELS), (untrained, True, 0)):
+                full = _count(found) >= MOST_LAYERS and len(found) >= fewest
                 layers = None if full else self._read(line, over, untrained=drawn)
                 if layers is not None:
                     found.append(layers)

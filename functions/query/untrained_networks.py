@@ -28,6 +28,11 @@ class Networks:
     places: NDArray[np.int64]
     among: tuple[Layers, ...]
 
+    @property
+    def number(self) -> int:
+        """Return R."""
+        return sum(len(one.layers) // len(self.places) for one in self.among)
+
     def scores(self, metric: Metric, rows: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return how like each of their layers is to each of these rows (n, d): (R, n, K); NaN for one without a vector."""
         found = [np.zeros((0, len(rows), len(self.places)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from layerscope.functions.analysis.inference import normalised
 from layerscope.functions.layer_vectors import func as layer_vectors
 from layerscope.functions.query.alignment import floor, likeness, totals
 from layerscope.functions.query.alike import Question, alike
+from layerscope.functions.query.filters import Filters
 from layerscope.functions.reference_layers import func as reference_layers
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.weight_sketch import func as weight_sketch
@@ -21,12 +23,13 @@ from layerscope.models import safe_form
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.products.product import Product
-from layerscope.schemas.products.reference_layers import ReferenceLayers
+from layerscope.schemas.products.reference_layers import ReferenceLayer, ReferenceLayers
 from layerscope.stores import datasets, product_store
 from layerscope.stores.datasets import Dataset
 from tests.benchmarks.digits_networks import perceptron, safe, strided, trained, wide_kernels
 from tests.functions.asking import OTHERS, WHO, four, get, index, run, settle
-from tests.functions.bucket import Bucket, add_dataset, evaluation, ok_layers, services
+from tests.functions.bucket import Bucket, add_dataset, evaluation, ok_layers, services, unit_rows
+from tests.functions.bucket import layer_vectors as layer_vectors_of
 from tests.functions.digits_families import family_of
 from tests.functions.test_pages import BROWSER, text_of
 
@@ -345,3 +348,105 @@ def test_models_of_another_dataset_are_not_called_better(given_services: Service
     told = asked(given_services, WHO.subject)
     assert [hit["dataset"] for hit in told["hits"]] == ["other"]
     assert told["better"] is None
+
+
+def graded(made: Services, count: int) -> list[Identity]:
+    """Store WHO, of accuracy 0.5, and so many others, each less like it than the one before; only the last is better."""
+    settle(made, {WHO: 0.5})
+    mine = stored(made, WHO, LayerVectors)
+    found = [Identity("tiny", f"m{at:02}", "1") for at in range(count)]
+    for at, identity in enumerate(found):
+        bucket = Bucket(made.store, identity)
+        bucket.admit(content=f"graded {at}".encode())
+        own = layer_vectors_of(bucket.facts, at + 50, mine.layers)
+        share = 0.95 - 0.3 * at / count
+        rows = share * mine.deconfounded + (1 - share**2) ** 0.5 * own.deconfounded
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+        bucket.write(own.model_copy(update={"deconfounded": rows.astype(np.float32)}))
+        bucket.write(evaluation(0.9 if at == count - 1 else 0.4))
+        bucket.refuse_rest()
+    index(made, *found)
+    return found
+
+
+def test_a_better_model_is_found_though_it_is_not_among_the_nearest(
+    given_services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerscope.functions.query.alike.FEWEST_CHOSEN", 4)
+    monkeypatch.setattr("layerscope.functions.query.alignment.CHANCE", 0.0)
+    others = graded(given_services, 14)
+    question = Question(WHO, "deconfounded", 2)
+    found = alike(given_services.store, given_services.vectors, question, most=20)
+    assert (found.exact, found.models) == (False, 4)
+    assert others[-1] not in [hit.identity for hit in found.hits]
+    assert found.better is not None and found.better.identity == others[-1] and found.reason is None
+    # And where the filters leave no better one, none is named
+    for filters in (Filters(max_accuracy=0.45), Filters(other_datasets=True), Filters(dataset="another")):
+        narrowed = dataclasses.replace(question, filters=filters)
+        assert alike(given_services.store, given_services.vectors, narrowed, most=20).better is None
+
+
+def test_for_a_family_as_many_are_looked_at_as_is_promised(
+    given_services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerscope.functions.query.alike.FEWEST_CHOSEN", 4)
+    graded(given_services, 14)
+    question = Question(WHO, "deconfounded", 2, family="related")
+    found = alike(given_services.store, given_services.vectors, question, most=20)
+    assert not found.exact and found.models > 4
+
+
+def test_the_rank_among_stored_models_does_not_depend_on_the_filters(
+    given_services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "layerscope.functions.query.alignment.CHANCE", 0.0
+    )  # of these few images it is above all scores
+    others = graded(given_services, 14)
+    path = f"/models/{WHO.subject}/similar"
+    every = {named(hit): hit["percentile_stored"] for hit in get(given_services, path, k=100)["hits"]}
+    assert every[others[0].model] == 1.0 and every[others[-1].model] == 0.0
+    assert every[others[7].model] == pytest.approx(6 / 13)  # six of the thirteen others are less like it
+    few = {named(hit): hit["percentile_stored"] for hit in get(given_services, path, better=True)["hits"]}
+    assert few == {others[-1].model: 0.0}
+
+
+def costly(made: Services, who: Identity, seed: int, networks: int) -> None:
+    """Store a model that is so costly that few untrained networks can be drawn."""
+    bucket, layers = Bucket(made.store, who), ok_layers(4)
+    bucket.admit(content=f"costly {seed}".encode())
+    lines = tuple(
+        ReferenceLayer(network=network, position=at, depth=at / (len(layers) - 1), layer=layer)
+        for network in range(networks)
+        for at, layer in enumerate(layers)
+    )
+    drawn = layer_vectors_of(bucket.facts, seed, [line.layer for line in lines])
+    bucket.write(layer_vectors_of(bucket.facts, seed + 10, layers))
+    bucket.write(
+        ReferenceLayers(
+            probe=drawn.probe,
+            images=drawn.images,
+            label_cka_of_pixels=None,
+            layers=lines,
+            inputs=unit_rows(1, seed),
+            **{name: getattr(drawn, name) for name in ("grams", "cka", "deconfounded", "neighbours")},
+        )
+    )
+    bucket.refuse_rest()
+    index(made, who)
+
+
+def test_of_a_costly_architecture_each_version_adds_its_untrained_networks(
+    given_services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerscope.functions.query.reference_population.MOST_LAYERS", 1)  # one model stands for all
+    settle(given_services, {WHO: 0.5})
+    told = []
+    for at in range(3):
+        costly(given_services, Identity("tiny", "costly", str(at)), 300 + at, 7)
+        hit = next(
+            hit for hit in get(given_services, f"/models/{WHO.subject}/similar")["hits"] if hit["version"] == "0"
+        )
+        told.append((hit["untrained_networks"], hit["not_judged"]))
+    few = "untrained networks of its architecture, and 19 are needed to tell it from them: each version stored adds its own."
+    assert told == [(7, f"There are 7 {few}"), (14, f"There are 14 {few}"), (21, None)]

@@ -45,7 +45,7 @@ def vectors(count: int, seed: int) -> np.ndarray:
 INPUTS = vectors(1, 99)[0].astype(np.float32)
 
 
-def verdict(hit: np.ndarray, untrained: np.ndarray, **said: object) -> Judgement:
+def verdict(hit: np.ndarray, untrained: np.ndarray, **said: Any) -> Judgement:
     mine = vectors(1, 1)
     population = Population(
         stored=(some("d/x/1", vectors(25, 3), [0.5] * 25),),

@@ -22,6 +22,7 @@ from layerscope.search_options import (
     LeaveOut,
     MaxAccuracy,
     MinAccuracy,
+    OfFamily,
     OnDataset,
     OtherDatasets,
     SameDataset,
@@ -42,6 +43,7 @@ def classes(
     max_accuracy: MaxAccuracy = None,
     better: Better = False,
     architecture: Architecture = None,
+    family: OfFamily = None,
     leave_out: LeaveOut = "version",
     per: Annotated[str, typer.Option(help="model: of each model its best class, or class")] = "model",
     cursor: Cursor = None,
@@ -51,6 +53,7 @@ def classes(
     asked = {
         "k": k,
         **narrowed(dataset, same_dataset, other_datasets, min_accuracy, max_accuracy, better, architecture, leave_out),
+        "family": family,
         "per": per,
         "cursor": cursor,
     }

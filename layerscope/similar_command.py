@@ -83,6 +83,7 @@ def depths(
     max_accuracy: MaxAccuracy = None,
     better: Better = False,
     architecture: Architecture = None,
+    family: OfFamily = None,
     leave_out: LeaveOut = "version",
     cursor: Cursor = None,
     probe: OverProbe = None,
@@ -92,7 +93,7 @@ def depths(
     filters = narrowed(
         dataset, same_dataset, other_datasets, min_accuracy, max_accuracy, better, architecture, leave_out
     )
-    asked = {"k": k, "metric": metric, **filters, "cursor": cursor, "probe": probe}
+    asked = {"k": k, "metric": metric, **filters, "family": family, "cursor": cursor, "probe": probe}
     answer = answered(RoleAnswer, at, name, ("layers", layer, "depths"), asked)
     print_answer(answer, terminal.depths(answer), as_json)
 

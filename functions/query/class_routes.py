@@ -13,7 +13,7 @@ from layerscope.functions.query import page_routes
 from layerscope.functions.query.classes_alike import Per, Question, classes_alike
 from layerscope.functions.query.filters import Filters
 from layerscope.functions.query.page_routes import wants_page
-from layerscope.functions.query.parameters import K, Name, Part, model_filters
+from layerscope.functions.query.parameters import K, Name, OfFamily, Part, model_filters
 from layerscope.functions.query.route_services import Answers
 from layerscope.functions.query.similar_routes import Cursor
 from layerscope.schemas.classes import ClassAlikeAnswer
@@ -40,9 +40,10 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         k: K = 10,
         per: OnePer = "model",
         cursor: Cursor = None,
+        family: OfFamily = None,
     ) -> Response:
         """Return the classes of other models, on any dataset, that respond most like this one; `label`: its name or number."""
-        question = Question(Identity(dataset, model, version), label, k, filters, per, cursor)
+        question = Question(Identity(dataset, model, version), label, k, filters, per, cursor, family)
         answers = given()
 
         async def found() -> ClassAlikeAnswer:
@@ -52,7 +53,14 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
             )
 
         parts = await answers.class_parts(question.identity)
-        answer = await answers.answered.get(request.scope, question.asked(), ClassAlikeAnswer, found, parts=parts)
+        answer = await answers.answered.get(
+            request.scope,
+            question.asked(),
+            ClassAlikeAnswer,
+            found,
+            lasting=lambda _: family is None,  # a sketch of weights may come without the index moving
+            parts=parts,
+        )
         if not wants_page(request.scope):
             return Response(answer, media_type="application/json")
         shown = ClassAlikeAnswer.model_validate_json(answer)

@@ -24,7 +24,9 @@ from layerscope.functions.query.filters import (
 )
 from layerscope.functions.query.filters import in_words as conditions_of
 from layerscope.functions.query.nearest_rows import Wanted, nearest, place_of
+from layerscope.functions.query.sketches import nearest_relatives
 from layerscope.functions.query.stored_classes import Classes, StoredClasses
+from layerscope.schemas.alike import Family
 from layerscope.schemas.classes import ClassAlikeAnswer, ClassHit
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.identity import Identity
@@ -50,6 +52,7 @@ class Question:
     filters: Filters = EVERY_LAYER
     per: Per = "model"
     cursor: str | None = None
+    family: Family | None = None
 
     def asked(self) -> dict[str, object]:
         """Return what the question means, for the answers that are kept."""
@@ -59,6 +62,7 @@ class Question:
             "k": self.k,
             "per": self.per,
             "cursor": self.cursor,
+            "family": self.family,
             **dataclasses.asdict(self.filters),
         }
 
@@ -101,7 +105,12 @@ def classes_alike(
         per="model" if asked.per == "model" else "layer",
         after=None if asked.cursor is None else place_of(asked.cursor),
     )
-    matches, following = nearest(vectors, wanted)
+    if asked.family is None:
+        (matches, following), reason = nearest(vectors, wanted), None
+    else:
+        matches, following, reason = nearest_relatives(store, vectors, wanted, asked.identity, asked.family, "classes")
+    if reason:
+        return _nothing(asked, position, names, reason)
     if not matches:
         return _nothing(asked, position, names, _why_none(vectors, wanted, asked, asker))
     mine = Classes(outcome.manifest.content, product.vectors, product.untrained)

@@ -152,7 +152,9 @@ class Answers:
             return await asyncio.to_thread(self._roles, vectors, question, judges)
 
         asked, parts = {"depths": True, **question.asked()}, await self.parts(question)
-        answer = await self.answered.get(request.scope, asked, RoleAnswer, found, parts=parts)
+        answer = await self.answered.get(
+            request.scope, asked, RoleAnswer, found, lasting=lambda _: question.family is None, parts=parts
+        )
         return Response(answer, media_type="application/json")
 
     def _roles(self, vectors: VectorStore, question: Question, judges: Bench | None) -> RoleAnswer:

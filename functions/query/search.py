@@ -18,9 +18,9 @@ from layerscope.functions.query.filters import (
     in_words,
     row_filter,
 )
-from layerscope.functions.query.nearest_rows import Per, Wanted, nearest, nearest_of, place_of
+from layerscope.functions.query.nearest_rows import Per, Wanted, nearest, place_of
 from layerscope.functions.query.probe_sets import PROBE_SETS, ask_common, images_of
-from layerscope.functions.query.sketches import MOST_SKETCHED, Relatives, unsketched
+from layerscope.functions.query.sketches import nearest_relatives
 from layerscope.schemas import keys
 from layerscope.schemas.alike import Family
 from layerscope.schemas.datasets import ProbeName
@@ -163,15 +163,11 @@ def similar(store: ObjectStore, vectors: VectorStore, asked: Question) -> Simila
         after=after,
     )
     if asked.family is None:
-        matches, following = nearest(vectors, wanted)
+        (matches, following), reason = nearest(vectors, wanted), None
     else:
-        relatives = Relatives(store, asked.identity, asked.family)
-        if not relatives.is_sketched:
-            return _nothing(asked, unsketched(asked.identity))
-        matches, following = nearest_of(vectors, wanted, relatives.has, MOST_SKETCHED)
-        if not matches and relatives.looked_at and after is None:
-            looked_at = "the one model" if relatives.looked_at == 1 else f"the {relatives.looked_at} models"
-            return _nothing(asked, f"Of {looked_at} with the nearest layers none is of the family {asked.family}.")
+        matches, following, reason = nearest_relatives(store, vectors, wanted, asked.identity, asked.family, "layers")
+    if reason:
+        return _nothing(asked, reason)
     if not matches:
         return _nothing(asked, _why_none(vectors, wanted, asked, asker))
     deviation = None if asked.metric == "classic" else math.sqrt(2 / (among.images * (among.images - 3)))

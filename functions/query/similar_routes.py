@@ -90,11 +90,12 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         k: K = 100,
         cursor: Cursor = None,
         probe: OverProbe = None,
+        family: OfFamily = None,
     ) -> Response:
         """Tell where in other models the role of this layer is played: earlier, about as deep, or later."""
         identity = Identity(dataset, model, version)
         over = chosen(probe, models, identity)
-        question = Question(identity, layer, metric, k, models, "model", cursor, over)
+        question = Question(identity, layer, metric, k, models, "model", cursor, over, family)
         answer = await given().roles(request, question)
         if not wants_page(request.scope):
             return answer

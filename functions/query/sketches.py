@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from layerscope.functions.query.families import kinship
+from layerscope.functions.query.nearest_rows import Wanted, nearest_of
 from layerscope.schemas.alike import Family, Kinship
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.weight_sketch import WeightSketch
 from layerscope.stores import product_store, uploads
 from layerscope.stores.blobs import Damaged
+from layerscope.stores.index_rows import RowMatch
 from layerscope.stores.object_store import ObjectStore
+from layerscope.stores.vector_store import VectorStore
 
 MOST_SKETCHED: Final = 200
 """Models, the most alike first, whose weights are looked at for those of one family."""
@@ -42,6 +45,25 @@ class Relatives:
             kin = kinship(self._own, theirs) if self._own and theirs else None
             self._known[subject] = kin.family if kin else None
         return self._known[subject] == self._family
+
+
+def nearest_relatives(
+    store: ObjectStore,
+    vectors: VectorStore,
+    wanted: Wanted,
+    of: Identity,
+    family: Family,
+    what: Literal["layers", "classes"],
+) -> tuple[list[RowMatch], str | None, str | None]:
+    """Return a page of the nearest rows of models of one family with one model, its next cursor, and why there are none."""
+    relatives = Relatives(store, of, family)
+    if not relatives.is_sketched:
+        return [], None, unsketched(of)
+    matches, following = nearest_of(vectors, wanted, relatives.has, MOST_SKETCHED)
+    if matches or not relatives.looked_at or wanted.after is not None:
+        return matches, following, None
+    looked_at = "the one model" if relatives.looked_at == 1 else f"the {relatives.looked_at} models"
+    return [], None, f"Of {looked_at} with the nearest {what} none is of the family {family}."
 
 
 def unsketched(identity: Identity) -> str:

@@ -227,6 +227,18 @@ def test_a_role_is_found_where_it_is_played_and_nowhere_else(system: Services) -
     assert "Plays the role" in page(system, f"/models/{PARENT}/layers/6/depths")
 
 
+def test_a_role_can_be_asked_of_one_family(system: Services) -> None:
+    path = f"/models/{PARENT}/layers/6/depths"
+    every = get(system, path)["roles"]
+    for family, models in (("related", {"child", "sibling"}), ("same_architecture", {"twin", "untrained"})):
+        told = get(system, path, family=family)
+        assert [one["model"] for one in told["roles"]] == [one["model"] for one in every if one["model"] in models]
+        assert told["models"] == 2 and " of 2 models a layer plays its role" in told["reason"]
+    none = get(system, "/models/digits/mlp/1/layers/1/depths", family="same_weights", metric="cka")
+    assert none["roles"] == [] and "with the nearest layers none is of the family same_weights" in none["reason"]
+    assert get(system, path, 422, family="cousin")["code"] == "bad-parameter"
+
+
 def test_where_the_index_holds_too_many_layers_the_nearest_models_are_compared_from_the_bucket(
     system: Services,
 ) -> None:

@@ -9,13 +9,18 @@ from urllib.parse import quote
 import httpx
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from layerscope.functions.runtime.services import Services
+from layerscope.functions.weight_sketch import func as weight_sketch
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.class_vectors import ClassLine, ClassVectors
 from layerscope.schemas.products.evaluation import ClassFigures
+from layerscope.schemas.products.weight_sketch import WeightSketch
 from layerscope.stores import common_probe, datasets
 from layerscope.stores.datasets import PartArrays
+from tests.benchmarks.digits_networks import safe
 from tests.functions.asking import get, index, run
 from tests.functions.bucket import Bucket, evaluation, layer_vectors, ok_layers, services
 
@@ -53,13 +58,22 @@ def product(given: Services, identity: Identity, seed: int, trained: bool = True
     )
 
 
-def settle(given: Services, name: str, seed: int, accuracy: float | None = 0.8, trained: bool = True) -> Identity:
+def settle(
+    given: Services,
+    name: str,
+    seed: int,
+    accuracy: float | None = 0.8,
+    trained: bool = True,
+    weights: WeightSketch | None = None,
+) -> Identity:
     identity = Identity.parse(name)
     bucket = Bucket(given.store, identity)
     bucket.admit(f"weights {seed}".encode())
     made = product(given, identity, seed, trained)
     bucket.write(made)
     bucket.write(layer_vectors(bucket.facts, seed, ok_layers(3 + seed % 2)))
+    if weights is not None:
+        bucket.write(weights)
     if accuracy is not None:
         figures = [
             ClassFigures(name=one.name, support=9, predicted=9, precision=0.5, recall=at / 10, f1=0.5)
@@ -236,6 +250,37 @@ def test_a_model_alone_over_its_probe_images_says_so(tmp_path: Path) -> None:
     common_probe.ensure(made.store)
     settle(made, "pets/net/1", 1)
     assert get(made, path("cat"))["reason"].startswith("No other model has been indexed")
+
+
+def sketched(seed: int, of: int | None = None) -> WeightSketch:
+    """Return the weights of a network; `of` another one's with a little added to each."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 4))
+    if of is not None:
+        added = {name: 0.05 * one for name, one in network.state_dict().items()}
+        torch.manual_seed(of)
+        for layer in network:
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
+        network.load_state_dict({name: one + added[name] for name, one in network.state_dict().items()})
+    return weight_sketch.compute(safe(network), "cpu")
+
+
+def test_classes_can_be_asked_of_models_of_one_family(given: Services) -> None:
+    asked = settle(given, "pets/parent/1", 11, weights=sketched(1))
+    child = settle(given, "pets/child/1", 12, accuracy=0.5, weights=sketched(2, of=1)).subject
+    twin = settle(given, "pets/twin/1", 13, weights=sketched(3)).subject
+    related = get(given, path("cat", asked), family="related", per="class")
+    assert {name for name, _ in hits(related)} == {child}
+    assert hits(get(given, path("cat", asked), family="same_architecture")) == [(twin, "cat")]
+    pages = [get(given, path("cat", asked), family="related", per="class", k=1)]
+    while pages[-1]["next"]:
+        pages.append(get(given, path("cat", asked), family="related", per="class", k=1, cursor=pages[-1]["next"]))
+    assert [hit for one in pages for hit in hits(one)] == hits(related)
+    none = get(given, path("cat", asked), family="same_weights")
+    assert none["hits"] == [] and "with the nearest classes none is of the family same_weights" in none["reason"]
+    assert "have not been sketched (yet)" in get(given, path("cat"), family="related")["reason"]
+    assert get(given, path("cat", asked), 422, family="cousin")["code"] == "bad-parameter"
 
 
 def test_rows_of_another_common_probe_set_are_not_found(given: Services) -> None:

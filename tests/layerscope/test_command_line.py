@@ -102,6 +102,10 @@ def test_classes_of_two_models_are_compared_and_untrained_ones_are_not_said_to_r
     answer = json.loads(layerscope("classes", "digits/lenet/1", "3", "--at", str(system), "--json").stdout)
     assert (answer["class_name"], answer["class_index"]) == ("3", 3)
     assert [(hit["version"], hit["judgement"]["untrained_networks"]) for hit in answer["hits"]] == [("2", 8)]
+    for asked in (("classes", "3"), ("depths", "4")):
+        command, what = asked
+        others = layerscope(command, "digits/lenet/1", what, "--family", "same_weights", "--at", str(system)).stdout
+        assert "none is of the family same_weights" in " ".join(others.split())
     elsewhere = layerscope("classes", "digits/lenet/1", "3", "--other-datasets", "--at", str(system)).stdout
     assert "on other datasets than digits" in " ".join(elsewhere.split())
     shown = layerscope("classes", "digits/lenet/1", "3", "--at", str(system)).stdout

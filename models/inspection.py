@@ -8,6 +8,7 @@ from typing import Any
 
 from layerscope.models import file_kinds, formats, safe_form
 from layerscope.models.architecture_option import architecture_file
+from layerscope.models.formats.filling import in_place
 from layerscope.models.formats.pickled import read_pickled
 from layerscope.models.inspection_report import InspectedLayer, Inspection
 from layerscope.models.safe_form.graph_spec import Graph
@@ -29,7 +30,8 @@ def inspect(path: Path, architecture: str | None = None) -> Inspection:
     kind = file_kinds.sniff(path)
     found: dict[str, Any] = {"file": str(path), "size": path.stat().st_size, "format": kind}
     try:
-        found |= _read(path, kind, architecture)
+        with in_place():
+            found |= _read(path, kind, architecture)
     except Refused as refused:
         found["refusal"] = Refusal(code=refused.code, message=refused.message, hint=refused.hint)
     if kind in ("torch-zip", "torch-legacy"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
 import numpy as np
@@ -19,6 +21,19 @@ COUNTER: Final = "num_batches_tracked"
 _HINT: Final = "Save the model as it was trained, its weights alone: torch.save(model.state_dict(), 'model.pt')"
 
 
+_in_place: ContextVar[bool] = ContextVar("in_place", default=False)
+
+
+@contextmanager
+def in_place() -> Iterator[None]:
+    """Make tensors of the file's bytes where they lie, for one who is done with them before anybody changes the file."""
+    before = _in_place.set(True)
+    try:
+        yield
+    finally:
+        _in_place.reset(before)
+
+
 class TorchTensors:
     """Makes torch tensors of stored ones, each once, so that what was tied in the file is tied again."""
 
@@ -27,7 +42,7 @@ class TorchTensors:
         self._made: dict[tuple[object, ...], Tensor] = {}
 
     def get(self, stored: StoredTensor) -> Tensor:
-        """Return a tensor, or a parameter, of the same dtype, shape and values; of the file's bytes where they lie so."""
+        """Return a tensor, or a parameter, of the same dtype, shape and values, in memory of its own but `in_place`."""
         tie = (stored.storage, stored.offset, stored.shape, stored.strides, stored.dtype, stored.parameter)
         if tie not in self._made:
             self._made[tie] = _to_torch(stored)
@@ -35,7 +50,10 @@ class TorchTensors:
 
 
 def _to_torch(stored: StoredTensor) -> Tensor:
-    array = np.require(stored.array, requirements=("C", "ALIGNED", "WRITEABLE"))
+    if _in_place.get():
+        array = np.require(stored.array, requirements=("C", "ALIGNED", "WRITEABLE"))
+    else:
+        array = np.array(stored.array, order="C")
     tensor = torch.from_numpy(array)
     if stored.dtype == "BF16":
         tensor = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)

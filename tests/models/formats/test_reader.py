@@ -21,6 +21,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from layerscope.models import formats
+from layerscope.models.formats.filling import in_place
 from layerscope.models.formats.pickle_values import BuiltObject, Global, StoredTensor
 from layerscope.models.formats.pickled import Saved, read_pickled
 from layerscope.models.formats.pickled.archive import Archive
@@ -445,3 +447,15 @@ def test_as_many_numbers_as_people_have_are_read_as_keys(tmp_path: Path) -> None
     names = {k: f"class {k}" for k in range(21_843)}  # as those of ImageNet-21k
     states = {id(tmp_path) + 80 * k: {"step": k} for k in range(3_000)}  # as an optimiser of torch 1.5 has them
     assert read(tmp_path, {"names": names, "state": states}).root == {"names": names, "state": states}
+
+
+def test_a_model_is_not_changed_by_what_becomes_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    torch.save({"0.weight": torch.ones(3, 4), "0.bias": torch.ones(3)}, file)
+    blocks = b'[{"type": "Linear", "in_features": 4, "out_features": 3}]'
+    kept = formats.rebuild(file, blocks=blocks)
+    with in_place():
+        shown = formats.rebuild(file, blocks=blocks)
+    torch.save({"0.weight": torch.zeros(3, 4), "0.bias": torch.zeros(3)}, file)
+    assert all(bool((one == 1).all()) for one in kept.tensors.values())
+    assert kept.tensors.keys() == shown.tensors.keys()

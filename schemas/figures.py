@@ -27,7 +27,7 @@ class ModelFigures(StoredJson):
     findings: int | None = Field(default=None, description="how many findings there are")
     first_finding: str | None = Field(default=None, description="kind of the most costly one; null: none, or not known")
     products_complete: int = Field(default=0, description="products that are there")
-    products: int = Field(default=0, description="products that there are in all; 0: the upload is not admitted")
+    products: int = Field(default=0, description="products that it could have; 0: the upload is not admitted")
     has_dataset: bool | None = Field(default=None, description="null: the upload is not admitted")
 
 

@@ -70,9 +70,14 @@ class Standing:
             return None
         if self.facts.dataset is None:
             return "no dataset"
+        there, meant = self.products
+        return f"{there} of {meant} products" if there < meant else None
+
+    @property
+    def products(self) -> tuple[int, int]:
+        """Return how many products are there, of how many that the model could have."""
         meant = [one for one in self.outcomes.values() if not one.not_given]
-        there = sum(one.state == "complete" for one in meant)
-        return f"{there} of {len(meant)} products" if there < len(meant) else None
+        return sum(one.state == "complete" for one in meant), len(meant)
 
 
 @dataclass(frozen=True, slots=True)

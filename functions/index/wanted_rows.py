@@ -59,6 +59,7 @@ def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
 def figures_of(standing: Standing) -> ModelFigures:
     """Return the figures by which a model is ranked, as far as its products are there."""
     evaluated, made, found = (_headline(standing, name) for name in ("evaluation", "summary", "findings"))
+    there, meant = standing.products
     return ModelFigures.model_validate(
         {
             **{name: evaluated.get(name) for name in OF_EVALUATION},
@@ -68,8 +69,8 @@ def figures_of(standing: Standing) -> ModelFigures:
             "architecture": made.get("kind"),
             "findings": found.get("findings"),
             "first_finding": found.get("first_kind"),
-            "products_complete": sum(one.state == "complete" for one in standing.outcomes.values()),
-            "products": len(standing.outcomes),
+            "products_complete": there,
+            "products": meant,
             "has_dataset": standing.facts.dataset is not None if standing.facts else None,
         }
     )

@@ -61,7 +61,9 @@ def rows(count: int) -> list[CatalogueRow]:
         uploaded = f"2026-11-{1 + at // 1440 % 28:02d}T{at // 60 % 24:02d}:{at % 60:02d}:00.000Z"
         subject = f"tiny/model-{at // 4}/{at % 4}"
         found.append(
-            CatalogueRow(subject, "complete", uploaded, "c" * 64, accuracy, None, "v", 0, "f", figures.written(known))
+            CatalogueRow(
+                subject, "complete", uploaded, "c" * 64, accuracy, None, "v", 0, "f", figures=figures.written(known)
+            )
         )
     return found
 

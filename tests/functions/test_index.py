@@ -20,7 +20,7 @@ from layerscope.functions.index.func import new
 from layerscope.functions.runtime.http_server import application
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import figures, keys
-from layerscope.schemas.errors import Unavailable
+from layerscope.schemas.errors import Refused, Unavailable
 from layerscope.schemas.events import EventData, IndexUpdated, ModelRemoved, ProductRequested
 from layerscope.schemas.figures import ModelFigures
 from layerscope.schemas.identity import Identity
@@ -29,6 +29,8 @@ from layerscope.schemas.products import declared_products
 from layerscope.schemas.products.class_vectors import ClassLine, ClassVectors
 from layerscope.schemas.products.layer_vectors import LayerVectors
 from layerscope.schemas.products.predictions import Predictions
+from layerscope.schemas.products.training_history import TrainingHistory
+from layerscope.stores import product_store
 from layerscope.stores.cache import MemoryCache
 from layerscope.stores.catalogue import Standing, architecture_of, class_collection
 from layerscope.stores.index_rows import CatalogueRow, LayerRow, Replacement, RowFilter, collection_name
@@ -136,12 +138,14 @@ def test_the_catalogue_has_the_figures_of_the_products_that_are_there(given: Ser
     assert (first.products_complete, first.products, first.has_dataset) == (1, every, True)
     bucket.write(summary())
     bucket.write(findings("channels_dead"))
+    no_log = Refused("no-history", "No log of its training was uploaded.", "upload one")
+    product_store.refuse(given.store, TrainingHistory, bucket.facts, no_log, bucket.making)
     bucket.refuse_rest()
     told(given)
     last = figures.read(line(given).figures)
     assert (last.parameters, last.multiply_adds, last.architecture) == (1, 3, "Net")
     assert (last.findings, last.first_finding, last.means_something) == (1, "channels_dead", True)
-    assert (last.products_complete, last.products) == (3, every)
+    assert (last.products_complete, last.products) == (3, every - 1)  # it may do without a log
 
 
 def test_a_model_without_a_dataset_says_so(given: Services) -> None:

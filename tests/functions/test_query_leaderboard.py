@@ -35,7 +35,9 @@ def row(subject: str, at: int = 0, state: Any = "complete", **known: Any) -> Cat
     """Return the row of a model that was uploaded `at` seconds after the first."""
     found = ModelFigures(**known)
     uploaded = f"2026-11-21T10:{at // 60:02d}:{at % 60:02d}.000Z"
-    return CatalogueRow(subject, state, uploaded, None, found.accuracy, None, "v", 0, subject, figures.written(found))
+    return CatalogueRow(
+        subject, state, uploaded, None, found.accuracy, None, "v", 0, subject, figures=figures.written(found)
+    )
 
 
 ROWS = [

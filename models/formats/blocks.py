@@ -8,8 +8,9 @@ The tensors are matched by their keys, where those are the ones of an nn.Sequent
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -92,28 +93,42 @@ def match(network: nn.Sequential, state: State) -> tuple[nn.Module, tuple[str, .
 
 
 def _by_order(expected: Mapping[str, Tensor], found: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    names, waiting = list(expected), list(found.items())
+    """Return the tensors of a file by the names of the blocks: layer by layer in order, within a layer by their own names."""
+    waiting = _by_layer(found)
     matched: dict[str, StoredTensor] = {}
-    for name in names:
-        leaf, shape = name.rpartition(".")[2], tuple(expected[name].shape)
-        key, tensor = waiting[0] if waiting else ("", None)
-        if tensor is not None and key.rpartition(".")[2] == leaf and tensor.shape == shape:
-            matched[name] = tensor
-            waiting.pop(0)
-        elif leaf != COUNTER:
-            there = f"{shown(key)} {shown(tensor.shape)}" if tensor is not None else "no more tensors"
-            raise Refused(
-                "blocks-mismatch",
-                f"Block tensor {shown(name)} {shown(shape)} should come next, and the file has {there}.",
-                "List the blocks in the order in which the model's __init__ makes its layers",
-            )
-    if waiting:
+    for wanted in _by_layer(expected):
+        there = waiting.pop(0) if waiting else {}
+        following = [key for few in (there, *waiting) for key in few.values()]
+        for leaf, name in wanted.items():
+            key, shape = there.pop(leaf, None), tuple(expected[name].shape)
+            if key is not None and found[key].shape == shape:
+                matched[name] = found[key]
+            elif key is not None or leaf != COUNTER:
+                raise _out_of_order(f"Block tensor {shown(name)} {shown(shape)}", [key] if key else following, found)
+        if there:
+            raise _out_of_order("The next block", list(there.values()), found)
+    if left := [key for few in waiting for key in few.values()]:
         raise Refused(
             "blocks-mismatch",
-            f"The file has {len(waiting)} more tensors than the blocks, {shown(waiting[0][0])} first.",
+            f"The file has {len(left)} more tensors than the blocks, {shown(left[0])} first.",
             "Add the blocks that they belong to",
         )
     return matched
+
+
+def _out_of_order(wanted: str, following: Sequence[str], found: Mapping[str, StoredTensor]) -> Refused:
+    has = f"{shown(following[0])} {shown(found[following[0]].shape)}" if following else "no more tensors"
+    return Refused(
+        "blocks-mismatch",
+        f"{wanted} should come next, and the file has {has}.",
+        "List the blocks in the order in which the model's __init__ makes its layers",
+    )
+
+
+def _by_layer(names: Iterable[str]) -> list[dict[str, str]]:
+    """Return the names of each layer's tensors, as they follow one another, by their last parts."""
+    layers = itertools.groupby(names, lambda name: name.rpartition(".")[0])
+    return [{name.rpartition(".")[2]: name for name in its} for _, its in layers]
 
 
 # From checked blocks to modules --------------------------------------------------------------------------------------

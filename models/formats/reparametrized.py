@@ -12,7 +12,7 @@ As `torch.nn.utils` computes them in eval mode, in float64, rounded to what they
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -21,6 +21,8 @@ import numpy as np
 from layerscope.models.formats.pickle_values import StoredTensor
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+_MAX_DEPTH: Final = 40
+"""Of modules around a tensor; deeper ones are in no model."""
 _FLOATS: Final = frozenset({"F64", "F32", "F16"})
 
 
@@ -65,7 +67,7 @@ _FIRST: Final = tuple(
 
 
 def merged(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTensor], list[str]]:
-    """Return a state dict with one tensor for each weight, and notes on what was computed."""
+    """Return a state dict with one tensor for each weight, in its layer's place, and notes on what was computed."""
     found, notes = dict(tensors), []
     for (form, parts, make, word), first in zip(_FORMS, _FIRST, strict=True):
         count = 0
@@ -88,7 +90,37 @@ def merged(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTensor]
         if count:
             told = "1 weight was" if count == 1 else f"{count} weights were"
             notes.append(f"{told} {word}, and computed from {len(parts)} tensors each.")
-    return found, notes
+    return (_in_place(found, tensors) if notes else found), notes
+
+
+def _in_place(found: Mapping[str, StoredTensor], saved: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Return tensors in the order of the model's layers: what was computed stands where its layer's tensors began.
+
+    A module's tensors are saved in one run, its own before those of the modules in it; but a weight that was taken apart
+    is saved behind its bias, or behind the modules in it.
+    """
+    computed = [name for name in found if name not in saved]
+    begins = {name.rpartition(".")[0]: len(saved) for name in computed}
+    places = {}
+    for place, key in enumerate(saved):
+        places[key] = (place, 1, 0, False)
+        for layer in _layers_of(key):
+            if begins.get(layer, -1) > place:
+                begins[layer] = place
+    for name in computed:
+        layer, _, leaf = name.rpartition(".")
+        places[name] = (begins[layer], 0, layer.count("."), "bias" in leaf)
+    return {name: found[name] for name in sorted(found, key=places.__getitem__)}
+
+
+def _layers_of(key: str) -> Iterator[str]:
+    """Yield the module that a tensor belongs to and those around it, the model itself last."""
+    layer = key
+    for _ in range(_MAX_DEPTH):
+        layer = layer.rpartition(".")[0]
+        yield layer
+        if not layer:
+            return
 
 
 def _stored(like: StoredTensor, weight: Array) -> StoredTensor:

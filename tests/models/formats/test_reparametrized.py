@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
+from layerscope.models import safe_form
+from layerscope.models.formats import rebuild
 from layerscope.models.formats.pickled import read_pickled
 from layerscope.models.formats.state_dicts import unwrap
 from tests.models.formats.saving import read
@@ -81,9 +84,6 @@ def test_what_only_looks_like_it_stays_as_it_is(state: dict[str, torch.Tensor], 
 def test_a_pruned_network_of_torchvision_is_recognised(tmp_path: Path) -> None:
     import torchvision
 
-    from layerscope.models import safe_form
-    from layerscope.models.formats import rebuild
-
     model = torchvision.models.shufflenet_v2_x0_5(weights=None).eval()
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
@@ -94,6 +94,62 @@ def test_a_pruned_network_of_torchvision_is_recognised(tmp_path: Path) -> None:
     with torch.no_grad():
         answer = safe_form.build(safe_form.read(safe_form.written(rebuilt.graph, rebuilt.tensors)))(x)
         assert torch.allclose(answer, model(x), atol=1e-5)
+
+
+class Twins(nn.Module):
+    """Layers of equal shapes, with names of their own: only their order tells one from the other."""
+
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(16, 16, bias=bias) for _ in "abc")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.c(self.b(self.a(x.flatten(1)).relu()).relu())
+        return answer
+
+
+def masked(layer: nn.Module) -> nn.Module:
+    return prune.random_unstructured(layer, "weight", 0.4)  # type: ignore[no-any-return]
+
+
+APART: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "pruned": masked,
+    "weight norm": nn.utils.weight_norm,
+    "weight norm, newer": parametrizations.weight_norm,
+    "spectral norm": nn.utils.spectral_norm,
+    "spectral norm, newer": parametrizations.spectral_norm,
+}
+
+
+@pytest.mark.parametrize("form", APART)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("which", ["a", "b", "ab", "ca"])
+def test_a_weight_that_was_taken_apart_stays_in_its_layer(form: str, bias: bool, which: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = Twins(bias)
+    for name in which:
+        APART[form](network.get_submodule(name))
+    network.eval()
+    x = torch.randn(3, 1, 4, 4)
+    with torch.no_grad():
+        wanted = network(x)
+        torch.save(network.state_dict(), tmp_path / "model.pt")
+        linear = {"type": "Linear", "in_features": 16, "out_features": 16, "bias": bias}
+        blocks = json.dumps([{"type": "Flatten"}, linear, {"type": "ReLU"}, linear, {"type": "ReLU"}, linear])
+        found = rebuild(tmp_path / "model.pt", blocks=blocks.encode())
+        ours = safe_form.build(safe_form.read(safe_form.written(found.graph, found.tensors)))(x)
+    assert wanted.std() > 0
+    torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_that_holds_others_begins_before_them(tmp_path: Path) -> None:
+    outer = nn.MultiheadAttention(4, 2)
+    parametrizations.weight_norm(outer, "in_proj_weight")  # saved behind out_proj, which lies in it
+    model = nn.ModuleDict({"first": nn.Linear(2, 2), "attention": outer, "last": nn.Linear(2, 2)})
+    state = unwrap(read(model.state_dict(), tmp_path, "zip"))
+    names = ["in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"]
+    inner = [f"attention.{name}" for name in names]
+    assert list(state.tensors) == ["first.weight", "first.bias", *inner, "last.weight", "last.bias"]
 
 
 def test_what_was_saved_in_a_row_or_compiled_is_found(tmp_path: Path) -> None:

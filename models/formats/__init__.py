@@ -26,6 +26,7 @@ from layerscope.schemas.errors import Refused
 
 if TYPE_CHECKING:
     from layerscope.models.formats.lent_layers import Lent
+    from layerscope.models.formats.pickle_values import BuiltObject
     from layerscope.models.formats.rebuilt_model import Rebuilt
     from layerscope.models.formats.state_dicts import State
 
@@ -52,7 +53,8 @@ def rebuild(
 
     Raises:
         Refused: it is nothing that is read, or is broken, hostile or beyond a limit; what it is, and what to do.
-            `unlike-lender`: it has other tensors than the model that the user named; `several-lenders`: they differ.
+            `unlike-lender`: it has other tensors than the model that the user named, or more than one that would lend;
+            `several-lenders`: they differ.
     """
     from layerscope.models import file_kinds
     from layerscope.models.formats import reparametrized
@@ -92,38 +94,64 @@ def _from_state(
 ) -> Rebuilt:
     import dataclasses
 
-    from layerscope.models.formats.blocks import from_json, match
-    from layerscope.models.formats.graph_tables.config_json import config_of
+    from layerscope.models.formats.whole_models import sequential
+
+    if state.model is not None:
+        if not (blocks or architecture or like) and (whole := _whole(state, state.model, lenders)) is not None:
+            return whole
+        state = dataclasses.replace(state, tensors=sequential.state_of(state.model), model=None)
+    return _from_tensors(state, architecture, blocks, lenders, like)
+
+
+def _whole(state: State, model: BuiltObject, lenders: Sequence[Lent]) -> Rebuilt | None:
+    """Return a whole pickled model, with a lender's layers where its own are not known; None: torchvision's may have them."""
+    import dataclasses
+
     from layerscope.models.formats.rebuilt_model import Rebuilt
     from layerscope.models.formats.whole_models import sequential
     from layerscope.models.safe_form.tracing import trace
 
-    if state.model is not None:
-        if not (blocks or architecture or like):
-            try:
-                whole = sequential.from_record(state.model)
-                return Rebuilt(*trace(whole.module), whole.architecture, state.notes + whole.notes, state.training)
-            except Refused:
-                if lenders:
-                    bare = dataclasses.replace(state, tensors=sequential.state_of(state.model), model=None)
-                    if (found := _lent(lenders, bare)) is not None:
-                        return found
-                if not sequential.is_torchvision(state.model):
-                    raise
-        state = dataclasses.replace(state, tensors=sequential.state_of(state.model), model=None)
+    try:
+        whole = sequential.from_record(model)
+        return Rebuilt(*trace(whole.module), whole.architecture, state.notes + whole.notes, state.training)
+    except Refused:
+        lent: Rebuilt | Refused | None = None
+        if lenders:
+            lent = _lent(lenders, dataclasses.replace(state, tensors=sequential.state_of(model), model=None), None)
+        if isinstance(lent, Rebuilt):
+            return lent
+        if not sequential.is_torchvision(model):
+            raise
+        return None
+
+
+def _from_tensors(
+    state: State, architecture: str | None, blocks: bytes | None, lenders: Sequence[Lent], like: str | None
+) -> Rebuilt:
+    from layerscope.models.formats.blocks import from_json, match
+    from layerscope.models.formats.graph_tables.config_json import config_of
+    from layerscope.models.formats.rebuilt_model import Rebuilt
+    from layerscope.models.safe_form.tracing import trace
+
     config = config_of(blocks)
     if blocks is not None and config is None:
         module, notes = match(from_json(blocks), state)
         return Rebuilt(*trace(module), "the blocks given with it", state.notes + notes, state.training)
-    if architecture is None and (found := _lent(lenders, state)) is not None:
-        return found
+    lent = _lent(lenders, state, like) if architecture is None else None
+    if isinstance(lent, Rebuilt):
+        return lent
     if like is not None:
-        raise Refused(
+        raise lent or Refused(
             "unlike-lender",
             f"Nothing in this file, or more than one thing in it, has the names, shapes and ties of the tensors of {like}.",
             f"{UPLOAD_CALL}; or leave {like} out",
         )
-    return _recognised(state, architecture, config)
+    try:
+        return _recognised(state, architecture, config)
+    except Refused as refused:
+        if lent is None or refused.code != "unknown-architecture":
+            raise
+        raise lent from refused
 
 
 def _recognised(state: State, architecture: str | None, config: Mapping[str, Any] | None) -> Rebuilt:
@@ -174,16 +202,28 @@ def _of_table(
     )
 
 
-def _lent(lenders: Sequence[Lent], state: State) -> Rebuilt | None:
-    """Return the model of the first that fits; raises Refused: `several-lenders`, others fit that compute otherwise."""
+def _lent(lenders: Sequence[Lent], state: State, like: str | None) -> Rebuilt | Refused | None:
+    """Return the model of the first that fits; where only a part of the file does, the refusal of the rest.
+
+    Raises:
+        Refused: `several-lenders`, others fit that compute otherwise.
+    """
     from layerscope.models.formats.lent_layers import lent, stored
 
-    layers = (one for lender in lenders if (one := stored(lender)) is not None)
-    fitting = [(one.name, found) for one in layers if (found := lent(one, state)) is not None]
+    fitting: list[tuple[str, Rebuilt]] = []
+    rest: list[Refused] = []
+    for layers in filter(None, map(stored, lenders)):
+        try:
+            found = lent(layers, state, named=like is not None)
+        except Refused as refused:
+            rest.append(refused)
+            continue
+        if found is not None:
+            fitting.append((layers.name, found))
     if len({found.graph.to_json() for _, found in fitting}) > 1:
         raise Refused(
             "several-lenders",
             f"{' and '.join(name for name, _ in fitting)} all have the names and shapes of this file, and not the same layers.",
             f"Say whose layers it has: layerscope upload FILE DATASET/MODEL/VERSION --like {fitting[0][0]}",
         )
-    return fitting[0][1] if fitting else None
+    return fitting[0][1] if fitting else rest[0] if rest else None

@@ -188,7 +188,7 @@ def _choose(found: list[_Candidate], root: Mapping[Value, Value]) -> tuple[_Cand
         names = ", ".join(shown(key) for key in list(root)[:_MAX_NAMED] if isinstance(key, str))
         raise _no_model(f"The file holds a dict without a model or its weights in it (it has {names or 'no names'}).")
     notes: list[str] = []
-    plain = [candidate for candidate in found if not _AVERAGES.search(".".join(candidate.path))]
+    plain = [candidate for candidate in found if not is_average(".".join(candidate.path))]
     if plain and len(plain) < len(found):
         averages = ", ".join(one.shown for one in found if one not in plain)
         notes.append(f"Averaged weights are in the file besides, and were left out: {averages}.")
@@ -199,6 +199,11 @@ def _choose(found: list[_Candidate], root: Mapping[Value, Value]) -> tuple[_Cand
     if len(found) > 1:
         raise _several(found)
     return found[0], notes
+
+
+def is_average(path: str) -> bool:
+    """Tell whether a path in a checkpoint says of itself that averages of weights lie there (EMA, SWA)."""
+    return bool(_AVERAGES.search(path))
 
 
 def _belongs(candidate: _Candidate, model: Value) -> bool:

@@ -161,3 +161,11 @@ def test_a_table_is_whole_and_small(library: str, most: int, fewest: int) -> Non
         assert used == {one for one in entries if one.startswith(stored.TENSORS)}
     for digest, names in index.digests.items():
         assert all(index.places[name].digest == digest for name in names)
+
+
+@pytest.mark.parametrize("more", [{"mean": (1, 3, 1, 1)}, {"blocks.0.0.extra.weight": (16, 16, 1, 1)}])
+def test_a_state_dict_with_more_in_it_is_another_network(more: dict[str, tuple[int, ...]], tmp_path: Path) -> None:
+    path = saved(tmp_path, weights({**shapes_of(SMALL), **more}))
+    for named in (None, SMALL):
+        with pytest.raises(Refused):
+            formats.rebuild(path, architecture=named)

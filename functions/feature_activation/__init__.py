@@ -1,1 +1,1 @@
-"""Finds which test images make each channel of each convolution respond most."""
+"""Finds which test images make each channel of each layer respond most."""

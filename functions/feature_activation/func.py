@@ -1,4 +1,4 @@
-"""Feature activation: which test images make each channel of each convolution respond most, from one forward pass."""
+"""Feature activation: which test images make each channel of each layer respond most, from one forward pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> FeatureActivatio
     """Rank the images of the test part for every channel, and picture the strongest channels of each layer.
 
     Raises:
-        Refused: the model has no convolution, or does not fit the dataset.
+        Refused: the model has no layer with channels to rank images for, or does not fit the dataset.
     """
     # torch is imported in the worker only
     from layerscope.functions.analysis.feature_maps.shapes import recorded, shaped
@@ -33,16 +33,16 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> FeatureActivatio
     from layerscope.functions.feature_activation.stream import batch_size, rank
 
     images, limits = dataset.part("test").images, FeatureActivation.declared.parameters
-    convolutions = sites(model.safe_graph)
-    if not convolutions:
+    found_sites = sites(model.safe_graph)
+    if not found_sites:
         raise Refused(
-            "no-conv-layer",
-            "The model has no convolution layer, so there are no channels to show images for.",
+            "no-channels",
+            "The model has neither a convolution nor a linear layer with an activation, so no channels to show images for.",
             "Nothing to mend: its other products are there, see `layerscope show`.",
         )
-    with recorded(model, convolutions) as shapes:
+    with recorded(model, found_sites) as shapes:
         classifier = fit(model, images, dataset.description, device)
-    layers = [shaped(site, shapes, len(images[:2])) for site in convolutions]
+    layers = [shaped(site, shapes, len(images[:2])) for site in found_sites]
     batched = [layer.site for layer in layers if layer.batched]
     found = iter(rank(classifier, model, batched, images, limits["k"], batch_size(images)))
     most = min(limits["channels"], max(4, limits["channels_in_all"] // len(layers)))
@@ -56,20 +56,20 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> FeatureActivatio
 def _product(shown: Sequence[Shown], dataset: Dataset) -> FeatureActivation:
     """Put the pictures on their sheets, and everything together."""
     from layerscope.functions.analysis.images import sprite_sheet
-    from layerscope.functions.feature_activation.selection import arrays, convolution, grey, named_images
+    from layerscope.functions.feature_activation.selection import arrays, grey, layer_channels, named_images
 
     test, limits = dataset.part("test"), FeatureActivation.declared.parameters
     named = named_images(shown)
     height, width, _ = dataset.description.shape
     indices = sorted(named[: min(limits["images"], max(limits["fewest"], limits["pixels"] // (height * width)))])
     sheet, places = sprite_sheet(test.images[indices])
-    maps, map_places = sprite_sheet([grey(one.ranked.maps[k]) for one in shown if one.ranked for k in one.channels])
+    maps, map_places = sprite_sheet([grey(one.ranked.maps[k]) for one in shown if one.ranked for k in one.mapped])
     first_rows = np.cumsum([0, *(one.layer.site.channels for one in shown[:-1])]).tolist()
     left = iter(map_places)
     return FeatureActivation(
         images=len(test),
         layers=tuple(
-            convolution(one, row, tuple(islice(left, len(one.channels))))
+            layer_channels(one, row, tuple(islice(left, len(one.mapped))))
             for one, row in zip(shown, first_rows, strict=True)
         ),
         examples=tuple(

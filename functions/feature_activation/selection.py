@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from layerscope.functions.analysis.feature_maps.shapes import Shaped
 from layerscope.functions.feature_activation.stream import Best, Ranked
-from layerscope.schemas.products.feature_activation import ActivationMap, ChannelExamples, Convolution, Strongest
+from layerscope.schemas.products.feature_activation import ActivationMap, ChannelExamples, LayerChannels, Strongest
 from layerscope.schemas.products.sprites import Place
 
 Flags = NDArray[np.bool_]
@@ -24,6 +25,11 @@ class Shown:
     layer: Shaped
     ranked: Ranked | None
     channels: tuple[int, ...] = ()
+
+    @property
+    def mapped(self) -> tuple[int, ...]:
+        """Return the channels of which there is a map: those that are pictured, where they have positions."""
+        return self.channels if self.ranked and self.ranked.shape else ()
 
 
 def strongest_channels(ranked: Ranked, most: int) -> tuple[int, ...]:
@@ -76,10 +82,10 @@ def grey(one: NDArray[np.float32]) -> NDArray[np.uint8]:
     return shades
 
 
-def convolution(shown: Shown, first_row: int, maps: Sequence[Place]) -> Convolution:
-    """Describe one layer, whose channel 0 is row `first_row`; `maps` are the places of the maps of its shown channels."""
+def layer_channels(shown: Shown, first_row: int, maps: Sequence[Place]) -> LayerChannels:
+    """Describe one layer, whose channel 0 is row `first_row`; `maps` are the places of the maps of its channels."""
     site, ranked = shown.layer.site, shown.ranked
-    row = Convolution(
+    row = LayerChannels(
         name=site.layer,
         call=site.call,
         type=site.type,
@@ -94,6 +100,7 @@ def convolution(shown: Shown, first_row: int, maps: Sequence[Place]) -> Convolut
     )
     if ranked is None:
         return row
+    places = iter(maps) if shown.mapped else repeat(None)
     never_positive = ranked.maximum.scores[:, 0] <= 0
     return row.model_copy(
         update={
@@ -102,7 +109,7 @@ def convolution(shown: Shown, first_row: int, maps: Sequence[Place]) -> Convolut
             "non_finite": _numbers(~ranked.finite),
             "strongest": _strongest(ranked.whole_positive),
             "strongest_raw": _strongest(ranked.whole_raw),
-            "shown": tuple(_examples(ranked, one, place) for one, place in zip(shown.channels, maps, strict=True)),
+            "shown": tuple(_examples(ranked, one, next(places)) for one in shown.channels),
         }
     )
 
@@ -116,7 +123,7 @@ def _strongest(best: Best) -> Strongest | None:
     return Strongest(index=index, norm=float(best.scores[0, 0])) if index >= 0 else None
 
 
-def _examples(ranked: Ranked, channel: int, place: Place) -> ChannelExamples:
+def _examples(ranked: Ranked, channel: int, place: Place | None) -> ChannelExamples:
     one = ranked.maps[channel]
     positive = _images(ranked.positive, channel)
     return ChannelExamples(
@@ -127,7 +134,9 @@ def _examples(ranked: Ranked, channel: int, place: Place) -> ChannelExamples:
         norm=float(ranked.positive.scores[channel, 0]),
         peak=float(ranked.maximum.scores[channel, 0]),
         peak_at=tuple(int(at) for at in np.unravel_index(ranked.places[channel, 0], ranked.shape)),
-        map=ActivationMap(image=positive[0], low=float(one.min()), high=float(one.max()), place=place),
+        map=ActivationMap(image=positive[0], low=float(one.min()), high=float(one.max()), place=place)
+        if place
+        else None,
     )
 
 

@@ -46,7 +46,8 @@ class Ranked:
     """What one pass finds of a site: three rankings, and figures (C,) over all images and places.
 
     `places` (C, k) says where the scores of `maximum` are, row by row in a map of `shape`; `maps` (C, h, w) are those of
-    the first images of `positive`, reduced to `_MAP` pixels. The rankings of the whole layer have one row.
+    the first images of `positive`, reduced to `_MAP` pixels. Where `shape` has no axes, channels have no
+    positions, and nothing to show as a map. The rankings of the whole layer have one row.
     """
 
     raw: Best
@@ -84,15 +85,15 @@ def batch_size(images: Images) -> int:
 class _Stream:
     """The state of the pass: k images and a few numbers a channel. Sites may share an activation, ranked once.
 
-    All rankings are rows of one: for each convolution the raw norms of its channels, for each activation the positive
+    All rankings are rows of one: for each layer the raw norms of its channels, for each activation the positive
     norms and the maxima, and a row for each of the norms taken over all channels together.
     """
 
     def __init__(self, sites: Sequence[Site], k: int, device: str) -> None:
-        self._raw = {site.node: site.channels for site in sites}
+        self._raw = {site.node: site for site in sites}
         self._behind = {site.behind: site for site in sites}
         behind = {node: site.channels for node, site in self._behind.items()}
-        rows: dict[Name, int] = {("raw", node): count for node, count in self._raw.items()}
+        rows: dict[Name, int] = {("raw", node): site.channels for node, site in self._raw.items()}
         rows |= {("positive", node): count for node, count in behind.items()}
         self._norms = list(rows)
         rows |= {("maximum", node): count for node, count in behind.items()}
@@ -131,16 +132,18 @@ class _Stream:
         self._batch.clear()
 
     def _tap(self, node: int) -> Callable[[Tensor], None]:
+        site = self._raw.get(node) or self._behind[node]
+
         def reduce(response: Tensor) -> None:
-            maps = Maps.of(response)
+            maps = Maps.of(response) if site.is_convolution else Maps.of_last(response)
             if node in self._raw:
                 self._batch["raw", node] = maps.norms()
             if node in self._behind:
-                self._reduce_behind(node, maps, response.shape[2:])
+                self._reduce_behind(node, maps, site.positions(response.shape))
 
         return reduce
 
-    def _reduce_behind(self, node: int, maps: Maps, shape: torch.Size) -> None:
+    def _reduce_behind(self, node: int, maps: Maps, shape: tuple[int, ...]) -> None:
         site = self._behind[node]
         nonnegative = site.activation is not None and plain_name(site.activation) in NONNEGATIVE
         norms = self._batch["positive", node] = maps.norms(positive=not nonnegative)
@@ -193,16 +196,17 @@ class _Pictures:
 
     def __init__(self, channels: int, device: str) -> None:
         self.shape: tuple[int, ...] = ()
+        self._begun = False
         self.maps = torch.zeros(channels, 1, 1, device=device)
         self._norms = torch.full((channels,), -torch.inf, device=device)
 
-    def add(self, maps: Maps, norms: Tensor, shape: torch.Size) -> None:
-        """Take in the maps of some images, their norms (B, C), and the shape of one."""
+    def add(self, maps: Maps, norms: Tensor, shape: tuple[int, ...]) -> None:
+        """Take in the maps of some images, their norms (B, C), and the shape of one; without positions, nothing."""
         largest, images = norms.where(finite(norms), -torch.inf).max(dim=0)
         channels = (largest > self._norms).nonzero()[:, 0]
-        found = reduced(maps.of_pairs(images[channels], channels).view(len(channels), *shape), _MAP)
-        if not self.shape:
-            self.shape = tuple(shape)
+        found = reduced(maps.of_pairs(images[channels], channels).view(len(channels), *(shape or (1,))), _MAP)
+        if not self._begun:
+            self._begun, self.shape = True, shape
             self.maps = found.new_zeros(len(norms[0]), *found.shape[1:])
         self.maps[channels] = found
         self._norms = torch.maximum(self._norms, largest)

@@ -132,7 +132,7 @@ def place_of(classifier: Classifier, layers: Sequence[Shaped], pixels: NDArray[n
     None where there is none with more than one position, and where it is but the stem of a model: more layers with
     weights that keep positions apart lie behind it than convolutions up to it, as in transformers.
     """
-    with_maps = [one for one in layers if one.batched and one.site.axes == 2 and one.shape[1] * one.shape[2] > 1]
+    with_maps = [one for one in layers if one.batched and len(one.shape) == 3 and one.shape[1] * one.shape[2] > 1]
     if not with_maps:
         return None
     last = with_maps[-1].site

@@ -15,7 +15,7 @@ from layerscope.schemas.products.predictions import OutputKind
 
 @dataclass(frozen=True, slots=True)
 class RankedLayer:
-    """A call of a convolution that `feature_activation` has ranked, and where its channel 0 stands in the arrays."""
+    """A call of a layer that `feature_activation` has ranked, and where its channel 0 stands in the arrays."""
 
     name: str
     call: int

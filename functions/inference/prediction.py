@@ -116,7 +116,7 @@ def predict(call: Call) -> Predicted:
 def _built(call: Call, device: str) -> Kept:
     model = safe_form.load(call.model, device)
     test = datasets.read(call.description, {"test": call.test}).part("test")
-    convolutions = sites(model.safe_graph)
+    convolutions = [one for one in sites(model.safe_graph) if one.is_convolution]
     with recorded(model, convolutions) as shapes:
         classifier = fit(model, test.images, call.description, device)
     layers = tuple(shaped(one, shapes, len(test.images[:2])) for one in convolutions)

@@ -23,7 +23,7 @@ from layerscope.schemas.files import DATA
 from layerscope.schemas.identity import NAME_PATTERN, Identity
 from layerscope.schemas.inference import SheetLink
 from layerscope.schemas.manifests import File, Manifest
-from layerscope.schemas.products.feature_activation import Convolution, FeatureActivation
+from layerscope.schemas.products.feature_activation import FeatureActivation, LayerChannels
 from layerscope.schemas.products.predictions import OutputKind, Predictions
 from layerscope.schemas.products.sprites import SheetImage
 from layerscope.stores import blobs, catalogue, datasets
@@ -150,7 +150,7 @@ def _ranked(services: Services, found: Standing) -> tuple[Ranked | None, Mapping
         return None, {}, _why_not(outcome)
     data = _json(services, manifest)
     norms = np.load(BytesIO(blobs.get(services.store, manifest.file(NORMS).sha256)), allow_pickle=False)
-    layers = tuple(_layer(Convolution.model_validate(one)) for one in data["layers"] if one["state"] == "ok")
+    layers = tuple(_layer(LayerChannels.model_validate(one)) for one in data["layers"] if one["state"] == "ok")
     sheet = manifest.file(SHEET)
     url = services.store.link(keys.PRODUCTS, keys.blob(sheet.sha256), media_type=sheet.type) or _path(found, sheet)
     examples = [SheetImage.model_validate(one) for one in data["examples"]]
@@ -158,7 +158,7 @@ def _ranked(services: Services, found: Standing) -> tuple[Ranked | None, Mapping
     return Ranked(layers, np.ascontiguousarray(norms[:, 0], np.float32)), pictured, None
 
 
-def _layer(row: Convolution) -> RankedLayer:
+def _layer(row: LayerChannels) -> RankedLayer:
     nothing = tuple(sorted({*row.dead, *row.constant, *row.non_finite}))
     return RankedLayer(row.name, row.call, row.first_row, row.channels, nothing)
 

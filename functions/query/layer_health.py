@@ -59,19 +59,17 @@ def _broken(health: Row | None) -> Iterator[Sign]:
 def _of_channels(activation: Row | None) -> Iterator[Sign]:
     if activation is None or activation["state"] != "ok":
         return
-    of = activation["channels"]
+    of, what = activation["channels"], channels_called(activation["type"])
     channels = ChannelHealth.of(activation)
     if broken := len(channels.not_finite):
-        text = f"{_counted(broken, of)} a NaN or an infinity on some test image."
-        yield Sign(kind="channels_not_finite", short=f"{broken} channels not finite", text=text)
+        text = f"{_counted(broken, of, what)} a NaN or an infinity on some test image."
+        yield Sign(kind="channels_not_finite", short=f"{broken} of {of} {what} not finite", text=text)
     if dead := len(channels.dead):
-        text = (
-            f"{_counted(dead, of)} no response above 0 on any test image: {'it is' if dead == 1 else 'they are'} dead."
-        )
-        yield Sign(kind="channels_dead", short=f"{dead} of {of} channels dead", text=text)
+        text = f"{_counted(dead, of, what)} no response above 0 on any test image: {'it is' if dead == 1 else 'they are'} dead."
+        yield Sign(kind="channels_dead", short=f"{dead} of {of} {what} dead", text=text)
     if alike := len(channels.constant - channels.dead):
-        text = f"{_counted(alike, of)} the same response everywhere on all test images."
-        yield Sign(kind="channels_constant", short=f"{alike} of {of} channels constant", text=text)
+        text = f"{_counted(alike, of, what)} the same response everywhere on all test images."
+        yield Sign(kind="channels_constant", short=f"{alike} of {of} {what} constant", text=text)
 
 
 def _special(health: Row | None) -> Iterator[Sign]:
@@ -83,5 +81,10 @@ def _special(health: Row | None) -> Iterator[Sign]:
         yield Sign(kind="input_like", short="close to the input", text=text)
 
 
-def _counted(count: int, of: int) -> str:
-    return f"{count:,} of {of:,} channels {'has' if count == 1 else 'have'}"
+def channels_called(layer_type: str) -> str:
+    """Return what the channels of a layer are called: units, where they are the outputs of a linear layer."""
+    return "units" if layer_type == "Linear" else "channels"
+
+
+def _counted(count: int, of: int, what: str) -> str:
+    return f"{count:,} of {of:,} {what} {'has' if count == 1 else 'have'}"

@@ -98,7 +98,7 @@ class Microscope:
             if outcome.failure is not None:
                 return f"The rankings of images could not be computed: {outcome.failure.explanation}"
             return "The rankings of images are still being computed."
-        return "Images are ranked for the channels of convolutions only."
+        return "Images are ranked for convolutions, and for linear layers with an activation behind them."
 
     def norms(self, row: Row) -> NDArray[np.float64]:
         """Return the largest positive norm (C,) of each channel of a layer, by its row; NaN where no image is finite."""

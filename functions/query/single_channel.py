@@ -61,7 +61,9 @@ def channel(store: ObjectStore, identity: Identity, name: str, number: int) -> C
 def _map(scope: Microscope, row: Row, channel: int) -> tuple[LaidOver | None, str | None]:
     """Return where the channel responds on its strongest image, or why that is not kept."""
     shown = next((one for one in row["shown"] if one["channel"] == channel), None)
-    if shown is None:
+    if shown is None or shown["map"] is None:
+        if len(row["activation_shape"]) == 1:
+            return None, "The layer has no positions, so there is no map: each unit is one number an image."
         return None, f"Maps are kept of the {len(row['shown'])} channels of this layer with the largest norm."
     found = shown["map"]
     sheet = scope.sheet(ACTIVATION, "maps.png", found["place"])

@@ -11,7 +11,7 @@ from layerscope.schemas.manifests import Headline
 from layerscope.schemas.products.product import Declaration, Product, ProductPart
 from layerscope.schemas.products.sprites import Place, SheetImage
 
-ConvolutionState = Literal["ok", "unbatched"]
+ChannelsState = Literal["ok", "unbatched"]
 
 
 class Strongest(ProductPart):
@@ -39,17 +39,24 @@ class ChannelExamples(ProductPart):
     maximum: tuple[int, ...] = Field(description="by largest activation")
     norm: float = Field(description="positive norm of the first image")
     peak: float = Field(description="largest activation on any image")
-    peak_at: tuple[int, ...] = Field(description="where on the layer's map, on the first image of `maximum`")
-    map: ActivationMap = Field(description="of the first image by positive norm")
+    peak_at: tuple[int, ...] = Field(
+        description="where on the layer's map, on the first image of `maximum`; empty: its channels have no positions"
+    )
+    map: ActivationMap | None = Field(
+        default=None, description="of the first image by positive norm; null: the layer's channels have no positions"
+    )
 
 
-class Convolution(ProductPart):
-    """One call of one convolution and the activation behind it; its channels are rows of the product's arrays."""
+class LayerChannels(ProductPart):
+    """One call of one layer and the activation behind it; its channels are rows of the product's arrays.
+
+    A layer is a convolution, or a linear layer with an activation behind it, whose outputs are its channels.
+    """
 
     name: str = Field(description="the layer's name, as in named_modules()")
     call: int = Field(description="0 for the first call of this module, 1 for the second")
     type: str = Field(description="class of the module")
-    state: ConvolutionState = Field(description="unbatched: its output has no row by image, so it has no rankings")
+    state: ChannelsState = Field(description="unbatched: its output has no row by image, so it has no rankings")
     channels: int
     first_row: int = Field(description="the arrays' row of channel 0; channel c is at first_row + c")
     shape: tuple[int, ...] = Field(description="of one image's output, channels first")
@@ -75,17 +82,18 @@ class Convolution(ProductPart):
 
 
 class FeatureActivation(Product):
-    """Which images of the test part make each channel of each convolution respond most, by three rankings.
+    """Which images of the test part make each channel of each layer respond most, by three rankings.
 
-    Raw norm: Euclidean norm of the convolution's own output, over the map. Positive norm: the same of what is positive
-    behind the activation, which is what the channel passes on. Maximum: the largest activation, with its place. Of
-    equals the lower index comes first. An image whose score is not finite is not ranked; where fewer than k images are,
-    the index is -1 and the score NaN.
+    Layers are convolutions, and linear layers with an activation behind them. Raw norm: Euclidean norm of the layer's own
+    output, over the map. Positive norm: the same of what is positive behind the activation, which is what the channel
+    passes on. Maximum: the largest activation, with its place. A channel without positions has one number an image: its
+    norm is the size of that. Of equals the lower index comes first. An image whose score is not finite is not ranked;
+    where fewer than k images are, the index is -1 and the score NaN.
     """
 
     declared: ClassVar = Declaration(
         "feature_activation",
-        recipe=1,
+        recipe=2,
         reads_model=True,
         parts=("test",),
         parameters={
@@ -101,7 +109,7 @@ class FeatureActivation(Product):
     )
 
     images: int = Field(description="N, the number of test images")
-    layers: tuple[Convolution, ...] = Field(description="in the order of the forward pass")
+    layers: tuple[LayerChannels, ...] = Field(description="in the order of the forward pass")
     by_positive_norm: Array = Field(description="int32 (R, k): image indices; R, the channels of all layers")
     positive_norms: Array = Field(description="float32 (R, k)")
     by_raw_norm: Array = Field(description="int32 (R, k): image indices")

@@ -24,7 +24,7 @@ from layerscope.functions.feature_activation.stream import Ranked, rank
 from layerscope.models import safe_form
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Refused
-from layerscope.schemas.products.feature_activation import Convolution, FeatureActivation
+from layerscope.schemas.products.feature_activation import FeatureActivation, LayerChannels
 from layerscope.stores.datasets import Dataset, PartArrays
 
 pytestmark = pytest.mark.slow
@@ -110,12 +110,12 @@ def norms(maps: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(maps).sum(axis=tuple(range(2, maps.ndim))))
 
 
-def rows_of(found: FeatureActivation, layer: Convolution, name: str) -> np.ndarray:
+def rows_of(found: FeatureActivation, layer: LayerChannels, name: str) -> np.ndarray:
     rows: np.ndarray = getattr(found, name)[layer.first_row : layer.first_row + layer.channels]
     return rows
 
 
-def assert_layer(found: FeatureActivation, layer: Convolution, raw: np.ndarray, behind: np.ndarray) -> None:
+def assert_layer(found: FeatureActivation, layer: LayerChannels, raw: np.ndarray, behind: np.ndarray) -> None:
     """Compare one layer with the convolution's outputs and its activations (N, C, …), kept in full."""
     positive, flat = np.maximum(behind, 0), behind.reshape(*behind.shape[:2], -1)
     assert layer.shape == raw.shape[1:]
@@ -208,6 +208,74 @@ def test_functions_methods_sums_and_repeated_layers_are_followed_and_maps_may_ha
         truth = model.all_responses(normalised(images, described(images), "cpu"))
     for layer, (raw, behind) in zip(found.layers, truth, strict=True):
         assert_layer(found, layer, raw.double().numpy(), behind.double().numpy())
+
+
+class Mixed(nn.Module):
+    """Linear layers with an activation on one number an image, on tokens and on places, and some without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 6, 4, stride=4)
+        self.places = nn.Linear(6, 10)
+        self.plain = nn.Linear(10, 6)
+        self.tokens = nn.Linear(6, 7)
+        self.hidden = nn.Linear(63, 24)
+        self.drop = nn.Dropout(0.3)
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.plain(functional.gelu(self.places(self.conv(x / 64 - 2).permute(0, 2, 3, 1))))
+        x = torch.tanh(self.tokens(x.flatten(1, 2)))
+        return self.head(functional.relu(self.drop(self.hidden(x.flatten(1)))))
+
+    def all_responses(self, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        conv = self.conv(x / 64 - 2)
+        places = self.places(conv.permute(0, 2, 3, 1))
+        tokens = self.tokens(self.plain(functional.gelu(places)).flatten(1, 2))
+        hidden = self.hidden(torch.tanh(tokens).flatten(1))
+        return {
+            "conv": (conv, conv),
+            "places": (places.permute(0, 3, 1, 2), functional.gelu(places).permute(0, 3, 1, 2)),
+            "tokens": (tokens.transpose(1, 2), torch.tanh(tokens).transpose(1, 2)),
+            "hidden": (hidden, functional.relu(hidden)),
+        }
+
+
+def test_units_behind_linear_layers_are_ranked_with_and_without_positions() -> None:
+    torch.manual_seed(0)
+    model = Mixed()
+    images = np.random.default_rng(0).integers(0, 256, (700, 12, 12, 1)).astype(np.uint8)  # more than one batch
+    with torch.no_grad():
+        model.hidden.weight[5], model.hidden.bias[5] = 0, -1
+    found = compute(model, images)
+    assert [(one.name, one.type, one.activation, one.activation_shape) for one in found.layers] == [
+        ("conv", "Conv2d", None, (6, 3, 3)),
+        ("places", "Linear", "functional.gelu", (10, 3, 3)),
+        ("tokens", "Linear", "torch.tanh", (7, 9)),
+        ("hidden", "Linear", "functional.relu", (24,)),
+    ]
+    with torch.inference_mode():
+        truth = model.eval().all_responses(normalised(images, described(images), "cpu"))
+    for layer in found.layers:
+        raw, behind = (one.double().numpy() for one in truth[layer.name])
+        assert_layer(found, layer, raw, behind)
+    *mapped, hidden = found.layers
+    assert all(one.map is not None for layer in mapped for one in layer.shown)
+    assert hidden.shown and all(one.map is None and one.peak_at == () for one in hidden.shown)
+    assert 5 in hidden.dead
+    assert hidden.dead == tuple(np.flatnonzero((truth["hidden"][1].numpy() <= 0).all(0)))
+    heights = [one.map.place.h for layer in mapped for one in layer.shown if one.map]
+    assert set(heights) == {3, 1}  # tokens lie in a row
+
+
+def test_a_model_without_convolutions_has_its_units_ranked() -> None:
+    torch.manual_seed(0)
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(144, 40), nn.ReLU(), nn.Linear(40, 10)), random_images(60)
+    found = compute(model, images)
+    (layer,) = found.layers
+    hidden, act = responses(model, [model[1], model[2]], images)
+    assert_layer(found, layer, hidden, act)
+    assert len(layer.shown) == 16 and found.headline()["channels"] == 40
 
 
 def whole_numbers_cnn() -> nn.Module:
@@ -341,6 +409,7 @@ def test_shown_channels_are_the_strongest_with_their_images_and_maps() -> None:
     assert [one.channel for one in layer.shown] == [k for k in strongest if norms(act)[:, k].max() > 0]
     there = {one.index: one for one in found.examples}
     for one in layer.shown:
+        assert one.map is not None
         truth, drawn = act[one.map.image, one.channel], one.map
         assert one.map.image == one.positive[0] == norms(act)[:, one.channel].argmax()
         assert one.positive[0] in there
@@ -373,6 +442,7 @@ def test_what_is_pictured_is_bounded_and_large_maps_are_reduced_by_their_maxima(
     (act,) = responses(model, [model[1]], images)
     assert len(layer.shown) == 16
     for one in layer.shown:
+        assert one.map is not None
         assert (one.map.place.w, one.map.place.h) == (40, 40)
         assert one.map.high == pytest.approx(act[one.map.image, one.channel].max(), rel=1e-5)
     assert pixels(found.sheet).ndim == 3
@@ -400,11 +470,11 @@ def test_a_layer_without_a_row_an_image_is_said_to_be_so_and_the_others_are_rank
     assert (rows_of(found, last, "by_raw_norm") >= 0).all()
 
 
-def test_a_model_without_a_convolution_is_refused() -> None:
+def test_a_model_without_channels_is_refused() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(144, 10))
     with pytest.raises(Refused) as refused:
         compute(model, random_images(5))
-    assert refused.value.code == "no-conv-layer"
+    assert refused.value.code == "no-channels"
 
 
 def test_the_model_is_left_without_taps_and_with_the_same_outputs() -> None:

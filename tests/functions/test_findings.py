@@ -12,19 +12,24 @@ from typing import Final
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from layerscope.functions.analysis.chance import agreement
 from layerscope.functions.evaluation.func import compute as evaluated
+from layerscope.functions.feature_activation.func import compute as activated
 from layerscope.functions.findings import english, korean
 from layerscope.functions.findings.balance import rare_in_test, rare_in_train
 from layerscope.functions.findings.confidence import temperature
 from layerscope.functions.findings.duplicates import hashes, nearest
-from layerscope.functions.findings.evidence import Evidence, Found
+from layerscope.functions.findings.evidence import Evidence, Found, NotChecked
 from layerscope.functions.findings.labels import digests
+from layerscope.functions.findings.layers import channels_constant, channels_dead
 from layerscope.functions.findings.rules import EXPLAINED, RULES
+from layerscope.functions.predictions.func import compute as predicted
 from layerscope.schemas.products.findings import Finding, FindingKind, Findings
 from layerscope.schemas.products.predictions import Predictions
 from layerscope.stores.datasets import PartArrays
+from tests.benchmarks.digits_networks import safe
 from tests.functions.planted_faults import BESIDES, PLANTED, SEEDS, UNTRAINED, described, noisy, others, sound
 
 pytestmark = pytest.mark.slow
@@ -157,6 +162,20 @@ def test_the_page_about_findings_lists_every_rule_in_order() -> None:
     listed = [one for row in re.findall(r"^\| (`.+?) \|", page, re.MULTILINE) for one in re.findall(r"`(\w+)`", row)]
     assert listed == list(KINDS)
     assert f"Of {len(PLANTED)} planted faults" in page
+
+
+def test_units_of_linear_layers_that_networks_do_without_are_no_finding() -> None:
+    case = sound("grey", 1)
+    torch.manual_seed(0)
+    hidden = nn.Linear(784, 64)
+    model = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), nn.Linear(64, 10))
+    with torch.no_grad():
+        hidden.weight[:32], hidden.bias[:32] = 0, -1
+    activation = activated(safe(model), case.dataset, "cpu")
+    assert len(activation.layers[0].dead) >= 32
+    outputs = predicted(safe(model), case.dataset, "cpu")
+    evidence = Evidence(outputs, evaluated(outputs, case.dataset), case.dataset, feature_activation=activation)
+    assert channels_dead(evidence) == channels_constant(evidence) == NotChecked("this model has no convolutions")
 
 
 @pytest.mark.parametrize("seed", range(4))

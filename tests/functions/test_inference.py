@@ -225,6 +225,7 @@ def test_the_image_that_a_channel_responds_to_most_has_the_ratio_1(
     assert answer.map.norm == pytest.approx(float(found.positive_norms[answer.map.channel, 0]), rel=1e-5)
     assert pixels_of(answer.map.picture).shape == layer.shape[1:]
     shown = next(one for one in layer.shown if one.channel == answer.map.channel)
+    assert shown.map is not None
     assert answer.map.high == pytest.approx(shown.map.high, rel=1e-5)
 
 

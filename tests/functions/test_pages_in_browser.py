@@ -261,7 +261,9 @@ def test_a_box_of_the_diagram_leads_to_its_layer_by_keyboard(seen: Seen, address
     seen.page.goto(f"{address}/models/{WHOLE}")
     boxes = seen.page.locator("#diagram svg a")
     assert boxes.evaluate_all("all => all.map(one => one.getAttribute('href').split('/').pop())") == list("01234")
-    expect(seen.page.locator(".legend")).to_contain_text("some of its channels are dead, constant or not finite")
+    expect(seen.page.locator(".legend")).to_contain_text(
+        "some of its channels or units are dead, constant or not finite"
+    )
     boxes.nth(3).focus()
     seen.page.keyboard.press("Tab")
     seen.page.keyboard.press("Enter")

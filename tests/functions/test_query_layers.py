@@ -53,7 +53,9 @@ class Network(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(2)
         self.again = nn.Conv2d(HIDDEN, 40, 2)
         self.flat = nn.Flatten()
-        self.head = nn.Linear(40, 3)
+        self.hidden = nn.Linear(40, 6)
+        self.sign = nn.Tanh()
+        self.head = nn.Linear(6, 3)
         assert self.stem.bias is not None
         with torch.no_grad():
             self.stem.weight[[DEAD, CONSTANT]] = 0
@@ -61,7 +63,8 @@ class Network(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.head(self.flat(self.again(self.pool(self.mix(self.act(self.stem(x)))))))
+        x = self.again(self.pool(self.mix(self.act(self.stem(x)))))
+        found: Tensor = self.head(self.sign(self.hidden(self.flat(x))))
         return found
 
 
@@ -110,7 +113,7 @@ def test_a_layer_is_told_with_what_it_is_and_costs(given: Services) -> None:
     assert found["health"]["state"] == "ok"
     plain = get(given, f"{PATH}/act")
     assert (plain["parameters"], plain["health"], plain["similar"]) == (0, None, None)
-    assert plain["channels"] is None and "convolutions" in plain["channels_reason"]
+    assert plain["channels"] is None and "ranked for convolutions" in plain["channels_reason"]
 
 
 def test_every_layer_is_reached_from_the_one_before_it(given: Services) -> None:
@@ -190,6 +193,17 @@ def test_a_channel_has_its_rankings_its_map_and_its_neighbours(given: Services) 
     assert "16 channels" in weakest["map_reason"]
 
 
+def test_a_unit_without_positions_has_images_and_no_map(given: Services) -> None:
+    found = get(given, f"{PATH}/hidden/channels/2")
+    assert (found["type"], found["shape"], found["map"]) == ("Linear", [6], None)
+    assert "one number an image" in found["map_reason"]
+    assert [len(one["images"]) for one in found["rankings"]] == [9, 9, 9]
+    told = text_of(page(given, f"{PATH}/hidden/channels/2"))
+    assert "Unit 2 of layer hidden (Linear)" in told and "none: one number an image" in told
+    assert "6 units." in text_of(page(given, f"{PATH}/hidden"))
+    assert "neither" not in told and get(given, f"{PATH}/head")["channels"] is None
+
+
 def test_a_channel_of_the_last_convolution_has_the_picture_made_for_it(given: Services) -> None:
     found = get(given, f"{PATH}/again/channels/5")["made"]
     assert found["measured"] == "again" and "does not prove" in found["caveat"]
@@ -224,7 +238,7 @@ def test_the_pages_say_the_same(given: Services) -> None:
 
 
 HEALTHY: dict[str, Any] = {"state": "ok", "input_like": False}
-ALIVE: dict[str, Any] = {"state": "ok", "channels": 8, "dead": [], "constant": [], "non_finite": []}
+ALIVE: dict[str, Any] = {"state": "ok", "type": "Conv2d", "channels": 8, "dead": [], "constant": [], "non_finite": []}
 
 
 @pytest.mark.parametrize(

@@ -268,8 +268,8 @@ def test_outputs_that_are_all_equal_are_a_guess_and_a_tie(system: Services) -> N
 
 
 @pytest.mark.parametrize("name", ["three/linear", "three/pixels"])
-def test_without_convolutions_only_what_is_of_channels_is_refused(system: Services, name: str) -> None:
-    assert codes(system, name) == {**NO_HISTORY, "feature_activation": "no-conv-layer"}
+def test_without_channels_only_what_is_of_them_is_refused(system: Services, name: str) -> None:
+    assert codes(system, name) == {**NO_HISTORY, "feature_activation": "no-channels"}
 
 
 @pytest.mark.parametrize(

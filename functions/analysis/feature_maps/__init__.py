@@ -1,1 +1,1 @@
-"""The maps that convolutions make of an image: where they are in a model, and what is read off them."""
+"""The channels of a model's layers and the maps that they make of an image: where they are, and what is read off them."""

@@ -34,6 +34,11 @@ class Maps:
             return cls(response.permute(0, 2, 3, 1).flatten(1, 2), last=True)
         return cls(response.flatten(2), last=False)
 
+    @classmethod
+    def of_last(cls, response: Tensor) -> Maps:
+        """Return the maps of a response (B, …, C), as a linear layer puts out; without positions, a map of one place."""
+        return cls(response.flatten(1, -2) if response.ndim > 2 else response[:, None], last=True)
+
     @property
     def channels(self) -> int:
         """Return C."""

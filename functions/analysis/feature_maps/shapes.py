@@ -18,7 +18,7 @@ Shapes = dict[int, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """A site, the shape of one image's output (of all of it, where it has no row an image), and whether it has."""
+    """A site, the shape of one image's output, channels first, and whether it has a row an image; else the shape of all."""
 
     site: Site
     shape: tuple[int, ...]
@@ -37,11 +37,11 @@ def recorded(model: SafeModel, sites: Sequence[Site]) -> Iterator[Shapes]:
 def shaped(site: Site, shapes: Shapes, images: int) -> Shaped:
     """Tell what a site put out for that many images; an activation without such maps is none, as a sum may broadcast."""
     shape = shapes[site.node]
-    if not _has_maps(shape, site, images):
+    if not site.has_maps(shape, images):
         return Shaped(site, shape, batched=False)
-    if not _has_maps(shapes[site.behind], site, images):
+    if not site.has_maps(shapes[site.behind], images):
         site = replace(site, behind=site.node, activation=None, activation_layer=None, through_sum=False)
-    return Shaped(site, shape[1:], batched=True)
+    return Shaped(site, (site.channels, *site.positions(shape)), batched=True)
 
 
 def _recorder(node: int, shapes: Shapes) -> Callable[[Any], None]:
@@ -49,7 +49,3 @@ def _recorder(node: int, shapes: Shapes) -> Callable[[Any], None]:
         shapes[node] = tuple(value.shape) if isinstance(value, Tensor) else ()
 
     return record
-
-
-def _has_maps(shape: tuple[int, ...], site: Site, images: int) -> bool:
-    return len(shape) == site.axes + 2 and shape[:2] == (images, site.channels)

@@ -1,6 +1,7 @@
-"""Where to look in a model: each call of a convolution, and the activation that its output goes to next.
+"""Where to look in a model: each call of a convolution, and of a linear layer that has an activation behind it.
 
-Read off the graph alone, so it makes no difference whether an activation is a layer, a function or a method.
+Of each that is its own output and the activation that this goes to next, if any. Read off the graph alone, so it makes no
+difference whether an activation is a layer, a function or a method.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ ACTIVATIONS: Final = _names(
     softplus softshrink softsign tanh tanhshrink threshold
     """
 )
+LINEAR: Final = frozenset({"Linear"})
 NONNEGATIVE: Final = frozenset({"relu", "relu6", "sigmoid", "hardsigmoid", "softplus"})
 # What leaves channels as they are, and one map a channel.
 _PASSING: Final = _names(
@@ -42,9 +44,11 @@ _SUMS: Final = frozenset({"add"})
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One call of one convolution.
+    """One call of one convolution or linear layer.
 
-    `node` is where its output is in the graph, `behind` where its activation is: the same where it has none.
+    `node` is where its output is in the graph, `behind` where its activation is: the same where it has none. What a linear
+    layer puts out has its channels on the last axis, and whatever positions it is given: none, the tokens of a
+    transformer, or places on the image.
     """
 
     layer: str
@@ -58,27 +62,41 @@ class Site:
     through_sum: bool = False
 
     @property
-    def axes(self) -> int:
-        """Return how many axes a map has."""
-        return int(self.type[-2])
+    def is_convolution(self) -> bool:
+        """Tell whether it is one."""
+        return self.type in CONVOLUTIONS
+
+    def has_maps(self, shape: tuple[int, ...], images: int) -> bool:
+        """Tell whether an output of this shape has a row an image, and a map a channel."""
+        if not self.is_convolution:
+            return len(shape) >= 2 and (shape[0], shape[-1]) == (images, self.channels)
+        return len(shape) == int(self.type[-2]) + 2 and shape[:2] == (images, self.channels)
+
+    def positions(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a map, by that of the whole output; without positions, nothing."""
+        return tuple(shape[2:] if self.is_convolution else shape[1:-1])
 
 
 def sites(graph: Graph) -> tuple[Site, ...]:
-    """Return every call of every convolution, in the order of the forward pass."""
+    """Return every call of every convolution, and of every linear layer with an activation, in the order of the forward pass."""
     layers = _Layers(graph)
     users = _users(graph.nodes)
     calls: Counter[str] = Counter()
     found = []
     for index, node in enumerate(graph.nodes):
-        if node.operation != "layer" or layers.kind(node) not in CONVOLUTIONS:
+        if node.operation != "layer" or layers.kind(node) not in CONVOLUTIONS | LINEAR:
             continue
         name = layers.first_name(node)
+        call = calls[name]
+        calls[name] += 1
         behind, through_sum = _activation_behind(index, graph.nodes, users, layers)
         activation = graph.nodes[behind] if behind != index else None
+        if activation is None and layers.kind(node) in LINEAR:
+            continue
         found.append(
             Site(
                 layer=name,
-                call=calls[name],
+                call=call,
                 type=layers.kind(node),
                 channels=layers.channels(node),
                 node=index,
@@ -88,7 +106,6 @@ def sites(graph: Graph) -> tuple[Site, ...]:
                 through_sum=through_sum,
             )
         )
-        calls[name] += 1
     return tuple(found)
 
 
@@ -112,7 +129,7 @@ class _Layers:
 
     def channels(self, node: Node) -> int:
         arguments = self._modules[self.first_name(node)].arguments or {}
-        return int(arguments["out_channels"])
+        return int(arguments["out_features" if self.kind(node) in LINEAR else "out_channels"])
 
 
 def _users(nodes: Sequence[Node]) -> Mapping[int, list[int]]:

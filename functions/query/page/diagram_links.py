@@ -27,7 +27,7 @@ class Mark:
 
 
 BROKEN: Final = Mark("broken", "×", "tells no image from another, or is not finite")
-PARTLY: Final = Mark("partly", "!", "some of its channels are dead, constant or not finite")
+PARTLY: Final = Mark("partly", "!", "some of its channels or units are dead, constant or not finite")
 INPUT_LIKE: Final = Mark("input-like", "≈", "close to the input: it passes the images on")
 WELL: Final = Mark("well", "✓", "none of these")
 LEGEND: Final = (BROKEN, PARTLY, INPUT_LIKE, WELL)

@@ -94,6 +94,11 @@ class AlikeModel(OfModel):
         description="share of other stored models, 24 at most that stand for all whatever the filters, that are less like it, "
         "ties half; null: fewer than 10",
     )
+    interval: tuple[float, float] | None = Field(
+        default=None,
+        description="between which scores 95 % of random halves of the probe images lie; null: too few images, or from the "
+        "eleventh hit on",
+    )
     matched: int = Field(description="pairs of layers on the path of best matches")
     layers: int = Field(description="layers of this model that can be compared")
     test_accuracy: float | None = None

@@ -148,8 +148,8 @@ class Judgement(Answer):
     )
     stored_layers: int = Field(description="how many stored layers it was ranked among, or are there in all")
     interval: tuple[float, float] | None = Field(
-        description="between which scores 95 % of random halves of the probe images lie; null: too few images, or "
-        "another metric than cka and deconfounded"
+        description="between which scores 95 % of random halves of the probe images lie, by classic moved so that their mean is "
+        "the score; null: too few images"
     )
     percentile_untrained_by_other_metric: float | None = Field(
         description="percentile_untrained by deconfounded, or by cka where that is asked for; null also where a layer has none"

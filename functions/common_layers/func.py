@@ -32,6 +32,7 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> CommonLayers:
         layers=tuple(one.layer for one in found),
         untrained=lines,
         inputs=stacked([given.inputs], probe.pairs),
+        input_gram=stacked([given.input_gram], probe.pairs + len(probe.images)),
         **probing.arrays(found, probe),
         **{f"untrained_{name}": array for name, array in probing.arrays(drawn, probe).items()},
     )

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerscope.functions.analysis.wording.facts import BEYOND
-from layerscope.functions.query import half_samples
-from layerscope.functions.query.half_samples import by_half, without
+from layerscope.functions.query import intervals
 from layerscope.functions.query.reference_population import Layers, Population
 from layerscope.functions.query.untrained_networks import FEWEST as FEWEST_UNTRAINED
 from layerscope.functions.query.untrained_networks import of_architecture, rank
@@ -202,17 +201,11 @@ def _apart(one: float, other: float) -> bool:
 
 
 def _interval(asked: Found, hit: Found, metric: Metric, population: Population) -> tuple[float, float] | None:
-    if metric not in ("cka", "deconfounded"):
-        return None  # neither is worked out from parts of a stored vector
-    images = asked.among.images
-    inputs = population.untrained[0].inputs if population.untrained else None
-    if images < half_samples.FEWEST_IMAGES or (metric == "deconfounded" and inputs is None):
+    made = intervals.halves(metric, asked.among.images, population.untrained)
+    if made is None:
         return None
-    first, second = (by_half(one.vector("cka"), images) for one in (asked, hit))
-    if metric == "deconfounded" and inputs is not None and inputs.any():
-        confounder = by_half(inputs, images)
-        first, second = without(first, confounder), without(second, confounder)
-    return half_samples.interval(first, second)
+    first, second = (made.of(one.among, one.position) for one in (asked, hit))
+    return intervals.of_score(made, _score(asked, hit, metric), first, second)
 
 
 def _unjudged(untrained: float | None, there: int) -> Iterator[str]:

@@ -56,6 +56,8 @@ class Layers:
     """Of which untrained network each layer is, (L,); None: they are layers of one stored model."""
     positions: NDArray[np.int64] | None = None
     """Which of its network's layers each is, (L,); None: they are all layers of one."""
+    input_gram: NDArray[np.float32] | None = None
+    """The upper triangle (n(n+1)/2,) of the Gram of the images themselves, where there are `inputs`."""
     content: str | None = None
     """The digest of the model's content: copies have the same untrained networks."""
 
@@ -194,6 +196,7 @@ def _untrained(store: ObjectStore, manifest: Manifest, data: Mapping[str, Any], 
         depths=np.asarray([one["depth"] for one in lines], np.float64),
         by_metric=_vectors(store, manifest, rows, images, probe_set.prefix),
         inputs=_array(store, manifest, "inputs")[0],
+        input_gram=_array(store, manifest, "input_gram")[0],
         label_cka_of_pixels=data.get("label_cka_of_pixels"),
         networks=np.asarray([one["network"] for one in lines], np.int64),
         positions=np.asarray([one["position"] for one in lines], np.int64),

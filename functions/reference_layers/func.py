@@ -32,6 +32,7 @@ def compute(model: nn.Module, dataset: Dataset, device: str) -> ReferenceLayers:
         else float(given.inputs @ given.labels),
         layers=lines,
         inputs=stacked([given.inputs], probe.pairs),
+        input_gram=stacked([given.input_gram], probe.pairs + len(probe.images)),
         **probing.arrays(found, probe),
     )
 

@@ -43,3 +43,4 @@ class CommonLayers(LayerVectors):
     untrained_deconfounded: Array = Field(description="float32 (U, n(n-1)/2): likewise")
     untrained_neighbours: Array = Field(description="float32 (U, n(n-1)/2): likewise")
     inputs: Array = Field(description="float32 (1, n(n-1)/2): the same unit vector of the images themselves")
+    input_gram: Array = Field(description="float32 (1, n(n+1)/2): the same upper triangle, of the images themselves")

@@ -55,6 +55,9 @@ class ReferenceLayers(Product):
     deconfounded: Array = Field(description="float32 (L, n(n-1)/2): unit vectors; zeros likewise, and where input_like")
     neighbours: Array = Field(description="float32 (L, n(n-1)/2): unit vectors; zeros likewise")
     inputs: Array = Field(description="float32 (1, n(n-1)/2): the same unit vector of the probe images themselves")
+    input_gram: Array = Field(
+        description="float32 (1, n(n+1)/2): the same upper triangle, of the probe images themselves"
+    )
 
     def headline(self) -> Headline:
         """Return how many untrained layers there are, and how many of them can be compared."""

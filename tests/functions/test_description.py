@@ -121,6 +121,7 @@ def reference_layers(pixels: float | None, *untrained: float | None) -> Referenc
         deconfounded=np.zeros((len(found), pairs), np.float32),
         neighbours=np.zeros((len(found), pairs), np.float32),
         inputs=np.zeros((1, pairs), np.float32),
+        input_gram=np.zeros((1, pairs + IMAGES), np.float32),
     )
 
 

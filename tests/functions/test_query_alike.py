@@ -196,6 +196,11 @@ def test_a_likeness_is_ranked_among_untrained_networks_of_the_found_architecture
     # And one that is not trained: not
     assert ranks["untrained"] < 0.95
     assert {hit["not_judged"] for hit in hits.values()} == {None}
+    # And how firm it is: a copy is one on any half of the images, others lie where halves put them
+    assert hits["copy"]["interval"] == [1.0, 1.0]
+    for name in ("child", "sibling", "head", "twin"):
+        low, high = hits[name]["interval"]
+        assert low - 0.03 <= hits[name]["score"] <= high + 0.03 and 0 < high - low < 0.3
     # And the same as brute force, where one model is of its architecture
     mine = vectors_of(system, PARENT, "deconfounded")
     for one in ("wide", "mlp"):
@@ -441,6 +446,7 @@ def costly(made: Services, who: Identity, seed: int, networks: int) -> None:
             label_cka_of_pixels=None,
             layers=lines,
             inputs=unit_rows(1, seed),
+            input_gram=drawn.grams[:1],
             **{name: getattr(drawn, name) for name in ("grams", "cka", "deconfounded", "neighbours")},
         )
     )

@@ -8,7 +8,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from layerscope.functions.query import half_samples
+from layerscope.functions.analysis.representation.vectors import classic, neighbours, upper_triangle
+from layerscope.functions.query import half_samples, intervals
+from layerscope.functions.query.alignment import floor, likeness, path
 from layerscope.functions.query.judgement import Found, judge, label_baseline
 from layerscope.functions.query.reference_population import Layers, Population, representatives
 from layerscope.schemas.products.layer_vectors import Layer, Metric
@@ -55,26 +57,91 @@ def verdict(hit: np.ndarray, untrained: np.ndarray, **said: Any) -> Judgement:
     return judge(Found(asked, 0), Found(found, 0), "cka", population)
 
 
+def gram_of(z: np.ndarray) -> np.ndarray:
+    centred = z - z.mean(axis=0)
+    return np.asarray(centred @ centred.T)
+
+
+def rows(z: np.ndarray) -> np.ndarray:
+    return half_samples.by_half(vector_of(z).astype(np.float32), N)
+
+
 def test_an_interval_is_that_of_halves_computed_from_their_own_gram_matrices() -> None:
     x, y = features(N, 30, 1), features(N, 30, 1) + 2 * features(N, 30, 2)
-    found = half_samples.interval(*(half_samples.by_half(vector_of(z).astype(np.float32), N) for z in (x, y)))
+    found = half_samples.interval((rows(x) * rows(y)).sum(axis=1))
     expected = [debiased_cka(x[half], y[half]) for half in half_samples.halves(N)]
     assert found == pytest.approx(np.quantile(expected, [0.025, 0.975]), abs=1e-4)
 
 
 def test_a_deconfounded_interval_is_that_of_partial_correlations_of_halves() -> None:
     x, y, z = features(N, 30, 1), features(N, 30, 1) + 2 * features(N, 30, 2), features(N, 30, 1) + features(N, 30, 3)
-    rows = [half_samples.by_half(vector_of(one).astype(np.float32), N) for one in (x, y, z)]
-    found = half_samples.interval(*(half_samples.without(one, rows[2]) for one in rows[:2]))
+    first, second = (half_samples.without(rows(one), rows(z)) for one in (x, y))
     expected = []
     for half in half_samples.halves(N):
         xy, xz, yz = (debiased_cka(a[half], b[half]) for a, b in ((x, y), (x, z), (y, z)))
         expected.append((xy - xz * yz) / ((1 - xz**2) * (1 - yz**2)) ** 0.5)
+    assert (first * second).sum(axis=1) == pytest.approx(np.array(expected), abs=1e-4)
+
+
+def test_neighbours_of_a_half_are_those_of_its_own_gram_half_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = gram_of(features(N, 30, 1))
+    (scaled,) = classic(upper_triangle(x)[None], N)
+    weights = np.where(np.equal(*np.triu_indices(N)), 1.0, np.sqrt(2.0))
+    found = half_samples.neighbours_by_half((scaled / weights).astype(np.float32), N)
+    monkeypatch.setattr("layerscope.functions.analysis.representation.vectors.NEAREST", 5)
+    for half, row in zip(half_samples.halves(N), found, strict=True):
+        expected = neighbours(x[np.ix_(half, half)])
+        assert expected is not None and row == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_classic_score_of_a_half_is_that_of_its_own_gram() -> None:
+    grams = [gram_of(features(N, 30, seed)) for seed in (1, 2)]
+    found = [half_samples.classic_by_half(row, N) for row in classic(np.stack([upper_triangle(x) for x in grams]), N)]
+    centring = np.eye(N // 2) - 2 / N
+    for at, half in enumerate(half_samples.halves(N)):
+        x, y = (centring @ one[np.ix_(half, half)] @ centring for one in grams)
+        expected = np.sum(x * y) / np.linalg.norm(x) / np.linalg.norm(y)  # biased linear CKA, Kornblith et al. 2019
+        assert found[0][at] @ found[1][at] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_interval_of_a_likeness_is_that_of_the_paths_on_halves() -> None:
+    models = [
+        dataclasses.replace(some(f"d/{seed}/1", vectors(count, seed), [0.0] * count), images=N)
+        for seed, count in ((1, 3), (2, 4))
+    ]
+    mixed = vectors(4, 2) + np.concatenate([vectors(3, 1), vectors(1, 9)])
+    models[1] = some("d/2/1", mixed, [0.0] * 4)
+    made = intervals.halves("cka", N, ())
+    assert made is not None
+    found = intervals.of_likeness(made, *(intervals.stacked(made, one) for one in models))
+    layers = [[half_samples.by_half(row, N) for row in one.vectors("cka")] for one in models]
+    expected = [
+        likeness(path_total, 3, 4)
+        for at in range(half_samples.DRAWS)
+        for path_total in [
+            sum(
+                one.score
+                for one in path(np.array([[a[at] @ b[at] for b in layers[1]] for a in layers[0]]), floor(N // 2))
+            )
+        ]
+    ]
     assert found == pytest.approx(np.quantile(expected, [0.025, 0.975]), abs=1e-4)
 
 
+def test_without_enough_images_or_what_they_have_in_common_there_is_no_interval() -> None:
+    given = networks(vectors(3, 4))
+    assert intervals.halves("cka", 15, [given]) is None
+    assert intervals.halves("deconfounded", N, []) is None
+    assert intervals.halves("neighbours", N, [given]) is None  # their Gram is not known
+    for metric in get_args(Metric):
+        assert (
+            intervals.halves(metric, N, [dataclasses.replace(given, input_gram=upper_triangle(np.eye(N)))]) is not None
+        )
+
+
 def test_halves_without_a_pattern_have_no_interval() -> None:
-    assert half_samples.interval(*[half_samples.by_half(np.zeros(N * (N - 1) // 2, np.float32), N)] * 2) is None
+    nothing = half_samples.by_half(np.zeros(N * (N - 1) // 2, np.float32), N)
+    assert half_samples.interval((nothing * nothing).sum(axis=1)) is None
 
 
 def test_a_percentile_is_the_share_of_lower_scores_the_hit_s_own_being_one_of_them() -> None:

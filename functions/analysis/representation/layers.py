@@ -24,7 +24,7 @@ Rows = NDArray[np.float32]
 @dataclass(frozen=True, slots=True)
 class References:
     """What every layer is compared with: the packed Grams of the input images and of the labels, where they have one,
-    and the images' graph of nearest neighbours.
+    and the images' graph of nearest neighbours and Gram, as an upper triangle.
 
     A layer is input-like where `1 - input_cka ** 2`, what is left of it without the input, is below `input_like_below`.
     """
@@ -33,6 +33,7 @@ class References:
     labels: Vector | None
     input_like_below: float
     input_neighbours: Vector | None = None
+    input_gram: Rows | None = None
 
 
 @dataclass(frozen=True, slots=True)

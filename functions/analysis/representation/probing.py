@@ -15,6 +15,7 @@ from layerscope.functions.analysis.representation.vectors import (
     label_gram,
     neighbours,
     packed,
+    upper_triangle,
 )
 from layerscope.schemas.datasets import MOST_PROBE_IMAGES, DatasetDescription
 from layerscope.schemas.errors import Refused
@@ -93,6 +94,7 @@ def references(probe: Probe, device: str, input_like_below: float) -> References
         labels=None if probe.labels is None else packed(label_gram(probe.labels)),
         input_like_below=input_like_below,
         input_neighbours=neighbours(input_gram.centred),
+        input_gram=upper_triangle(input_gram.centred),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from layerscope.functions.analysis.representation.vectors import classic
 from layerscope.functions.layer_vectors import func as layer_vectors
 from layerscope.functions.query.depths import roles
 from layerscope.functions.query.judgement import Found, best_layer, judge, label_baseline
@@ -80,13 +82,19 @@ class Trained:
             _vectors(made),
             made.inputs[0],
             made.label_cka_of_pixels,
+            input_gram=made.input_gram[0],
             networks=np.array([line.network for line in made.layers]),
             positions=np.array([line.position for line in made.layers]),
         )
 
 
 def _vectors(made: LayerVectors | ReferenceLayers) -> dict[Metric, NDArray[np.float32]]:
-    return {"cka": made.cka, "deconfounded": made.deconfounded, "neighbours": made.neighbours}
+    return {
+        "cka": made.cka,
+        "deconfounded": made.deconfounded,
+        "neighbours": made.neighbours,
+        "classic": classic(made.grams, made.images).astype(np.float32),
+    }
 
 
 def _child(parent: nn.Module, batch: Tensor, labels: Tensor) -> nn.Module:
@@ -246,11 +254,16 @@ def test_no_untrained_layer_separates_the_classes_and_the_last_of_a_trained_netw
     assert np.mean(untrained) <= 0.1
 
 
-def test_the_interval_of_a_score_holds_it(given: Trained) -> None:
-    for asked, hit in pairs(given.stored["plain/1"], given.twins["plain/1"]):
-        found = judge(asked, hit, "deconfounded", given.population)
-        assert found.interval is not None
-        low, high = found.interval
-        score = float(asked.vector("deconfounded") @ hit.vector("deconfounded"))
-        assert low - 0.02 <= score <= high + 0.02
-        assert 0 < high - low < 0.5
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_the_interval_of_a_score_holds_it(given: Trained, metric: Metric) -> None:
+    for name, stored in given.stored.items():
+        for asked, hit in pairs(stored, given.twins[name]):
+            if not (asked.vector(metric).any() and hit.vector(metric).any()):
+                continue
+            found = judge(asked, hit, metric, given.population)
+            assert found.interval is not None
+            low, high = found.interval
+            score = float(asked.vector(metric) @ hit.vector(metric))
+            print(f"{metric} {name} {hit.layer.id}: {score:.3f} in {low:.3f} to {high:.3f}")
+            assert low - 0.02 <= score <= high + 0.02
+            assert 0 < high - low < 0.5

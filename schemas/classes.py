@@ -16,6 +16,12 @@ class ClassJudgement(Answer):
         "for the asked class and that for the found one"
     )
     untrained_networks: int = Field(description="how many there are to judge by")
+    percentile_stored: float | None = Field(
+        default=None,
+        description="share of the other stored models, 24 at most that stand for all, whose best class is less like the asked "
+        "one, ties half; null: fewer than 10",
+    )
+    stored_models: int = Field(default=0, description="how many of these there are")
     mutual: bool = Field(description="each of the two is the other's nearest among all classes of its model")
     recognised: bool = Field(
         description="more alike than either is to any class of any untrained network, and each the other's nearest"

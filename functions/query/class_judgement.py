@@ -1,4 +1,4 @@
-"""The likeness of two classes judged: by classes of untrained networks, and by the other classes of the two models. Pure.
+"""The likeness of two classes judged: by classes of untrained networks, of stored models, and by the others of the two. Pure.
 
 Of each untrained network its best class counts, for of a model too it is the best class that is found. Where one of the
 two models is itself untrained, its likeness is one more draw from that population, and exceeds all R of it with a chance
@@ -17,6 +17,8 @@ from layerscope.functions.query.stored_classes import Classes
 from layerscope.schemas.classes import ClassJudgement
 
 FEWEST_NETWORKS: Final = 8
+FEWEST_STORED: Final = 10
+"""Other models below which a rank among their best classes is not given."""
 
 
 def judge(
@@ -35,12 +37,16 @@ def judge(
     if networks < FEWEST_NETWORKS:
         return None
     share = min(float((one < score - 1e-6).mean()) for one in bests)
+    others = {one.content: one.vectors[None] for one in population if one.content not in (asked.content, hit.content)}
+    stored = _bests(mine, list(others.values()))
     mutual = _nearest(asked.vectors, theirs) == position and _nearest(hit.vectors, mine) == other
     return ClassJudgement(
         percentile_untrained=share,
         untrained_networks=networks,
         mutual=mutual,
         recognised=mutual and share == 1.0,
+        percentile_stored=_share_below(score, stored) if len(stored) >= FEWEST_STORED else None,
+        stored_models=len(stored),
     )
 
 
@@ -74,6 +80,12 @@ def _bests(vector: NDArray[np.float32], untrained: Sequence[NDArray[np.float32]]
         there: NDArray[np.bool_] = np.asarray(networks.any(axis=2))
         bests += [float(line[known].max()) for line, known in zip(scores, there, strict=True) if known.any()]
     return np.array(bests)
+
+
+def _share_below(score: float, among: NDArray[np.float64]) -> float:
+    """Return which share of scores is lower, ties half."""
+    equal = np.abs(among - score) < 1e-6
+    return float(((among < score) & ~equal).mean() + equal.mean() / 2)
 
 
 def _nearest(vectors: NDArray[np.float32], vector: NDArray[np.float32]) -> int:

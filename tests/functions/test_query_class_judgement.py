@@ -110,3 +110,17 @@ def test_an_untrained_model_exceeds_all_untrained_networks_no_more_often_than_by
     assert 1 / 3 - 0.05 < shares.mean() < 1 / 2  # the smaller of two uniform ones that go together
     beyond, said = (shares == 1.0).mean(), np.mean([one.recognised for one in found])
     assert said <= beyond < 1 / 13 + 0.02
+
+
+def test_a_class_is_ranked_among_the_best_classes_of_other_stored_models() -> None:
+    first, second = twins()
+    others = [model(f"o/{seed}/1", noise(100 + seed, CLASSES), seed=seed) for seed in range(20, 31)]
+    judged = judge(first, 2, second, 2, [first, second, *others, others[0]])  # itself, the hit and a copy do not count
+    assert judged is not None and (judged.percentile_stored, judged.stored_models) == (1.0, 11)
+    nearest = int((second.vectors @ first.vectors[2]).argsort()[-2])
+    worse = judge(first, 2, second, nearest, others)
+    score = float(first.vectors[2].astype(np.float64) @ second.vectors[nearest])
+    bests = np.array([(one.vectors @ first.vectors[2]).max() for one in others])
+    assert worse is not None and worse.percentile_stored == np.mean(bests < score) < 1
+    few = judge(first, 2, second, 2, others[:9])
+    assert few is not None and (few.percentile_stored, few.stored_models) == (None, 9)

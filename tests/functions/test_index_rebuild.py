@@ -15,17 +15,32 @@ import numpy as np
 import pytest
 
 from layerscope.functions.index.rebuild import rebuild
+from layerscope.functions.query.probe_sets import PROBE_SETS
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity
-from layerscope.schemas.products.layer_vectors import LayerVectors, Metric
+from layerscope.schemas.products.class_vectors import ClassLine, ClassVectors
+from layerscope.schemas.products.common_layers import CommonLayers
+from layerscope.schemas.products.layer_vectors import Metric
+from layerscope.stores import common_probe
+from layerscope.stores.catalogue import class_collection
 from layerscope.stores.directory_store import DirectoryStore
-from layerscope.stores.index_rows import CATALOGUE, CatalogueRow, Replacement, Vector, collection_name
+from layerscope.stores.index_rows import CATALOGUE, CatalogueRow, Replacement, Vector
 from layerscope.stores.milvus_collections import builds, present_build
 from layerscope.stores.object_store import ObjectStore
 from layerscope.stores.vector_store import MilvusStore
 from tests.functions.asking import index
-from tests.functions.bucket import IMAGES, PAIRS, Bucket, add_dataset, layer_vectors, ok_layers, services
+from tests.functions.bucket import (
+    IMAGES,
+    PAIRS,
+    Bucket,
+    add_dataset,
+    evaluation,
+    layer_vectors,
+    ok_layers,
+    services,
+    unit_rows,
+)
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("milvus_lite")
@@ -46,17 +61,55 @@ def opened(directory: Path) -> Services:
 def given(tmp_path: Path) -> Services:
     made = opened(tmp_path)
     add_dataset(made.store)
+    common_probe.ensure(made.store)
     for seed, who in enumerate(WHO[:3]):
-        Bucket(made.store, who).settle(seed, accuracy=0.5 + seed / 10 if seed else None)
+        settle(made.store, who, seed, accuracy=0.5 + seed / 10 if seed else None)
     index(made, *WHO[:3])
     return made
 
 
-def collections(store: ObjectStore) -> list[str]:
-    facts = Bucket(store, WHO[0]).facts
-    assert facts.dataset is not None
-    probe = facts.dataset.part_digest("probe") or ""
-    return [collection_name(metric, probe, LayerVectors.declared.recipe) for metric in get_args(Metric)]
+def settle(store: ObjectStore, who: Identity, seed: int, accuracy: float | None = 0.75) -> None:
+    """Admit a model whose layers are there over its own probe images and the common ones, and its classes over these."""
+    bucket = Bucket(store, who)
+    bucket.admit(content=f"weights {seed}".encode())
+    own, other, facts = (*(layer_vectors(bucket.facts, seed + k, ok_layers(4)) for k in (0, 500)), bucket.facts)
+    assert facts.dataset is not None and facts.dataset.common is not None
+    digest = facts.dataset.common.sha256
+    arrays = {name: getattr(other, name) for name in ("grams", "cka", "deconfounded", "neighbours")}
+    common = CommonLayers(
+        probe=digest,
+        images=IMAGES,
+        layers=other.layers,
+        untrained=(),
+        inputs=unit_rows(1, seed),
+        input_gram=other.grams[:1],
+        **arrays,
+        **{f"untrained_{name}": array[:0] for name, array in arrays.items()},
+    )
+    classes = ClassVectors(
+        probe=digest,
+        images=IMAGES,
+        output_kind="logits",
+        classes=tuple(ClassLine(name=name, state="ok", deviation=1.0) for name in facts.dataset.classes),
+        networks=1,
+        vectors=unit(seed, IMAGES)[: len(facts.dataset.classes)],
+        untrained=unit(seed + 1, IMAGES)[None, : len(facts.dataset.classes)],
+    )
+    for product in (own, common, classes, *([] if accuracy is None else [evaluation(accuracy)])):
+        bucket.write(product)
+    bucket.refuse_rest()
+
+
+def collections(store: ObjectStore) -> dict[str, int]:
+    """Return the collections of the index, by name, with how long their vectors are."""
+    described = Bucket(store, WHO[0]).facts.dataset
+    assert described is not None
+    lengths = {metric: PAIRS + IMAGES * (metric == "classic") for metric in get_args(Metric)}
+    found = {}
+    for probe_set in PROBE_SETS.values():
+        digest = probe_set.digest(described) or ""
+        found |= {probe_set.collection(metric, digest): length for metric, length in lengths.items()}
+    return found | {class_collection(PROBE_SETS["common"].digest(described) or ""): IMAGES}
 
 
 def content(store: ObjectStore, vectors: MilvusStore) -> object:
@@ -73,10 +126,7 @@ def content(store: ObjectStore, vectors: MilvusStore) -> object:
             }
             for name in collections(store)
         ),
-        *(
-            vectors.search(name, unit(7, PAIRS + IMAGES * name.startswith("classic")), k=50, excluding="")
-            for name in collections(store)
-        ),
+        *(vectors.search(name, unit(7, length), k=50, excluding="") for name, length in collections(store).items()),
     ]
 
 
@@ -97,7 +147,7 @@ def test_what_is_made_again_equals_what_was_there_and_readers_go_on_to_it(given:
     assert content(given.store, reader) == before
     for _ in range(2):
         made = rebuild(given.store, vectors, lambda *done: told.append(done))
-        assert (made.models, made.rows, made.damaged) == (3, 3 * 4 * 4, ())
+        assert (made.models, made.rows, made.damaged) == (3, 3 * (2 * 4 * 4 + 2), ())
         assert told[-1] == (3, 3)
         assert content(given.store, vectors) == content(given.store, reader) == before
         client = vectors._connected()
@@ -112,9 +162,9 @@ def test_what_is_made_again_equals_what_was_there_and_readers_go_on_to_it(given:
 def test_rows_that_were_lost_or_are_nobodys_are_put_right(given: Services) -> None:
     vectors = milvus(given)
     before = content(given.store, vectors)
-    rows = vectors.rows(collections(given.store)[0], [WHO[0].subject])[WHO[0].subject]
+    rows = vectors.rows(next(iter(collections(given.store))), [WHO[0].subject])[WHO[0].subject]
     line = vectors.line(WHO[0].subject)
-    whole_it_claims = Replacement(WHO[0].subject, {collections(given.store)[0]: rows[:1]}, line)
+    whole_it_claims = Replacement(WHO[0].subject, {next(iter(collections(given.store))): rows[:1]}, line)
     nobodys = CatalogueRow(WHO[4].subject, "complete", "", None, None, None, "", 0, "")
     vectors.replace([whole_it_claims, Replacement(WHO[4].subject, {}, nobodys)])
     assert content(given.store, vectors) != before
@@ -130,15 +180,15 @@ def test_what_the_bucket_gets_meanwhile_is_in_it(given: Services) -> None:
         if done == total:
             rounds.append(total)
         if done == total and len(rounds) == 1:
-            Bucket(given.store, WHO[0]).settle(seed=20, accuracy=0.875)
+            settle(given.store, WHO[0], seed=20, accuracy=0.875)
             Bucket(given.store, WHO[1]).remove()
-            Bucket(given.store, WHO[3]).settle(seed=9)
+            settle(given.store, WHO[3], seed=9)
 
     vectors = milvus(given)
     rebuild(given.store, vectors, meanwhile)
     lines = {line.subject: line.test_accuracy for line in vectors.catalogue()}
     assert lines == {WHO[0].subject: 0.875, WHO[2].subject: 0.7, WHO[3].subject: 0.75}
-    assert WHO[1].subject not in vectors.rows(collections(given.store)[0], [who.subject for who in WHO])
+    assert WHO[1].subject not in vectors.rows(next(iter(collections(given.store))), [who.subject for who in WHO])
     vectors.close()
 
 
@@ -168,13 +218,14 @@ def test_after_kills_at_any_moment_rows_equal_those_of_a_clean_rebuild(tmp_path:
     store, drawn = DirectoryStore(tmp_path), random.Random(5)
     store.ensure_buckets()
     add_dataset(store)
+    common_probe.ensure(store)
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["tests.functions.test_index_rebuild"])
     seconds, kills = 0.3, 0
     while kills < KILLS:
         changed = drawn.sample(WHO, 2)
         for who in changed:
-            Bucket(store, who).settle(seed=drawn.randrange(1 << 30), accuracy=drawn.choice([None, 0.25, 0.5]))
+            settle(store, who, seed=drawn.randrange(1 << 30), accuracy=drawn.choice([None, 0.25, 0.5]))
         ours, theirs = processes.Pipe()
         child = processes.Process(target=work, args=(str(tmp_path), drawn.random() < 0.3, theirs))
         child.start()
@@ -193,6 +244,8 @@ def test_after_kills_at_any_moment_rows_equal_those_of_a_clean_rebuild(tmp_path:
     present = [who for who in WHO if store.list("models", f"{who.subject}")]
     index(made, *present)
     after = content(store, milvus(made))
+    for name in collections(store):  # none is empty, so that each was compared
+        assert any(milvus(made).rows(name, [who.subject for who in present]).values())
     rebuild(store, milvus(made), ignore)
     assert content(store, milvus(made)) == after
     asyncio.run(made.cache.close())

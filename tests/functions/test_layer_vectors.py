@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -20,6 +21,7 @@ from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Refused
 from layerscope.schemas.products.layer_vectors import Layer, LayerVectors
 from layerscope.stores.datasets import Dataset, PartArrays
+from tests.tables import cka_scores
 
 
 def hsic_1(k: np.ndarray, m: np.ndarray) -> float:
@@ -46,6 +48,21 @@ def vector_of(x: np.ndarray) -> np.ndarray:
     vector = packed(x @ x.T)
     assert vector is not None
     return vector
+
+
+def test_scores_are_those_of_published_packages_on_the_same_responses() -> None:
+    recorded, layers = json.loads(cka_scores.RECORDED.read_text()), cka_scores.responses()
+    vectors = {name: packed(gram(torch.tensor(rows, dtype=torch.float32)).centred) for name, rows in layers.items()}
+    apart = []
+    for one in recorded["scores"]:
+        first, second = vectors[one["a"]], vectors[one["b"]]
+        assert first is not None and second is not None
+        score = float(first @ second)
+        # One of them cuts off what is below 0; and an offset of 10 takes a few of their digits, even in float64.
+        apart += [abs(max(score, 0.0) - one["pytorch-cka"]), abs(score - one["torch_cka"])]
+    print(f"{len(apart)} scores of {recorded['versions']}: apart by {max(apart):.1e} at most")
+    assert len(apart) == 42
+    assert max(apart) < 1e-6
 
 
 def described(count: int, shape: tuple[int, int, int] = (12, 12, 1)) -> DatasetDescription:

@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from layerscope.functions.analysis.inference import normalised
 from layerscope.functions.query.families import kinship
 from layerscope.functions.weight_sketch import func
 from layerscope.schemas.alike import Kinship
 from layerscope.schemas.products.weight_sketch import WeightSketch
 from tests.benchmarks.digits_networks import digits_dataset, perceptron, safe, strided, trained
+from tests.functions.analysis.test_trained_from_untrained import distilled
 from tests.functions.digits_families import family_of, linear_only, tuned
 
 pytestmark = pytest.mark.slow
@@ -27,6 +29,9 @@ def sketches() -> Mapping[str, WeightSketch]:
     networks = {**family_of(strided, dataset), **{f"mlp-{k}": v for k, v in family_of(perceptron, dataset).items()}}
     networks |= {f"linear-{seed}": trained(linear_only, seed, dataset) for seed in (1, 2)}
     networks["longer"] = tuned(networks["parent"], 8, dataset, steps=100)
+    images = normalised(dataset.part("train").images, dataset.description, "cpu")
+    networks["distilled"] = distilled(networks["parent"], strided, 60, images)
+    networks["distilled-mlp"] = distilled(networks["parent"], perceptron, 61, images)
     return {name: func.compute(safe(model), "cpu") for name, model in networks.items()}
 
 
@@ -54,6 +59,18 @@ def told(a: str, b: str) -> Kinship:
 def test_the_family_of_a_pair_is_what_happened(kind: str, a: str, b: str, family: str, parent: str | None) -> None:
     found = told(kind + a, kind + b)
     assert (found.family, found.parent) == (family, parent), found.sentence
+
+
+def test_a_network_that_learnt_the_outputs_of_another_one_has_none_of_its_weights() -> None:
+    for a, b, family in (
+        ("parent", "distilled", "same_architecture"),
+        ("distilled", "child", "same_architecture"),
+        ("mlp-parent", "distilled-mlp", "same_architecture"),
+        ("parent", "distilled-mlp", "other"),
+        ("distilled", "distilled-mlp", "other"),
+    ):
+        found = told(a, b)
+        assert (found.family, found.parent, found.related, found.equal) == (family, None, 0, 0), found.sentence
 
 
 def test_networks_of_other_layers_are_other_models() -> None:

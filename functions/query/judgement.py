@@ -78,8 +78,8 @@ def judge(asked: Found, hit: Found, metric: Metric, population: Population) -> J
         percentile_untrained_by_other_metric=by_other,
         metrics_disagree=disagree,
         notes=(
-            *_unjudged(untrained, len(references)),
-            *_notes(asked.layer, hit.layer, metric, untrained, by_other if disagree else None),
+            *_standing(untrained, len(references)),
+            *_notes(asked.layer, hit.layer, metric, by_other if disagree else None),
         ),
     )
 
@@ -208,8 +208,8 @@ def _interval(asked: Found, hit: Found, metric: Metric, population: Population) 
     return intervals.of_score(made, _score(asked, hit, metric), first, second)
 
 
-def _unjudged(untrained: float | None, there: int) -> Iterator[str]:
-    """Say why there is no percentile, if there is none."""
+def _standing(untrained: float | None, there: int) -> Iterator[str]:
+    """Say why there is no percentile among so many layers, or how many are as much alike where these are not few."""
     if untrained is None and there:
         layers = "one layer" if there == 1 else f"{there} layers"
         yield (
@@ -218,15 +218,13 @@ def _unjudged(untrained: float | None, there: int) -> Iterator[str]:
         )
     elif untrained is None:
         yield "Not judged: untrained networks of the found model's architecture are not there (yet)."
-
-
-def _notes(
-    asked: Layer, hit: Layer, metric: Metric, untrained: float | None, disagreeing: float | None
-) -> Iterator[str]:
-    """Yield in plain words what to bear in mind, if anything."""
-    if untrained is not None and untrained < BEYOND:
-        share = round(100 * (1 - untrained))
+    elif untrained < BEYOND:
+        share = round(100 * (1 - untrained * (there + 1) / there))  # of these, without the found layer
         yield f"Not beyond untrained layers: {share} % of those like it are as much like the asked layer."
+
+
+def _notes(asked: Layer, hit: Layer, metric: Metric, disagreeing: float | None) -> Iterator[str]:
+    """Yield in plain words what else to bear in mind, if anything."""
     for which, layer in (("asked", asked), ("found", hit)):
         if layer.input_like:
             yield f"The {which} layer passes the images on almost unchanged, as first layers do, trained or not."

@@ -211,8 +211,12 @@ def test_the_asked_model_and_the_hit_itself_are_not_among_what_it_is_ranked_in()
 def test_notes_are_given_where_they_hold_and_not_where_they_do_not() -> None:
     mine = vectors(1, 1)[0]
     assert verdict(mine, vectors(30, 4)).notes == ()
-    (ordinary,) = verdict(vectors(30, 4)[7], vectors(30, 4)).notes
-    assert "Not beyond untrained" in ordinary
+    (ordinary,) = verdict(vectors(1, 2)[0], vectors(30, 4)).notes
+    share = np.mean(vectors(30, 4) @ mine > vectors(1, 2)[0] @ mine)
+    assert ordinary == (
+        f"Not beyond untrained layers: {round(100 * share)} % of those like it are as much like the asked layer."
+    )
+    assert 0 < share < 1
     (passed,) = verdict(mine, vectors(30, 4), input_like=True).notes
     assert "passes the images on" in passed and "found layer" in passed
     (hung,) = verdict(mine, vectors(30, 4), max_leverage=0.31).notes

@@ -32,7 +32,7 @@ from layerscope import (
     terminal,
 )
 from layerscope.console import err, out, print_answer, print_json, say
-from layerscope.options import At, Data, Deep, Json, Name, Services
+from layerscope.options import At, Data, Deep, Images, Json, Name, Services
 from layerscope.schemas.datasets import PartName
 from layerscope.schemas.errors import LayerscopeError, Refused
 from layerscope.schemas.identity import Identity, KeyRefused, identify
@@ -205,6 +205,7 @@ def upload(
         str | None,
         typer.Option(metavar="DATASET/MODEL/VERSION", help="the stored version whose layers a state dict has"),
     ] = None,
+    images: Images = None,
     history: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="log of its training")] = None,
     wait: Annotated[float, typer.Option(help="seconds to wait for its products; 0: do not wait")] = 600,
     as_json: Json = False,
@@ -218,7 +219,7 @@ def upload(
         raise ValueError("--like and --architecture both say what the file's layers are: leave one of them out")
     system, identity = systems.locate(at), Identity.parse(name)
     identify(f"{identity.subject}{file.suffix}")
-    sidecars = sidecar_files(Identity.parse(like).subject if like else architecture, history)
+    sidecars = sidecar_files(Identity.parse(like).subject if like else architecture, history, images)
     asyncio.run(client.upload(system, identity, file, file.suffix, say, sidecars=sidecars))
     if wait:
         answer = asyncio.run(_outcome(system, identity, wait))
@@ -231,12 +232,11 @@ def upload(
 def pack(
     target: Annotated[str, typer.Argument(metavar="MODULE:OBJECT", help="your module, or a function that returns it")],
     to: Annotated[Path, typer.Option("--out", help="file to write")] = Path("model.safetensors"),
-    images: Annotated[
-        str | None, typer.Option("--input", help="images that it takes, as 3x224x224, where the model does not say")
-    ] = None,
+    images: Images = None,
 ) -> None:
     """Write a model of your own code in the safe form. This imports your module, in this process."""
-    from layerscope.packer import image_shape, load_object
+    from layerscope.models.image_option import image_shape
+    from layerscope.packer import load_object
     from layerscope.packer import pack as packed
 
     sys.path.insert(0, str(Path.cwd()))
@@ -251,19 +251,20 @@ def inspect(
     architecture: Annotated[
         str | None, typer.Option(help="what a state dict belongs to: a name such as resnet18, or a JSON file of blocks")
     ] = None,
+    images: Images = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON: of several files, a line each")] = False,
 ) -> None:
     """Tell what is in model files, and whether they would be taken; nothing in them is executed, and nothing is sent."""
-    if not asyncio.run(_inspect(files, architecture, as_json)):
+    if not asyncio.run(_inspect(files, architecture, images, as_json)):
         raise typer.Exit(1)
 
 
-async def _inspect(files: list[Path], architecture: str | None, as_json: bool) -> bool:
+async def _inspect(files: list[Path], architecture: str | None, images: str | None, as_json: bool) -> bool:
     """Print what is in each file as soon as it is read; return whether all would be taken."""
     from layerscope import confined_inspection
 
     taken = 0
-    async for found in confined_inspection.inspect(files, architecture):
+    async for found in confined_inspection.inspect(files, architecture, images):
         taken += found.would_be_admitted
         if len(files) == 1:
             print_answer(found, terminal.inspection(found), as_json)

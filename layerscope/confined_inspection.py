@@ -15,8 +15,10 @@ from layerscope.models.sandbox.confinement import Sandbox, confining
 from layerscope.schemas.errors import WorkFailed
 
 
-async def inspect(files: Sequence[Path], architecture: str | None = None) -> AsyncIterator[Inspection]:
-    """Yield what is in each model file; `architecture` is a name, or the path of a JSON file of blocks.
+async def inspect(
+    files: Sequence[Path], architecture: str | None = None, images: str | None = None
+) -> AsyncIterator[Inspection]:
+    """Yield what is in each model file; `architecture` is a name, or the path of a JSON file of blocks, `images` `3x224x224`.
 
     One process reads them, one after the other. A file whose reading comes to no end, or passes a limit that `admit` has
     too, has `failed`, and nothing of the others.
@@ -24,7 +26,7 @@ async def inspect(files: Sequence[Path], architecture: str | None = None) -> Asy
     with reader(*files, *([Path(architecture)] if architecture else [])) as worker:
         for file in files:
             try:
-                yield await worker.run(_inspected, file, architecture)
+                yield await worker.run(_inspected, file, architecture, images)
             except WorkFailed as failed:
                 yield Inspection(file=str(file), size=file.stat().st_size, format=sniff(file), failed=str(failed))
 
@@ -42,7 +44,7 @@ def reader(*files: Path) -> Iterator[Worker]:
             worker.stop()
 
 
-def _inspected(path: Path, architecture: str | None) -> Inspection:
+def _inspected(path: Path, architecture: str | None, images: str | None) -> Inspection:
     from layerscope.models.inspection import inspect  # torch, which only the worker needs
 
-    return inspect(path, architecture)
+    return inspect(path, architecture, images)

@@ -37,3 +37,6 @@ Data = Annotated[
 Deep = Annotated[bool, typer.Option("--deep", help="read every stored object, and compare it with its digest")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Name = Annotated[str, typer.Argument(metavar="DATASET/MODEL/VERSION")]
+Images = Annotated[
+    str | None, typer.Option("--input", help="images that the model takes, as 3x224x224, where it does not say itself")
+]

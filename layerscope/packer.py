@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from layerscope.models import exporting, safe_form
-from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.models.safe_form.trial import Shape
 from layerscope.schemas.errors import Refused
 
@@ -23,50 +22,45 @@ def pack(model: nn.Module, *, example: Tensor | Sequence[int] | None = None) -> 
     """Return `model` in the safe form: a safetensors file with the architecture as JSON in its metadata.
 
     The forward pass is traced by `torch.fx` in eval mode, without an input; where that does not follow it, by
-    `torch.export` on images of one size. The model stays as it was. Layers must be of `torch.nn`, alone or inside modules
-    of your own; names, buffers and `requires_grad` are kept. Equal models give equal bytes.
+    `torch.export` on images of one size. The model stays as it was, and what was made of it answers
+    the same. Layers must be of `torch.nn`, alone or inside modules of your own; names, buffers and `requires_grad` are
+    kept. Equal models give equal bytes.
 
     Args:
         model: the model.
         example: images that it takes, (batch, channels, height, width), or the shape of one, (channels, height, width); by
-            default what the model says of itself, as those of timm and transformers do.
+            default what the model says of itself, as those of timm and transformers do, or some that it takes.
 
     Raises:
         Refused: the model cannot be written; the message names the layer or the line in the way, the hint a way out.
         ValueError: the example is no images.
     """
-    given = None if example is None else _shape(example)
+    given, declared = None if example is None else image_of(example), exporting.declared_shape(model)
     try:
-        return safe_form.pack(model)
+        return safe_form.pack(model, given, [declared] if declared else [])
     except Refused as refused:
         if refused.code not in exporting.UNTRACED:
             raise
-        shape = given or exporting.declared_shape(model)
+        shape = given or declared
         if shape is None:
-            raise Refused(refused.code, refused.message, f"{_SAY}. Or: {refused.hint}") from refused
+            hint = refused.hint if refused.hint.startswith(_SAY) else f"{_SAY}. Or: {refused.hint}"
+            raise Refused(refused.code, refused.message, hint) from refused
         try:
             return exporting.pack(model, shape)
         except Refused as second:
             raise Refused(refused.code, f"{refused.message} {second.message}", second.hint) from refused
 
 
-def _shape(example: Tensor | Sequence[int]) -> Shape:
+def image_of(example: Tensor | Sequence[int]) -> Shape:
+    """Return the shape of one of these images, or the shape that is given.
+
+    Raises:
+        ValueError: it is no images.
+    """
     sizes = tuple(example.shape[1:] if isinstance(example, Tensor) else example)
     if len(sizes) != 3 or not all(type(one) is int and one > 0 for one in sizes):
         raise ValueError("the example is neither images, (batch, channels, height, width), nor the shape of one")
     return sizes[0], sizes[1], sizes[2]
-
-
-def image_shape(written: str) -> Shape:
-    """Return the shape of an image that is written as `3x224x224`.
-
-    Raises:
-        Refused: `bad-shape`.
-    """
-    sizes = written.lower().split("x")
-    if len(sizes) != 3 or not all(size.isascii() and size.isdigit() and int(size) > 0 for size in sizes):
-        raise Refused("bad-shape", f"{shown(written)} is no shape of images.", "channels, height and width: 3x224x224")
-    return int(sizes[0]), int(sizes[1]), int(sizes[2])
 
 
 def load_object(target: str) -> nn.Module:

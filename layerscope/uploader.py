@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from layerscope import client
-from layerscope.packer import pack
+from layerscope.packer import image_of, pack
 from layerscope.schemas.identity import Identity
+from layerscope.sidecars import input_file
 from layerscope.systems import locate
 from layerscope.training_log import Logged, sidecar
 
@@ -38,7 +39,9 @@ def upload(
         NoSystem: there is no such system.
     """
     identity = Identity.parse(name)
-    sidecars = None if history is None else dict([sidecar(history)])
+    sidecars = {} if history is None else dict([sidecar(history)])
+    if example is not None:
+        sidecars |= input_file(image_of(example))
     sending = client.upload(
         locate(at), identity, pack(model, example=example), ".safetensors", lambda _: None, sidecars=sidecars
     )

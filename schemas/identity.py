@@ -16,13 +16,14 @@ SIDECARS: Final = {
     ".history.jsonl": "history_jsonl",
     ".tfevents": "tfevents",
     ".architecture.json": "architecture",
+    ".input.json": "input",
 }
 """How the key of a sidecar ends, and the kind of file that it then is."""
 RULE: Final = (
     "A model's key is DATASET/MODEL/VERSION.EXT or DATASET/model_ID_vVERSION.EXT: names of 1 to 64 letters, digits, "
     "'.', '_', '=' or '-', beginning with a letter or digit; EXT is pth, pt, safetensors, onnx, ckpt, bin or pt2; what was "
-    "logged in training lies beside it, with EXT history.json, history.csv, history.jsonl or tfevents, and what a state "
-    "dict belongs to with EXT architecture.json"
+    "logged in training lies beside it, with EXT history.json, history.csv, history.jsonl or tfevents, what a state "
+    "dict belongs to with EXT architecture.json, and which images a model takes with EXT input.json"
 )
 NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._=-]{0,63}"
 

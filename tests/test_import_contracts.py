@@ -27,7 +27,7 @@ PLANTED = [
     ),
     (
         "a function never imports another, and what they share knows none",
-        "functions/analysis/meter.py",
+        "functions/analysis/activations.py",
         "layerscope.functions.summary.table",
     ),
     ("what functions run in has layers", "functions/runtime/worker.py", "layerscope.functions.runtime.services"),

@@ -9,11 +9,11 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from layerscope.functions.analysis.activations import tapped
 from layerscope.functions.analysis.cuts import LastConvolution, last_convolution, without_softmax
 from layerscope.functions.analysis.inference import Classifier, Images, inference
 from layerscope.functions.analysis.outputs import SMALLEST, output_kind
 from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form.graph_module import tapped
 from layerscope.schemas.errors import Refused
 
 Objective = Literal["logits", "log_probabilities"]

@@ -149,15 +149,26 @@ def _download(store: ObjectStore, upload: Upload, path: Path) -> None:
 
 
 def _given(store: ObjectStore, upload: Upload) -> Given:
-    """Find out what the user says of an upload: in its metadata, or in the sidecar `VERSION.architecture.json`."""
-    named = upload.given.get("architecture")
-    sidecar = upload.sidecar_objects.get("architecture")
-    if sidecar is None or sidecar.size > BLOCKS_LIMIT:
-        return Given(named)
-    content = store.get(keys.MODELS, sidecar.key).removeprefix(BOM_UTF8).strip()
+    """Find out what the user says of an upload: in its metadata, or in sidecars, `VERSION.architecture.json`, `.input.json`."""
+    named, images = upload.given.get("architecture"), _beside(store, upload, "input")
+    content = _beside(store, upload, "architecture")
+    said = None if images is None else _text(images)
+    if content is None:
+        return Given(named, images=said)
     if content.startswith((b"[", b"{")):  # blocks, or transformers' config.json
-        return Given(named, content)
-    return Given(content.decode("utf-8", "replace").strip('"'))
+        return Given(named, content, images=said)
+    return Given(_text(content), images=said)
+
+
+def _beside(store: ObjectStore, upload: Upload, kind: str) -> bytes | None:
+    sidecar = upload.sidecar_objects.get(kind)
+    if sidecar is None or sidecar.size > BLOCKS_LIMIT:
+        return None
+    return store.get(keys.MODELS, sidecar.key).removeprefix(BOM_UTF8).strip()
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "replace").strip('"')
 
 
 def _with_lenders(store: ObjectStore, upload: Upload, given: Given, path: Path) -> Given:

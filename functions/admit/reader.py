@@ -21,8 +21,8 @@ MULTIPLY_ADDS: Final = 100 * 10**9 * IMAGES
 class Given:
     """What is known of an upload that does not say it itself.
 
-    The user says `architecture`, a name or a stored version, or a JSON block list; `lenders` are stored versions, by
-    what they are called, and their files.
+    The user says `architecture`, a name or a stored version, or a JSON block list, and `images`; `lenders` are stored
+    versions, by what they are called, and their files.
     """
 
     architecture: str | None = None
@@ -30,6 +30,8 @@ class Given:
     lenders: tuple[tuple[str, Path], ...] = ()
     like: str | None = None
     """The stored version that `architecture` names."""
+    images: str | None = None
+    """Those that the model takes, as `3x224x224`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,8 @@ def warm() -> None:
     """Import what reading uploads needs, so that the first one does not wait for it."""
     from torch import nn
 
-    from layerscope.functions.analysis import costs
     from layerscope.models import formats, safe_form  # noqa: F401
+    from layerscope.models.safe_form import costs
 
     # Arithmetic on the meta device imports seconds' worth of torch when it is first done.
     safe = safe_form.build(
@@ -82,6 +84,7 @@ def to_safe_form(
     from layerscope.models import file_kinds, formats, safe_form  # torch: in the worker only
 
     found: dict[str, Any] = {}
+    own: tuple[int, int, int] | None = None
     if file_kinds.sniff(upload) == "safetensors-layerscope":
         content = safe_form.canonical(upload)
     else:
@@ -92,47 +95,36 @@ def to_safe_form(
             lenders=given.lenders,
             like=given.like,
         )
-        content = safe_form.written(rebuilt.graph, rebuilt.tensors)
+        content, own = safe_form.written(rebuilt.graph, rebuilt.tensors), rebuilt.images
         found = {"architecture": rebuilt.architecture, "notes": rebuilt.notes, "training": dict(rebuilt.training)}
     path = upload.with_suffix(".safe")
     path.write_bytes(content)
-    if (note := _run(path, shape, memory)) is not None:
+    if (note := _run(path, shape, memory, given.images, own)) is not None:
         found["notes"] = (*found.get("notes", ()), note)
     return SafeForm(path, hashlib.sha256(content).hexdigest(), len(content), **found)
 
 
-def _run(path: Path, shape: tuple[int, int, int] | None, memory: int) -> str | None:
-    """Run the model where nothing is computed: on the images that it is for, else on others that it may take.
+def _run(
+    path: Path, shape: tuple[int, int, int] | None, memory: int, images: str | None, own: tuple[int, int, int] | None
+) -> str | None:
+    """Run the model: on the images that it is for, those that the user or the file says, else on others that it may take.
 
     One that takes others than those of its dataset is still a model, and `predictions` tells what does not fit. Returns a
-    note where no image was found that fits, and it may still be that there is one.
+    note, if there is something to know.
     """
-    from layerscope.functions.analysis import costs
     from layerscope.models import safe_form
-    from layerscope.models.safe_form import trial
+    from layerscope.models.image_option import image_shape
+    from layerscope.models.safe_form import costs, trial
 
-    model = safe_form.build(safe_form.read(path), "meta")
+    file = safe_form.read(path)
+    model = safe_form.outline(file)
     given = None if shape is None else (shape[2], shape[0], shape[1])
-    misfits: list[Refused] = []
-    for image in (*([given] if given else []), *trial.shapes(model)):
+    if given is not None:
         try:
-            for batch in (IMAGES if image == given else trial.BATCHES[0], trial.BATCHES[1]):
-                found = costs.measure(model, image, batch)
-                if image == given and batch == IMAGES:
-                    costs.check(found, costs.CostBudget(memory, MULTIPLY_ADDS))
-                trial.check_answer(found.answers_with_scores)
-            return None
+            costs.check(costs.measure(model, given, IMAGES), costs.CostBudget(memory, MULTIPLY_ADDS))
         except Refused as refused:
-            if refused.code == "unknown-cost":  # it depends on values, which there are none of
-                return None
-            if refused.code == "not-a-classifier" or (image == given and refused.code != "input-mismatch"):
+            if refused.code not in ("input-mismatch", "unknown-cost"):  # which the trial looks at
                 raise
-            misfits.append(refused)
-    if given is None and not all(isinstance(one.__cause__, TypeError) for one in misfits):
-        return f"It was not run: of {len(misfits)} shapes of images that were tried, none fits."
-    raise Refused(
-        "cannot-run",
-        f"{misfits[0].message} Nor does it take any other images that were tried.",
-        "Trace it on images of the size that it is for: torch.jit.trace(model.eval(), images).save('model.pt'); or from "
-        "Python, which says what stands in the way: layerscope.upload(model, 'DATASET/MODEL/VERSION')",
-    )
+    said = None if images is None else image_shape(images)
+    likely = [one for one in ((said,) if said else (given, own)) if one is not None]
+    return trial.run(model, lambda: safe_form.build(file), likely, guess=said is None).note

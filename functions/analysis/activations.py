@@ -15,8 +15,6 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from layerscope.models.safe_form import SafeModel
-
 T = TypeVar("T")
 
 Layers = Mapping[str, nn.Module]
@@ -64,20 +62,6 @@ def reduced(layers: Layers, reduce: Callable[[LayerCall, Tensor], T]) -> Iterato
         for name, layer in layers.items():
             hooks.enter_context(layer.register_forward_hook(hook_of(name)))
         yield found
-
-
-@contextmanager
-def tapped(model: SafeModel, taps: Mapping[int, Callable[[Tensor], None]]) -> Iterator[None]:
-    """Give the value of each of these nodes of the graph to its function, in every forward pass inside.
-
-    That is how functions and methods, such as `relu`, are seen, which no hook reaches. A value is given as soon as it
-    is there, so what an in-place operation behind it does comes later.
-    """
-    model.safe_taps = taps
-    try:
-        yield
-    finally:
-        model.safe_taps = {}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from layerscope.functions.analysis.costs import measure
+from layerscope.models.safe_form.costs import measure
 from layerscope.schemas.errors import Refused
 
 # Class tokens, position embeddings and the like, as Dosovitskiy et al. 2021 and Touvron et al. 2021 draw them.

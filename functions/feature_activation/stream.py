@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from layerscope.functions.analysis.activations import tapped
 from layerscope.functions.analysis.feature_maps.maps import Maps, reduced
 from layerscope.functions.analysis.feature_maps.sites import NONNEGATIVE, Site, plain_name
 from layerscope.functions.analysis.inference import Classifier, Images, inference
 from layerscope.functions.feature_activation.ranking import Ranking, finite
 from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form.graph_module import tapped
 from layerscope.schemas.products.feature_activation import FeatureActivation
 
 Indices = NDArray[np.int32]

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 
-from layerscope.functions.analysis.activations import LayerCall, reduced, tapped, weight_layers
+from layerscope.functions.analysis.activations import LayerCall, reduced, weight_layers
 from layerscope.functions.analysis.cuts import without_softmax
 from layerscope.functions.analysis.feature_maps.shapes import Shaped
 from layerscope.functions.analysis.gradients import differentiating
@@ -27,6 +27,7 @@ from layerscope.functions.analysis.outputs import SMALLEST
 from layerscope.functions.analysis.untrained import untrained
 from layerscope.functions.inference.call import Attributed, ClassMap, Place
 from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form.graph_module import tapped
 from layerscope.schemas.errors import Refused
 from layerscope.schemas.products.predictions import OutputKind
 

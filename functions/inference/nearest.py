@@ -7,10 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.analysis import costs
 from layerscope.functions.analysis.searched_images import FEWEST_IMAGES, SearchedImages, affordable_images, distances
 from layerscope.functions.inference.call import Near, NearImage
-from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form import SafeModel, costs
 from layerscope.schemas.errors import Refused
 
 K: Final = 5

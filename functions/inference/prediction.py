@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.functions.analysis.activations import tapped
 from layerscope.functions.analysis.feature_maps.shapes import Shaped, recorded, shaped
 from layerscope.functions.analysis.feature_maps.sites import sites
 from layerscope.functions.analysis.features import Features
@@ -24,6 +23,7 @@ from layerscope.functions.inference.strongest_map import Responses
 from layerscope.functions.runtime.kept_models import KeptModels
 from layerscope.models import safe_form
 from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form.graph_module import tapped
 from layerscope.schemas.digests import digest
 from layerscope.schemas.products.predictions import OutputKind
 from layerscope.stores import datasets

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerscope.functions.analysis.meter import Meter, RecurrentLayers
 from layerscope.models.safe_form import SafeModel
 from layerscope.models.safe_form.graph_spec import Graph
+from layerscope.models.safe_form.meter import Meter, RecurrentLayers
 from layerscope.models.stages import Cut, cuts, stage_of
 from layerscope.models.stages.stage import StageModel, between, tensors
 from layerscope.models.stages.wire import can_be_sent, sent

@@ -21,11 +21,11 @@ def compute(model: SafeModel, device: str, shape: tuple[int, int, int] | None) -
     `shape` (height, width, channels) is described without them.
     """
     # torch is imported in the worker only
-    from layerscope.functions.analysis import costs
     from layerscope.functions.summary import shapes, source, table, tensors
     from layerscope.functions.summary.blocks import architecture
     from layerscope.functions.summary.diagram import diagram
     from layerscope.functions.summary.modules import Tree
+    from layerscope.models.safe_form import costs
 
     graph, parameters = model.safe_graph, Summary.declared.parameters
     cost, missing = None, NO_DATASET

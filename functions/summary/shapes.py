@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerscope.functions.analysis.activations import tapped
 from layerscope.models.safe_form import SafeModel
-from layerscope.models.safe_form.graph_module import assemble
+from layerscope.models.safe_form.graph_module import assemble, tapped
 
 Shape = tuple[int, ...]
 

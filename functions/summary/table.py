@@ -8,10 +8,10 @@ from typing import Any, Final, Literal
 
 from torch import Tensor, nn
 
-from layerscope.functions.analysis.costs import CallCost, Costs
 from layerscope.functions.summary.arguments import readable
 from layerscope.functions.summary.shapes import Shape
 from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form.costs import CallCost, Costs
 from layerscope.models.safe_form.graph_nodes import Node, Ref
 from layerscope.schemas.products.summary import SummaryLayer, TensorFigures
 

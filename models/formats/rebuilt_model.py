@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -19,6 +19,7 @@ class Rebuilt:
 
     `graph` and `tensors` are as `functions.models.tracing.trace` returns them. `architecture` is one phrase for people,
     as "torchvision resnet50"; `notes` are sentences on what was left out; `training` has figures such as epoch or loss.
+    `images` is the shape of an image (channels, height, width) that the file says it takes.
     """
 
     graph: Graph
@@ -26,3 +27,12 @@ class Rebuilt:
     architecture: str
     notes: tuple[str, ...] = ()
     training: Mapping[str, Figure] = field(default_factory=dict)
+    images: tuple[int, int, int] | None = None
+
+
+def image_of(sizes: Sequence[int | None]) -> tuple[int, int, int] | None:
+    """Return the shape of one of a batch of images (images, channels, height, width); None where sizes are open."""
+    match sizes:
+        case (_, int(channels), int(height), int(width)):
+            return channels, height, width
+    return None

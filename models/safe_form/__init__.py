@@ -7,12 +7,13 @@ the file names. The SHA-256 of the canonical bytes is the model's `content`.
     vocabulary         what is allowed       operators, graph_module   from names to a torch module
     live_module, tracing                     from a torch module to the architecture
     trial                                    that what was made runs, and computes what its original does
+    costs, meter                             what a run costs, on torch's meta device
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -23,11 +24,12 @@ from torch import Tensor, nn
 from layerscope.models import file_kinds
 from layerscope.models.file_kinds import KEY, opened
 from layerscope.models.safe_form import live_module, trial
-from layerscope.models.safe_form.graph_module import SafeModel, assemble
+from layerscope.models.safe_form.graph_module import SafeModel, as_built, assemble
 from layerscope.models.safe_form.graph_nodes import refuse
 from layerscope.models.safe_form.graph_spec import FORMAT, Graph, from_json
 from layerscope.models.safe_form.safetensors_file import Header, TensorEntry, read_header, shown, to_bytes
 from layerscope.models.safe_form.tracing import trace
+from layerscope.models.safe_form.trial import Shape
 from layerscope.schemas.errors import Refused
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "canonical",
     "choose_device",
     "load",
+    "outline",
     "pack",
     "read",
     "tensor",
@@ -71,18 +74,30 @@ class ModelFile:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def pack(module: nn.Module) -> bytes:
+def pack(module: nn.Module, shape: Shape | None = None, likely: Sequence[Shape] = ()) -> bytes:
     """Return `module` in the safe form; it is traced in eval mode and stays as it was.
 
-    Equal models give equal bytes. Where images are found that it takes, both were run on them.
+    Equal models give equal bytes. Both are run on the same images, and answer the same.
+
+    Args:
+        module: the model.
+        shape: of the images that it is for (channels, height, width); None: some that it takes are looked for.
+        likely: shapes that are tried first then.
 
     Raises:
-        Refused: what stands in the way, as of `tracing.trace`, `read` and `trial.compare`.
+        Refused: what stands in the way, as of `tracing.trace`, `read`, `trial.run` and `trial.compare`.
     """
     content = written(*trace(module))
     file, original = read(content), live_module.unwrap(module)
+    said = (shape,) if shape is not None else tuple(likely)
+    try:
+        ran = trial.run(outline(file), lambda: build(file), said, guess=shape is None)
+    except Refused:
+        if not isinstance(original, SafeModel):
+            trial.compare(original, build(file), shape, likely)  # which may tell more
+        raise
     if not isinstance(original, SafeModel):
-        trial.compare(original, build(file), trial.taken(build(file, "meta")))
+        trial.compare(original, build(file), shape, (ran.shape, *likely))
     return content
 
 
@@ -147,8 +162,9 @@ def read(source: Path | bytes) -> ModelFile:
         raise file_kinds.refusal("safetensors-plain")
     graph = from_json(header.metadata[KEY].encode("utf-8", "replace"))
     _check_tensors(graph, header.tensors)
-    assemble(graph, lambda name: _placeholder(header.tensors[name]))
-    return ModelFile(graph, header, source)
+    file = ModelFile(graph, header, source)
+    outline(file)
+    return file
 
 
 def _check_tensors(graph: Graph, stored: Mapping[str, TensorEntry]) -> None:
@@ -200,6 +216,11 @@ def tensor(file: ModelFile, name: str) -> Tensor:
         return _to_tensor(file.header.tensors[name], _content(stream, file.header, name))
 
 
+def outline(file: ModelFile) -> SafeModel:
+    """Return the model of `file` on the meta device: sizes without values, of which none is read."""
+    return assemble(file.graph, lambda name: _placeholder(file.header.tensors[name]))
+
+
 def load(path: Path, device: str = "cpu") -> SafeModel:
     """Read and build the model at `path`.
 
@@ -214,7 +235,7 @@ def _to_tensor(entry: TensorEntry, content: bytearray) -> Tensor:
     if not content:
         return torch.empty(entry.shape, dtype=dtype)
     tensor = torch.frombuffer(content, dtype=dtype).reshape(entry.shape)
-    return tensor.float() if dtype.is_floating_point else tensor
+    return as_built(tensor)
 
 
 def choose_device(wanted: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
 
@@ -48,7 +49,7 @@ class SafeModel(Container):
         """Make the model without its layers; `assemble` adds them."""
         super().__init__(graph.modules[0].kind)
         self._safe_graph = graph  # a prefix that no layer of a real model is likely to take
-        self.safe_taps: Mapping[int, Callable[[Any], None]] = {}  # see activations.tapped
+        self.safe_taps: Mapping[int, Callable[[Any], None]] = {}  # see tapped
 
     @cached_property
     def _safe_releases(self) -> tuple[tuple[int, ...], ...]:
@@ -89,6 +90,31 @@ class SafeModel(Container):
         if node.operation == "layer":
             return self.get_submodule(node.target)(*args, **kwargs)
         return _CALLS[node.operation][node.target](*args, **kwargs)
+
+
+def as_built(tensor: Tensor) -> Tensor:
+    """Return a tensor as models are built with it: float32 where it is of floats."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def without_values(tensor: Tensor) -> Tensor:
+    """Return the same on the meta device."""
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return torch.empty(tensor.shape, dtype=dtype, device="meta")
+
+
+@contextmanager
+def tapped(model: SafeModel, taps: Mapping[int, Callable[[Tensor], None]]) -> Iterator[None]:
+    """Give the value of each of these nodes of the graph to its function, in every forward pass inside.
+
+    That is how functions and methods, such as `relu`, are seen, which no hook reaches. A value is given as soon as it
+    is there, so what an in-place operation behind it does comes later.
+    """
+    model.safe_taps = taps
+    try:
+        yield
+    finally:
+        model.safe_taps = {}
 
 
 def _resolve(value: Any, values: Mapping[int, Any]) -> Any:

@@ -190,7 +190,13 @@ def test_blocks_of_another_network_are_refused_and_corrected(system: System, tmp
 def test_a_sidecar_that_says_nothing_of_use_is_a_refusal(system: System, tmp_path: Path, beside: bytes) -> None:
     record = system.admit("digits/odd/1", kinds.state_dict(kinds.digits(), tmp_path), beside)
     assert record.refusal is not None
-    assert record.refusal.code in {"bad-json", "unknown-block", "missing-argument", "unknown-architecture"}
+    assert record.refusal.code in {
+        "bad-json",
+        "bad-blocks",
+        "unknown-block",
+        "missing-argument",
+        "unknown-architecture",
+    }
     assert record.refusal.hint
 
 

@@ -277,5 +277,39 @@ def test_answers_without_scores_are_refused(system: System) -> None:
         def forward(self, x: Tensor) -> Any:
             return self.fc(x.flatten(1)).argmax(1)
 
-    record = packed(system, "thumbnails/argmax/1", Last())
+    system.tell(system.put("thumbnails/argmax/1", safe_form.written(*safe_form.trace(Last())), ".safetensors"))
+    record = system.record("thumbnails/argmax/1")
     assert record.refusal is not None and record.refusal.code == "not-a-classifier"
+
+
+def test_nothing_is_admitted_before_it_has_run(system: System) -> None:
+    class Never(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reshape(7, 7, 7, 7)
+
+    tall = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(997 * 3, 2))  # for 5 x 999 pixels alone
+    for name, model in (("never", Never()), ("tall", tall)):
+        content = safe_form.written(*safe_form.trace(model))
+        system.tell(system.put(f"nobody-knows/{name}/1", content, ".safetensors"))
+        refused = system.record(f"nobody-knows/{name}/1").refusal
+        assert refused is not None and refused.code == "cannot-run" and "--input" in refused.hint
+        for number, said in enumerate((b'"1x5x999"\n', b"1x5x998", b'"many"'), 2):  # what the hint says, and otherwise
+            subject = f"nobody-knows/{name}/{number}"
+            system.put(subject, said, ".input.json")
+            system.tell(system.put(subject, content, ".safetensors"))
+            record = system.record(subject)
+            assert (record.state == "admitted") == (name == "tall" and number == 2)
+            if record.refusal is not None:
+                assert record.refusal.code == ("bad-shape" if number == 4 else "cannot-run")
+
+
+def test_an_exported_program_is_run_on_images_of_its_own_size(system: System, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 14 * 31, 10)).eval()
+    program = torch.export.export(model, (torch.rand(2, 3, 16, 33),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, tmp_path / "wide.pt2")
+    system.tell(system.put("nobody-knows/wide/1", (tmp_path / "wide.pt2").read_bytes(), ".pt2"))
+    record = system.record("nobody-knows/wide/1")
+    assert record.state == "admitted"
+    x = torch.rand(4, 3, 16, 33)
+    with torch.no_grad():
+        assert torch.allclose(answers(system, record, x), model(x), atol=1e-6)

@@ -25,13 +25,13 @@ def write(path: str) -> str:
     return Path(path).read_text()
 
 
-def end_at(path: Path, architecture: str | None) -> Inspection:
+def end_at(path: Path, architecture: str | None, images: str | None) -> Inspection:
     """Read a model file, and end the process at one whose name asks for it."""
     if path.stem == "end":
         os._exit(1)
     from layerscope.models.inspection import inspect  # torch, which the other children do without
 
-    return inspect(path, architecture)
+    return inspect(path, architecture, images)
 
 
 def rename(source: str, target: str) -> None:

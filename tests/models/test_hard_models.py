@@ -135,7 +135,6 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "three/colour": lambda: network(channels=3),
     "three/large": lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 26 * 26, 3)),
     "three/seven": lambda: network(7),
-    "three/flat": lambda: nn.Sequential(network(), nn.Flatten(0)),
     "three/deep": deep,
     "gap/good": network,
     "one/good": lambda: network(1),
@@ -278,7 +277,6 @@ def test_without_channels_only_what_is_of_them_is_refused(system: Services, name
         ("colour", "input-mismatch", "expects 3 channels"),
         ("large", "input-mismatch", "expects 2704 features"),
         ("seven", "output-mismatch", "The model has 7 outputs; three has 3 classes."),
-        ("flat", "not-a-classifier", "of shape (6,)"),
     ],
 )
 def test_what_does_not_fit_its_dataset_is_refused_with_the_numbers(

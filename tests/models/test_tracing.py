@@ -156,7 +156,7 @@ def test_parameters_of_forward_with_defaults_keep_them() -> None:
 
 def test_what_forward_asserts_of_its_input_is_no_obstacle() -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
-        assert x.ndim == 2, "flat"
+        assert x.ndim == 4, "images"
         return self.fc(x)
 
     assert safe_form.pack(Calls(forward))

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from layerscope.models import safe_form
 from layerscope.models.safe_form import trial
+from layerscope.models.safe_form.graph_module import assemble, without_values
+from layerscope.models.safe_form.tracing import trace
+from layerscope.packer import pack
 from layerscope.schemas.errors import Refused
 
 
@@ -90,18 +93,136 @@ def test_a_healthy_model_is_taken_in_any_precision_and_stays_as_it_was(dtype: to
     ],
 )
 def test_a_shape_of_images_is_found_from_the_layers(model: nn.Module, shape: trial.Shape) -> None:
-    assert trial.taken(safe_form.build(safe_form.read(safe_form.pack(model)), "meta")) == shape
+    assert ran(model).shape == shape
 
 
-def test_a_model_that_takes_no_images_that_are_tried_is_packed_all_the_same() -> None:
-    assert safe_form.pack(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(997 * 3, 2)))
+def ran(model: nn.Module, *likely: trial.Shape) -> trial.Ran:
+    """Run a model as it is run before it is taken, without its original."""
+    graph, tensors = trace(model)
+
+    def computing() -> safe_form.SafeModel:
+        return assemble(graph, lambda name: tensors[name].detach())
+
+    return trial.run(assemble(graph, lambda name: without_values(tensors[name])), computing, likely)
 
 
-def test_answers_without_scores_are_refused() -> None:
+TALL = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(997 * 3, 2))
+"""Takes images of 5 x 999 and of no other size."""
+
+
+def test_what_is_tried_includes_images_that_are_not_square_and_those_that_are_said() -> None:
+    assert ran(nn.Sequential(nn.Conv2d(3, 1, 3), nn.Flatten(), nn.Linear(14 * 22, 2))).shape == (3, 16, 24)
+    assert ran(nn.Sequential(nn.Flatten(), nn.Linear(1 * 14 * 22, 2))).shape == (1, 14, 22)
+    assert ran(TALL, (1, 5, 999)).shape == (1, 5, 999)
+
+
+def test_a_model_that_takes_none_of_the_images_that_are_tried_is_not_taken_until_it_is_said_which() -> None:
+    for take in (lambda: ran(TALL), lambda: safe_form.pack(TALL), lambda: pack(TALL)):
+        with pytest.raises(Refused) as caught:
+            take()
+        assert caught.value.code == "cannot-run" and "Say which images it takes" in caught.value.hint
+    assert (
+        safe_form.pack(TALL, (1, 5, 999))
+        == pack(TALL, example=(1, 5, 999))
+        == pack(TALL, example=torch.rand(2, 1, 5, 999))
+    )
+
+
+def test_a_shape_that_is_said_is_the_only_one_that_counts() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(Refused) as caught:
-        trial.check_answer(False)
-    assert caught.value.code == "not-a-classifier"
-    trial.check_answer(True)
+        pack(model, example=(3, 8, 8))
+    assert caught.value.code == "wrong-example" and "(3, 8, 8)" in caught.value.message
+    assert pack(model, example=(1, 8, 8))
+
+
+class Picky(nn.Module):
+    """Takes images of one width alone, which no graph tells, and answers otherwise than a trace of it does."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.conv, self.factor = nn.Conv2d(3, 4, 3), factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        if type(x) is Tensor and x.shape[-1] != 40:
+            raise ValueError("40 pixels, please")
+        y = pooled(self.conv, x)
+        return y * self.factor if type(x) is Tensor else y
+
+
+def test_nothing_is_packed_that_was_not_compared() -> None:
+    for factor in (1, 2):
+        assert refusal_of(Picky(factor)).code == "cannot-run"  # it takes none of the images that are tried
+    with pytest.raises(Refused) as caught:
+        safe_form.pack(Picky(2), (3, 40, 40))
+    assert caught.value.code == "other-results"
+    healthy = Picky(1)
+    assert safe_form.pack(healthy, (3, 40, 40)) == safe_form.pack(healthy, likely=[(3, 40, 40)])
+
+
+class Answering(nn.Module):
+    """A network, and what its answer is made of the scores."""
+
+    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.answer = nn.Conv2d(3, 4, 3), answer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.answer(pooled(self.conv, x))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda scores: scores.argmax(1),
+        lambda scores: scores.sum(),
+        lambda scores: scores.mean(0),
+        lambda scores: scores[:2],
+        lambda scores: scores.flatten(),
+        lambda scores: scores.unsqueeze(0),
+    ],
+)
+def test_answers_without_a_row_of_scores_for_each_image_are_refused(answer: Callable[[Tensor], Tensor]) -> None:
+    model = Answering(answer).eval()
+    for take in (lambda: ran(model), lambda: safe_form.pack(model)):
+        with pytest.raises(Refused) as caught:
+            take()
+        assert caught.value.code in ("not-a-classifier", "cannot-run")
+        assert "row" in caught.value.message or "whole numbers" in caught.value.message
+    assert ran(Answering(lambda scores: scores * 2)).shape == (3, 32, 32)
+
+
+def test_a_fixed_reshape_is_no_matter_of_the_batch_where_the_size_fits() -> None:
+    class Flattens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(1, 4, 3), nn.Linear(4 * 26 * 26, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.last(self.conv(x).view(-1, 4 * 26 * 26))
+            return found
+
+    assert ran(Flattens()).shape == (1, 28, 28)
+    assert safe_form.pack(Flattens())
+
+
+def test_sizes_that_depend_on_values_are_tried_with_values() -> None:
+    class Masked(nn.Module):
+        def __init__(self, rows: int) -> None:
+            super().__init__()
+            self.conv, self.rows = nn.Conv2d(3, 4, 3), rows
+
+        def forward(self, x: Tensor) -> Tensor:
+            kept = x[x > -2].reshape(x.shape[0], 3, 16, -1)  # all of them, which no size tells
+            scores = pooled(self.conv, kept)
+            return scores[scores.sum(1) > 1e9] if self.rows else scores
+
+    found = ran(Masked(0))
+    assert found.note is not None and "random" in found.note
+    with pytest.raises(Refused) as caught:
+        ran(Masked(1))
+    assert caught.value.code == "not-a-classifier" and "(0, 4)" in caught.value.message
+    assert ran(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, 2))).note is None
 
 
 @pytest.mark.parametrize(

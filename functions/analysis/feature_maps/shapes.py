@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from layerscope.functions.analysis.activations import tapped
 from layerscope.functions.analysis.feature_maps.sites import Site
 from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form.graph_module import tapped
 
 Shapes = dict[int, tuple[int, ...]]
 

@@ -17,11 +17,11 @@ from layerscope.models.formats.exported_program.weights import Contents, content
 from layerscope.models.formats.filling import to_torch
 from layerscope.models.formats.pickle_values import StoredTensor
 from layerscope.models.formats.pickled.archive import Archive
-from layerscope.models.formats.rebuilt_model import Rebuilt
+from layerscope.models.formats.rebuilt_model import Rebuilt, image_of
 from layerscope.models.formats.torchscript.calls import Constant, TracedCall, Value
 from layerscope.models.formats.torchscript.layers import Recogniser
 from layerscope.models.formats.torchscript.nodes import Writer
-from layerscope.models.safe_form.graph_module import assemble
+from layerscope.models.safe_form.graph_module import assemble, without_values
 from layerscope.models.safe_form.graph_spec import Graph, Weight, from_json
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.models.safe_form.trial import BATCHES, MISFITS
@@ -80,7 +80,8 @@ def _read(found: Contents) -> Rebuilt:
     stored = {name: own.stored for name, own in tree.tensors.items()} | writer.constants
     tensors = to_torch({weight.name: stored[weight.name] for weight in weights if weight.same_as is None})
     _check_runs(graph, tensors, program.image_sizes)
-    return Rebuilt(graph, tensors, f"exported program of {graph.modules[0].kind}", _notes(walk, batch))
+    what = f"exported program of {graph.modules[0].kind}"
+    return Rebuilt(graph, tensors, what, _notes(walk, batch), images=image_of(program.image_sizes))
 
 
 def _stacks(program: Program) -> list[tuple[Frame, ...]]:
@@ -126,7 +127,7 @@ def _check_runs(graph: Graph, tensors: Mapping[str, Tensor], sizes: tuple[int | 
     batch, shape = sizes[0] if sizes else None, [size for size in sizes[1:] if size is not None]
     if len(shape) != len(sizes) - 1:
         return  # of any size: which fit is tried where the model is admitted
-    model = assemble(graph, lambda name: _without_values(tensors[name]))
+    model = assemble(graph, lambda name: without_values(tensors[name]))
     try:
         with torch.no_grad():
             answers = [model(torch.empty((count, *shape), device="meta")) for count in BATCHES]
@@ -137,10 +138,6 @@ def _check_runs(graph: Graph, tensors: Mapping[str, Tensor], sizes: tuple[int | 
         raise Refused("cannot-run", said, UPLOAD) from error
     if batch is not None and [len(answer) if answer.ndim else 0 for answer in answers] != list(BATCHES):
         raise fixed_batch(f"The exported program gives no row for each image; it was exported for batches of {batch}.")
-
-
-def _without_values(tensor: Tensor) -> Tensor:
-    return tensor.to("meta", torch.float32 if tensor.is_floating_point() else tensor.dtype)
 
 
 def _notes(walk: Walk, batch: int | None) -> tuple[str, ...]:

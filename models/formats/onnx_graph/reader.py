@@ -21,7 +21,7 @@ from layerscope.models.formats.onnx_graph.refusals import refused, unknown_opera
 from layerscope.models.formats.onnx_graph.shapes import SHAPES, Handler
 from layerscope.models.formats.onnx_graph.traced_values import Dynamic, Value
 from layerscope.models.formats.onnx_graph.translation import Translation
-from layerscope.models.formats.rebuilt_model import Rebuilt
+from layerscope.models.formats.rebuilt_model import Rebuilt, image_of
 from layerscope.models.safe_form.graph_nodes import Node
 from layerscope.models.safe_form.graph_spec import Graph, Weight
 from layerscope.models.safe_form.safetensors_file import shown
@@ -66,9 +66,9 @@ def read_onnx(path: Path) -> Rebuilt:
         _take(flow, folder, step)
     graph, tensors = _finished(flow, _output(flow, program))
     by = f", exported by {shown(program.producer[:40])[1:-1]}" if program.producer else ""
-    return Rebuilt(
-        graph, tensors, f"ONNX model of {len(flow.layers)} layers{by}", (*flow.notes, *([NOTE] if turned else []))
-    )
+    notes = (*flow.notes, *([NOTE] if turned else []))
+    what = f"ONNX model of {len(flow.layers)} layers{by}"
+    return Rebuilt(graph, tensors, what, notes, images=image_of(program.shape))
 
 
 def _take(flow: Translation, folder: Folder, step: OnnxStep) -> None:

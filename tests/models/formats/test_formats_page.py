@@ -110,14 +110,15 @@ def test_the_blocks_on_the_page_are_those_of_the_network_that_is_shown() -> None
     assert json.loads(blocks) == json.loads(kinds.BLOCKS)
 
 
-def test_what_the_page_shows_of_inspect_is_what_it_prints(tmp_path: Path) -> None:
+def test_what_the_page_shows_of_inspect_is_what_it_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
     upload = kinds.checkpoint(kinds.digits(), tmp_path)
     (tmp_path / "blocks.json").write_bytes(kinds.BLOCKS)
+    monkeypatch.chdir(tmp_path)
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(inspection(inspect(upload.path, str(tmp_path / "blocks.json"))))
+        console.print(inspection(inspect(Path(upload.path.name), "blocks.json")))
     printed = [line.rstrip() for line in capture.get().splitlines()]
     shown = PAGE.partition("$ layerscope inspect")[2].partition("\n\n")[0].splitlines()[1:]
     assert printed == [line.removeprefix("    ") for line in shown]

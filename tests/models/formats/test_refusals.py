@@ -23,7 +23,6 @@ from layerscope.schemas.identity import KeyRefused
 ROOT: Final = Path(__file__).parents[3]
 SOURCES: Final = [
     *(path for folder in ("models", "functions/admit") for path in sorted((ROOT / folder).rglob("*.py"))),
-    *(ROOT / "functions/analysis" / f"{name}.py" for name in ("costs", "meter")),
 ]
 DOCUMENTED: Final = re.findall(
     r"`([^`]+)`", "".join(re.findall(r"^\| (`.+?) \|", (ROOT / "docs/refusals.md").read_text(), re.M))

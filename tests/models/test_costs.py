@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from layerscope.functions.analysis.costs import CostBudget, Costs, check, measure
 from layerscope.models import safe_form
 from layerscope.models.safe_form import SafeModel
+from layerscope.models.safe_form.costs import CostBudget, Costs, check, measure
 from layerscope.models.safe_form.graph_module import assemble
 from layerscope.models.safe_form.tracing import trace
 from layerscope.schemas.errors import Refused

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from layerscope.functions.analysis.activations import tapped
-from layerscope.functions.analysis.meter import SMALLER, Meter, RecurrentLayers
-from layerscope.models.safe_form.graph_module import SafeModel, assemble
+from layerscope.models.safe_form.graph_module import SafeModel, assemble, tapped
 from layerscope.models.safe_form.graph_nodes import Node
+from layerscope.models.safe_form.meter import SMALLER, Meter, RecurrentLayers
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
@@ -57,8 +56,8 @@ class Costs:
     activation_bytes: int
     """Of the input and all values alive at once, at the peak."""
     multiply_adds: int
-    answers_with_scores: bool
-    """Whether what the model returns is floating point."""
+    answer: Tensor = field(compare=False, repr=False)
+    """What the model returns, without values."""
 
     @property
     def memory_bytes(self) -> int:
@@ -96,7 +95,7 @@ def measure(model: SafeModel, input_shape: tuple[int, int, int], batch: int = 1)
         tensor_bytes=meter.tensor_bytes,
         activation_bytes=meter.peak_bytes,
         multiply_adds=meter.multiply_adds,
-        answers_with_scores=answer.is_floating_point(),
+        answer=answer,
     )
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from layerscope.models.file_kinds import UPLOAD_CALL
+from layerscope.models.safe_form.safetensors_file import strict_json
+from layerscope.schemas.errors import Refused
+
+MAX_BYTES: Final = 2**20
+MAX_NESTING: Final = 16
 KIND: Final = "model_type"
 """What `config.json` of transformers has, and a list of blocks never."""
 IDLE: Final = frozenset(
@@ -45,14 +50,41 @@ IDLE: Final = frozenset(
 
 
 def config_of(raw: bytes | None) -> Mapping[str, Any] | None:
-    """Return what `config.json` says; None where these bytes are no such file."""
-    if raw is None:
+    """Return what `config.json` says; None where these bytes are no such file, and may be a list of blocks.
+
+    Raises:
+        Refused: `bad-json`, it is broken, too large or nested too deep.
+    """
+    if raw is None or not raw.lstrip().startswith(b"{"):
         return None
+    if len(raw) > MAX_BYTES:
+        raise _refused(f"config.json has {len(raw):,} bytes; {MAX_BYTES:,} are allowed.")
     try:
-        found = json.loads(raw)
-    except ValueError:
+        found = strict_json(raw, "config.json")
+    except Refused as refused:
+        raise _refused(refused.message) from refused
+    if not isinstance(found, dict) or not isinstance(found.get(KIND), str):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get(KIND), str) else None
+    if _is_deep(found):
+        raise _refused(f"config.json has values that are nested more than {MAX_NESTING} deep.")
+    return found
+
+
+def _is_deep(value: Any) -> bool:
+    """Tell of nesting without a call for each level, of which a file may have more than Python allows."""
+    level = [value]
+    for _ in range(MAX_NESTING):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return bool(level)
+
+
+def _refused(message: str) -> Refused:
+    return Refused("bad-json", message, f"Give the config.json that lies beside the weights. {UPLOAD_CALL}")
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import zipfile
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from layerscope.models import formats, safe_form
 from layerscope.models.formats.graph_tables import lookup, stored
+from layerscope.models.formats.graph_tables.config_json import config_of
 from layerscope.models.formats.rebuilt_model import Rebuilt
 from layerscope.models.safe_form.graph_spec import from_json
 from layerscope.schemas.digests import canonical_json
 from layerscope.schemas.errors import Refused
+from tests.models.formats.watched import edited
 from tests.tables.graph_weights import images, weights
 from tests.tables.library_outputs import RECORDED
 
@@ -169,3 +172,49 @@ def test_a_state_dict_with_more_in_it_is_another_network(more: dict[str, tuple[i
     for named in (None, SMALL):
         with pytest.raises(Refused):
             formats.rebuild(path, architecture=named)
+
+
+HOSTILE_CONFIGS: Final[dict[str, bytes]] = {
+    "a list without an end": b"[" * 100_000,
+    "lists as deep as Python goes": b"[" * 5_000 + b"]" * 5_000,
+    "tables without an end": b'{"a":' * 100_000,
+    "tables as deep as Python goes": b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+    "deep beside the kind": b'{"model_type": "vit", "hidden_act": ' + b"[" * 400 + b"]" * 400 + b"}",
+    "no number": b'{"model_type": "vit", "hidden_act": NaN}',
+    "a number beyond all": b'{"model_type": "vit", "hidden_act": 1e999}',
+    "a number of many digits": b'{"model_type": "vit", "hidden_act": ' + b"9" * 5_000 + b"}",
+    "a key twice": b'{"model_type": "vit", "model_type": "swin"}',
+    "another encoding": '{"model_type": "vit"}'.encode("utf-16"),
+    "broken text": b'{"model_type": "\xff"}',
+    "half a character": b'{"model_type": "\\ud800", "hidden_act": "\\ud800"}',
+    "a table for a word": b'{"model_type": "vit", "hidden_act": {"__class__": ["os.system"]}}',
+    "too long": b'{"model_type": "vit", "x": "' + b"x" * 2**21 + b'"}',
+    "nothing": b"{}",
+    "a number": b"7",
+    "no bytes": b"",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_CONFIGS)
+def test_a_hostile_config_is_refused_with_a_sentence(name: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, weights(shapes_of(VIT)))
+    with pytest.raises(Refused) as caught:
+        formats.rebuild(path, blocks=HOSTILE_CONFIGS[name])
+    assert caught.value.message.endswith(".") and caught.value.message.isascii() and caught.value.hint
+
+
+def test_mutants_of_a_config_are_read_or_refused() -> None:
+    honest, shapes = config(VIT), shapes_of(VIT)
+    outcomes = {"read": 0, "refused": 0}
+    for seed in range(1_000):
+        chance = random.Random(seed)
+        raw = edited(honest, chance)
+        try:
+            said = config_of(raw)
+            lookup.lender(shapes, None, said)
+            lookup.names_of({name: shape for name, shape in shapes.items() if chance.random() < 0.9}, said)
+        except Refused:
+            outcomes["refused"] += 1
+        else:
+            outcomes["read"] += 1
+    assert min(outcomes.values()) > 50

@@ -6,6 +6,7 @@
     architectures                 torchvision's, known by the keys and shapes of a state dict
     lent_layers                   those of a stored model with the same names and shapes
     graph_tables                  timm's and transformers', likewise, from tables
+    said_names                    what a file calls its model, where names and shapes are those of several
     blocks, block_schema          lists of layers in JSON, for a state dict of anything else
     torchscript, exported_program, onnx_graph    files to a graph
     reparametrized                weights that training kept as several tensors
@@ -60,7 +61,8 @@ def rebuild(
     from layerscope.models.formats import reparametrized
     from layerscope.models.formats.pickled import read_pickled
     from layerscope.models.formats.pickled.archive import ROOTLESS, Archive
-    from layerscope.models.formats.plain_safetensors import read_plain
+    from layerscope.models.formats.plain_safetensors import read_metadata, read_plain
+    from layerscope.models.formats.said_names import said_names
     from layerscope.models.formats.state_dicts import State, plain_keys, unwrap
 
     kind = file_kinds.sniff(path)
@@ -82,7 +84,8 @@ def rebuild(
     if kind == "safetensors-plain":
         merged, computed = reparametrized.merged(read_plain(path))
         tensors, notes = plain_keys(merged)
-        state = State(tensors, notes=(*notes, *computed), ordered=False)
+        said = said_names({**read_metadata(path)})
+        state = State(tensors, notes=(*notes, *computed), ordered=False, said=said)
         return _from_state(state, architecture, blocks, lenders, like)
     if kind in ("torch-zip", "torch-legacy"):
         return _from_state(unwrap(read_pickled(path).root), architecture, blocks, lenders, like)
@@ -165,15 +168,25 @@ def _recognised(state: State, architecture: str | None, config: Mapping[str, Any
     shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
     if config is not None or (architecture is not None and lookup.is_name(architecture)):
         return _of_table(state, shapes, architecture, config)
+    said = () if architecture is not None else lookup.said(shapes, state.said)
+    called = (f"The file calls its model {said[0].partition('/')[2]}, as which it was read.",) if said else ()
     try:
         known = recognise(shapes, architecture)
     except Refused as refused:
         if architecture is not None or refused.code != "unknown-architecture" or not lookup.names_of(shapes):
             raise
-        return _of_table(state, shapes, None, None)
+        return _of_table(_noted(state, called), shapes, said[0] if said else None, None)
+    if said and said[0].partition("/")[2] != known.name:
+        return _of_table(_noted(state, called), shapes, said[0], None)
     module = filled(known, to_torch(state.tensors))
-    notes = (*state.notes, *known.notes, *lookup.others(shapes, known.name))
+    notes = (*state.notes, *known.notes, *(called or lookup.others(shapes, known.name)))
     return Rebuilt(*trace(module), f"torchvision {known.name}", notes, state.training)
+
+
+def _noted(state: State, notes: tuple[str, ...]) -> State:
+    import dataclasses
+
+    return dataclasses.replace(state, notes=(*state.notes, *notes))
 
 
 def _of_table(

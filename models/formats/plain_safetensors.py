@@ -29,6 +29,16 @@ _NUMPY: Final[Mapping[str, str]] = {
 _HINT: Final = "Write the file again: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return what a safetensors file says of itself in words.
+
+    Raises:
+        Refused: as of `safetensors_file.read_header`.
+    """
+    with path.open("rb") as file:
+        return dict(read_header(file, path.stat().st_size).metadata)
+
+
 def read_plain(path: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a safetensors file by name: views of the file, which is mapped.
 

@@ -17,6 +17,7 @@ from layerscope.models.file_kinds import PACK_COMMAND
 from layerscope.models.formats import reparametrized, training_figures
 from layerscope.models.formats.pickle_values import BuiltObject, Global, StoredTensor, Value, quoted
 from layerscope.models.formats.rebuilt_model import Figure
+from layerscope.models.formats.said_names import said_names
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
@@ -43,7 +44,8 @@ _MAX_NAMED: Final = 8
 class State:
     """What was found: the tensors of a state dict by their plain keys, or a whole pickled `model` in their stead.
 
-    `ordered` tells whether the tensors are in the order of the model's layers; `training` has epoch, losses, accuracies.
+    `ordered` tells whether the tensors are in the order of the model's layers; `training` has epoch, losses, accuracies;
+    `said` are names of architectures by which the file calls its model.
     """
 
     tensors: Mapping[str, StoredTensor]
@@ -51,6 +53,7 @@ class State:
     training: Mapping[str, Figure] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     ordered: bool = True
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,9 @@ def unwrap(root: Value, *, ordered: bool = True) -> State:
     if not isinstance(root, dict):
         raise _no_model(f"The file holds {_described(root)}, not a model.")
     chosen, notes = _choose(list(_Search().candidates(root)), root)
-    facts = _facts(root, chosen.path)
+    facts, said = _facts(root, chosen.path), said_names(root)
     if isinstance(chosen.value, BuiltObject):
-        return State({}, chosen.value, facts, tuple(notes), ordered)
+        return State({}, chosen.value, facts, tuple(notes), ordered, said)
     if (strange := next(_unread(chosen.value), None)) is not None:
         raise strange
     merged, computed = reparametrized.merged(_tensors(chosen.value))
@@ -89,7 +92,7 @@ def unwrap(root: Value, *, ordered: bool = True) -> State:
     more += computed
     if chosen.path:
         notes.append(f"The weights are those under {chosen.shown} of the checkpoint.")
-    return State(tensors, None, facts, tuple(notes + more), ordered)
+    return State(tensors, None, facts, tuple(notes + more), ordered, said)
 
 
 def _uncompiled(root: Value) -> tuple[Value, tuple[str, ...]]:

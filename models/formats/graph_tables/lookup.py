@@ -8,7 +8,7 @@ architectures, the user has to name one.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from layerscope.models.file_kinds import UPLOAD_CALL
@@ -37,6 +37,30 @@ def names_of(shapes: Shapes, config: Mapping[str, Any] | None = None) -> tuple[s
     """
     found = tuple(name for library in LIBRARIES for name in _of_library(library, shapes))
     return found if config is None else tuple(one for one in found if _differs(one, config) is None)
+
+
+def said(shapes: Shapes, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the architecture that a file calls its model, where several have its names and shapes; nothing: it does not.
+
+    Raises:
+        Refused: `ambiguous-architecture`, it calls it by the names of several.
+    """
+    index = stored.index("timm")
+    fitting = tuple(
+        dict.fromkeys(
+            f"timm/{name}"
+            for name in names
+            if name in index.places and index.places[name].digest == digest(shapes, index.free[index.places[name].free])
+        )
+    )
+    if len(fitting) > 1:
+        raise Refused(
+            "ambiguous-architecture",
+            f"{len(fitting)} architectures have the names and shapes of this state dict, and the file calls it by each: "
+            f"{_list(fitting)}.",
+            f"Say which one it is: layerscope upload FILE DATASET/MODEL/VERSION --architecture {fitting[0]}",
+        )
+    return fitting
 
 
 def others(shapes: Shapes, name: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import zipfile
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -218,3 +220,51 @@ def test_mutants_of_a_config_are_read_or_refused() -> None:
         else:
             outcomes["read"] += 1
     assert min(outcomes.values()) > 50
+
+
+SAID: Final[list[tuple[dict[str, Any], str]]] = [
+    ({"arch": "resnetaa50", "epoch": 9}, OURS),
+    ({"args": argparse.Namespace(model="resnetaa50", lr=0.1)}, OURS),
+    ({"config": {"model": {"name": "timm/resnetaa50.d_in12k"}}}, OURS),
+    ({"arch": "resnet50"}, "torchvision resnet50"),
+    ({"args": argparse.Namespace(arch="torchvision.models.resnet50")}, "torchvision resnet50"),
+    ({"model_name": "vgg16"}, ""),
+    ({"args": {"model": "mine"}}, ""),
+    ({"note": "resnetaa50"}, ""),
+    ({}, ""),
+]
+"""What lies beside a state dict in a checkpoint, and what it settles; nothing: torchvision's is taken, with a note."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("beside", "wanted"), SAID)
+def test_where_names_and_shapes_are_those_of_several_the_file_itself_may_tell(
+    beside: dict[str, Any], wanted: str, tmp_path: Path
+) -> None:
+    state = weights(shapes_of(OURS))
+    rebuilt = formats.rebuild(saved(tmp_path, {"state_dict": state, **beside}))
+    notes = " ".join(rebuilt.notes)
+    assert (wanted or "torchvision resnet50") in rebuilt.architecture
+    assert ("The file calls its model" in notes) == bool(wanted)
+    assert ("--architecture timm/resnetaa50" in notes) == (not wanted)
+    if wanted == OURS:
+        assert formats.rebuild(saved(tmp_path, state), architecture=OURS).graph == rebuilt.graph
+
+
+@pytest.mark.slow
+def test_a_file_that_calls_its_model_by_two_names_is_refused_with_both(tmp_path: Path) -> None:
+    path = saved(
+        tmp_path, {"state_dict": weights(shapes_of(OURS)), "arch": "resnet50", "args": {"model": "resnetaa50"}}
+    )
+    with pytest.raises(Refused) as caught:
+        formats.rebuild(path)
+    assert caught.value.code == "ambiguous-architecture"
+    assert "timm/resnet50" in caught.value.message and OURS in caught.value.message
+    assert formats.rebuild(path, architecture="resnet50").architecture == "torchvision resnet50"
+
+
+@pytest.mark.slow
+def test_the_metadata_of_safetensors_tell_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file(weights(shapes_of(OURS)), path, {"format": "pt", "architecture": "resnetaa50"})
+    assert OURS in formats.rebuild(path).architecture

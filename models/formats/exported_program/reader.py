@@ -14,7 +14,7 @@ from layerscope.models.formats.exported_program.program import Program, read_pro
 from layerscope.models.formats.exported_program.refusals import SAVE, UPLOAD, WHOLE, bad_program, fixed_batch
 from layerscope.models.formats.exported_program.walk import Walk, changes_itself
 from layerscope.models.formats.exported_program.weights import Contents, contents
-from layerscope.models.formats.filling import to_torch
+from layerscope.models.formats.filling import COUNTER, to_torch
 from layerscope.models.formats.pickle_values import StoredTensor
 from layerscope.models.formats.pickled.archive import Archive
 from layerscope.models.formats.rebuilt_model import Rebuilt, image_of
@@ -105,6 +105,11 @@ def _tree(
         if given.kind != "lifted":
             tree.tensor(given.name, given.kind, _stored(tensors, given.name))
             begin[name] = given.name
+    used = set(begin.values())
+    for name in tensors:  # a strict export leaves out what no step uses, and a batch norm has its counter all the same
+        owner, _, leaf = name.rpartition(".")
+        if leaf == COUNTER and name not in used and f"{owner}.running_mean" in used:
+            tree.tensor(name, "buffer", tensors[name])
     for name in program.changed:
         if not name.endswith(_STATISTICS):
             raise changes_itself(name)

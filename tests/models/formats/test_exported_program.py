@@ -42,11 +42,14 @@ def _seeded() -> None:
     torch.manual_seed(7)
 
 
-def exported(model: nn.Module, x: Tensor, path: Path, *, any_batch: bool = True, decomposed: bool = False) -> Path:
+def exported(
+    model: nn.Module, x: Tensor, path: Path, *, any_batch: bool = True, decomposed: bool = False, strict: bool = False
+) -> Path:
     """Export a model to a file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, of its use of itself
-        program = torch.export.export(model, (x,), dynamic_shapes=({0: Dim("batch")},) if any_batch else None)
+        sizes = ({0: Dim("batch")},) if any_batch else None
+        program = torch.export.export(model, (x,), dynamic_shapes=sizes, strict=strict)
         torch.export.save(program.run_decompositions() if decomposed else program, path)
     return path
 
@@ -88,6 +91,15 @@ def test_a_program_computes_what_the_model_does_and_has_its_layers(name: str, tm
     if name not in ("attention", "plain", "shared"):  # the last has a block under two names, and calls it by both
         assert called(read.graph) == called(packed)
         assert {name: layers(read.graph)[name] for name in layers(packed)} == layers(packed)
+
+
+@pytest.mark.parametrize("name", ["functional", "residual", "branches", "buffers"])
+def test_a_strict_export_has_the_same_layers(name: str, tmp_path: Path) -> None:
+    model = randomise(NETWORKS[name]()).eval()
+    read = rebuild(exported(model, images(name, 2), tmp_path / "strict.pt2", strict=True))
+    assert_same(read, model, functools.partial(images, name))
+    usual = rebuild(exported(model, images(name, 2), tmp_path / "model.pt2"))
+    assert layers(read.graph) == layers(usual.graph) and called(read.graph) == called(usual.graph)
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -70,7 +70,7 @@ class UploadRecord(OfModel):
     `RECIPE` is the number of the code that reads uploads; raise it when a file would now be read otherwise.
     """
 
-    RECIPE: ClassVar = 3
+    RECIPE: ClassVar = 4
 
     recipe: int
     etag: str

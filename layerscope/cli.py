@@ -235,12 +235,10 @@ def pack(
     images: Images = None,
 ) -> None:
     """Write a model of your own code in the safe form. This imports your module, in this process."""
-    from layerscope.models.image_option import image_shape
-    from layerscope.packer import load_object
-    from layerscope.packer import pack as packed
+    from layerscope.packer import pack_object
 
     sys.path.insert(0, str(Path.cwd()))
-    content = packed(load_object(target), example=None if images is None else image_shape(images))
+    content = pack_object(target, images)
     to.write_bytes(content)
     say(f"wrote {to} ({len(content):,} bytes)")
 

@@ -10,12 +10,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from layerscope.models import exporting, safe_form
+from layerscope.models.file_kinds import SAY_IMAGES
+from layerscope.models.image_option import image_shape
 from layerscope.models.safe_form.trial import Shape
 from layerscope.schemas.errors import Refused
 
 _EXAMPLE = "Name a module and what is in it, as in: layerscope pack my_module:model --out model.safetensors"
 
-_SAY = "Say which images it takes: layerscope.pack(model, example=(3, 224, 224))"
+_SAY = f"Say which images it takes: {UPLOAD_WITH_IMAGES}"
 
 
 def pack(model: nn.Module, *, example: Tensor | Sequence[int] | None = None) -> bytes:
@@ -35,20 +37,35 @@ def pack(model: nn.Module, *, example: Tensor | Sequence[int] | None = None) -> 
         Refused: the model cannot be written; the message names the layer or the line in the way, the hint a way out.
         ValueError: the example is no images.
     """
-    given, declared = None if example is None else image_of(example), exporting.declared_shape(model)
+    return _packed(model, None if example is None else image_of(example), SAY_IMAGES)
+
+
+def pack_object(target: str, images: str | None = None) -> bytes:
+    """Return the model that `MODULE:OBJECT` names in the safe form; `images` are those that it takes, as `3x224x224`.
+
+    Raises:
+        Refused: as of `load_object`, `image_shape` and `pack`.
+    """
+    say = f"Say which images it takes: layerscope pack {target} --input 3x224x224"
+    return _packed(load_object(target), None if images is None else image_shape(images), say)
+
+
+def _packed(model: nn.Module, given: Shape | None, say: str) -> bytes:
+    """Return a model in the safe form; `say` is how its user tells which images it takes."""
+    declared = exporting.declared_shape(model)
     try:
         return safe_form.pack(model, given, [declared] if declared else [])
     except Refused as refused:
-        if refused.code not in exporting.UNTRACED:
+        if refused.code not in exporting.UNTRACED or not exporting.takes_images_alone(model):
             raise
         shape = given or declared
         if shape is None:
-            hint = refused.hint if refused.hint.startswith(_SAY) else f"{_SAY}. Or: {refused.hint}"
-            raise Refused(refused.code, refused.message, hint) from refused
+            raise refused.advising(f"{say}. Or: {refused.hint}") from refused
         try:
             return exporting.pack(model, shape)
         except Refused as second:
-            raise Refused(refused.code, f"{refused.message} {second.message}", second.hint) from refused
+            hint = say if second.code == "wrong-example" else second.hint
+            raise Refused(refused.code, f"{refused.message} {second.message}", hint) from refused
 
 
 def image_of(example: Tensor | Sequence[int]) -> Shape:

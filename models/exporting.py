@@ -6,6 +6,7 @@ open. This runs the user's own code, so it belongs in the user's own process; it
 
 from __future__ import annotations
 
+import inspect
 import io
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from layerscope.models.file_kinds import UPLOAD_WITH_IMAGES
 from layerscope.models.formats.exported_program import read_exported
 from layerscope.models.formats.pickled.archive import Archive
+from layerscope.models.formats.torchscript.interpreter import SCORES
+from layerscope.models.remedies import OTHERWISE, SCORES_ALONE
 from layerscope.models.safe_form import build, live_module, read, trial, written
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.models.safe_form.trial import Shape
@@ -28,6 +32,7 @@ UNTRACED: Final = frozenset(
         "cannot-run",
         "not-traceable",
         "other-results",
+        "patched-forward",
         "several-inputs",
         "several-outputs",
         "unknown-attribute",
@@ -38,7 +43,6 @@ UNTRACED: Final = frozenset(
     }
 )
 """Why torch.fx does not follow a model that may be exported all the same."""
-_SCORES: Final = "logits"
 _USUAL_SIZE: Final = 224
 
 
@@ -57,12 +61,25 @@ def pack(module: nn.Module, shape: Shape) -> bytes:
             `read_exported`, `written` and `trial.compare`.
     """
     original = live_module.unwrap(module)
-    live_module.check(original)
-    with _scoring(original):
-        rebuilt = read_exported(Archive(memoryview(_exported(original, shape))))
+    with live_module.uncompiled(original), _scoring(original):
+        live_module.check(original, followed=True)
+        program = _exported(original, shape)
+        try:
+            rebuilt = read_exported(Archive(memoryview(program)))
+        except Refused as refused:  # what it says of a file, as to export it again, is no way out here
+            raise Refused(refused.code, refused.message, OTHERWISE) from refused
         content = written(rebuilt.graph, rebuilt.tensors)
         trial.compare(original, build(read(content)), shape)
     return content
+
+
+def takes_images_alone(module: nn.Module) -> bool:
+    """Tell whether a model can be called with images and nothing else."""
+    try:
+        inspect.signature(live_module.unwrap(module).forward).bind(torch.empty(0))
+    except TypeError:
+        return False
+    return True
 
 
 def declared_shape(module: nn.Module) -> Shape | None:
@@ -92,7 +109,7 @@ def _exported(model: nn.Module, shape: Shape) -> bytes:
         raise Refused(
             "not-exportable",
             f"torch.export does not take the model ({shown(str(error).partition(chr(10))[0])}).",
-            'Trace it: torch.jit.trace(model.eval(), images).save("model.pt"), and upload that file',
+            "Trace it, and upload that file: torch.jit.trace(model.eval(), images).save('model.pt')",
         ) from error
     return file.getvalue()
 
@@ -108,7 +125,7 @@ def _check_takes(model: nn.Module, images: Tensor) -> None:
         raise Refused(
             "wrong-example",
             f"The model fails on {len(images)} images of the shape {tuple(images.shape[1:])} ({shown(str(error))}).",
-            "Say which images it takes: layerscope.pack(model, example=(3, 224, 224))",
+            f"Give images that it runs on, as model(images) does: {UPLOAD_WITH_IMAGES}",
         ) from error
 
 
@@ -131,7 +148,7 @@ def _scores(answer: Any) -> Tensor:
     if isinstance(answer, tuple) and hasattr(answer, "_asdict"):  # a named tuple
         answer = answer._asdict()
     named = answer if isinstance(answer, Mapping) else getattr(answer, "__dict__", {})
-    scores = named.get(_SCORES)
+    scores = named.get(SCORES)
     if isinstance(scores, Tensor):
         return scores
     items = list(named.values()) if named else list(answer) if isinstance(answer, list | tuple) else []
@@ -140,6 +157,6 @@ def _scores(answer: Any) -> Tensor:
         return tensors[0]
     raise Refused(
         "several-outputs",
-        f"The model answers with {len(tensors)} tensors, and calls none of them {_SCORES}.",
-        "Let forward return the class scores alone in eval mode",
+        f"The model answers with {len(tensors)} tensors, and calls none of them {SCORES}.",
+        SCORES_ALONE,
     )

@@ -25,7 +25,10 @@ Kind = Literal[
     "unknown",
 ]
 PACK_COMMAND: Final = "layerscope pack my_module:model --out model.safetensors"
-UPLOAD_CALL: Final = "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION')"
+UPLOAD: Final = "layerscope.upload(model, 'DATASET/MODEL/VERSION')"
+UPLOAD_WITH_IMAGES: Final = "layerscope.upload(model, 'DATASET/MODEL/VERSION', example=images)"
+SAY_IMAGES: Final = f"Say which images it takes: {UPLOAD_WITH_IMAGES}"
+UPLOAD_CALL: Final = f"From Python, where the model is in memory: {UPLOAD}"
 MAX_HEADER: Final = 4 * 2**20
 """Bytes of the header of a safetensors file that are read."""
 KEY: Final = "layerscope"
@@ -35,7 +38,11 @@ _IMAGES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM
 _PICKLES: Final = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 _ONNX_SECOND_TAGS: Final = b"\x12\x1a\x22\x2a\x32\x3a\x42"
 _OF_KERAS: Final = (b"metadata.json", b"config.json", b"model.weights.h5")
-"""Names of the first record of an archive of Keras; those of torch are in a folder."""
+"""Names of records of an archive of Keras, one of which comes first; those of torch are in a folder."""
+_ASSETS: Final = b"assets/"
+"""The folder that may come first in an archive of Keras; one of torch may be called so too."""
+_DIRECTORY: Final = 2**16
+"""Bytes at the end of a zip file in which its last records are listed."""
 _BEGINNING: Final = 512
 
 _REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
@@ -77,7 +84,12 @@ def sniff(source: Path | bytes) -> Kind:
             stream.seek(8)
             ours = f'"{KEY}"'.encode() in stream.read(min(length, MAX_HEADER))
             return "safetensors-layerscope" if ours else "safetensors-plain"
-    return _other(beginning)
+        kind = _other(beginning)
+        if kind == "torch-zip" and _first_name(beginning).startswith(_ASSETS):
+            stream.seek(max(0, size - _DIRECTORY))
+            directory = stream.read()
+            return "keras" if all(name in directory for name in _OF_KERAS) else kind
+    return kind
 
 
 def opened(source: Path | bytes) -> BinaryIO:
@@ -96,7 +108,7 @@ def _other(beginning: bytes) -> Kind:
     if not beginning:
         return "empty"
     if beginning.startswith(b"PK\x03\x04"):
-        first = beginning[30 : 30 + int.from_bytes(beginning[26:28], "little")]
+        first = _first_name(beginning)
         return "keras" if first in _OF_KERAS else "numpy" if first.endswith(b".npy") else "torch-zip"
     if beginning.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5"
@@ -109,6 +121,11 @@ def _other(beginning: bytes) -> Kind:
     if len(beginning) > 2 and beginning[0] == 8 and 0 < beginning[1] < 32 and beginning[2] in _ONNX_SECOND_TAGS:
         return "onnx"
     return "text" if _is_text(beginning) else "unknown"
+
+
+def _first_name(beginning: bytes) -> bytes:
+    """Return the name of the first record of a zip file."""
+    return beginning[30 : 30 + int.from_bytes(beginning[26:28], "little")]
 
 
 def _is_text(beginning: bytes) -> bool:

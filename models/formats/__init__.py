@@ -95,21 +95,15 @@ def rebuild(
 def _from_state(
     state: State, architecture: str | None, blocks: bytes | None, lenders: Sequence[Lent], like: str | None
 ) -> Rebuilt:
-    import dataclasses
-
-    from layerscope.models.formats.whole_models import sequential
-
     if state.model is not None:
         if not (blocks or architecture or like) and (whole := _whole(state, state.model, lenders)) is not None:
             return whole
-        state = dataclasses.replace(state, tensors=sequential.state_of(state.model), model=None)
+        state = _bare(state, state.model)
     return _from_tensors(state, architecture, blocks, lenders, like)
 
 
 def _whole(state: State, model: BuiltObject, lenders: Sequence[Lent]) -> Rebuilt | None:
     """Return a whole pickled model, with a lender's layers where its own are not known; None: torchvision's may have them."""
-    import dataclasses
-
     from layerscope.models.formats.rebuilt_model import Rebuilt
     from layerscope.models.formats.whole_models import sequential
     from layerscope.models.safe_form.tracing import trace
@@ -117,15 +111,28 @@ def _whole(state: State, model: BuiltObject, lenders: Sequence[Lent]) -> Rebuilt
     try:
         whole = sequential.from_record(model)
         return Rebuilt(*trace(whole.module), whole.architecture, state.notes + whole.notes, state.training)
-    except Refused:
+    except Refused as refused:
+        if sequential.computes_otherwise(model, refused):
+            raise
         lent: Rebuilt | Refused | None = None
         if lenders:
-            lent = _lent(lenders, dataclasses.replace(state, tensors=sequential.state_of(model), model=None), None)
+            lent = _lent(lenders, _bare(state, model), None)
         if isinstance(lent, Rebuilt):
             return lent
         if not sequential.is_torchvision(model):
             raise
         return None
+
+
+def _bare(state: State, model: BuiltObject) -> State:
+    """Return the state dict that a whole pickled model would have had, pruned and normed weights computed."""
+    import dataclasses
+
+    from layerscope.models.formats import reparametrized
+    from layerscope.models.formats.whole_models import sequential
+
+    tensors, computed = reparametrized.merged(sequential.state_of(model))
+    return dataclasses.replace(state, tensors=tensors, model=None, notes=(*state.notes, *computed))
 
 
 def _from_tensors(

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.pickle_values import StoredTensor
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
 COUNTER: Final = "num_batches_tracked"
 """Counts batches in training; torch before 0.4.1 did not store it, and no output depends on it."""
-
-_HINT: Final = "Save the model as it was trained, its weights alone: torch.save(model.state_dict(), 'model.pt')"
 
 
 _in_place: ContextVar[bool] = ContextVar("in_place", default=False)
@@ -78,7 +77,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     """
     expected = module.state_dict(keep_vars=True)
     if unexpected := next((name for name in tensors if name not in expected), None):
-        raise Refused("unexpected-tensor", f"The architecture has no tensor {shown(unexpected)}.", _HINT)
+        raise Refused("unexpected-tensor", f"The architecture has no tensor {shown(unexpected)}.", UPLOAD_CALL)
     for name, place in expected.items():
         owner, _, leaf = name.rpartition(".")
         put(module.get_submodule(owner), leaf, place, tensors.get(name), name)
@@ -93,16 +92,18 @@ def put(owner: nn.Module, leaf: str, place: Tensor, tensor: Tensor | None, name:
     """
     if tensor is None:
         if leaf != COUNTER:
-            raise Refused("missing-tensor", f"The file lacks the tensor {shown(name)}.", _HINT)
+            raise Refused("missing-tensor", f"The file lacks the tensor {shown(name)}.", UPLOAD_CALL)
         tensor = torch.zeros(tuple(place.shape), dtype=place.dtype)
     if tensor.shape != place.shape:
         raise Refused(
             "shape-mismatch",
             f"{shown(name)} has the shape {shown(tuple(tensor.shape))}; its layer asks for {shown(tuple(place.shape))}.",
-            _HINT,
+            UPLOAD_CALL,
         )
     if tensor.is_floating_point() != place.is_floating_point():
-        raise Refused("dtype-mismatch", f"{shown(name)} is {shown(str(tensor.dtype))}, which its layer is not.", _HINT)
+        raise Refused(
+            "dtype-mismatch", f"{shown(name)} is {shown(str(tensor.dtype))}, which its layer is not.", UPLOAD_CALL
+        )
     if isinstance(place, nn.Parameter):
         owner._parameters[leaf] = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)
     else:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.schemas.errors import Refused
 
 Value: TypeAlias = Any
-"""None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, Global, BuiltObject or StoredTensor, nested."""
-
-HINT: Final = 'Save the file again, the weights alone: torch.save(model.state_dict(), "model.pt")'
+"""None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, Global, BuiltObject, StoredTensor, Again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +28,11 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Stands where an object holds one that it is in, as a callback holds the learner that has it."""
+
+
 @dataclass(slots=True, eq=False)
 class BuiltObject:
     """An object that a pickle wanted to have built: what of, and all that it would have been given. Nothing was called."""
@@ -39,6 +43,8 @@ class BuiltObject:
     state: Value = None
     items: list[Value] = field(default_factory=list)
     entries: list[tuple[Value, Value]] = field(default_factory=list)
+    open: bool = field(default=False, repr=False)
+    """Whether its parts are being visited, by whoever looks for objects in themselves."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +65,7 @@ class StoredTensor:
     strides: tuple[int, ...]
 
 
-def unreadable(code: str, message: str, hint: str = HINT) -> Refused:
+def unreadable(code: str, message: str, hint: str = UPLOAD_CALL) -> Refused:
     """Return the refusal of a file, or of something in it, that the reader does not take."""
     return Refused(code, message, hint)
 

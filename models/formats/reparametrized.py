@@ -23,7 +23,7 @@ from layerscope.models.formats.pickle_values import StoredTensor
 Array = np.ndarray[Any, np.dtype[np.float64]]
 _MAX_DEPTH: Final = 40
 """Of modules around a tensor; deeper ones are in no model."""
-_FLOATS: Final = frozenset({"F64", "F32", "F16"})
+_FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 def _masked(orig: Array, mask: Array) -> Array | None:
@@ -79,7 +79,7 @@ def merged(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTensor]
             if not all(name in found and found[name].dtype in _FLOATS for name in names):
                 continue
             with np.errstate(all="ignore"):  # a weight of zeros has no direction, in torch either
-                weight = make(*(np.asarray(found[name].array, np.float64) for name in names))
+                weight = make(*(_wide(found[name]) for name in names))
             if weight is None or match["layer"] + match["name"] in found:
                 continue
             like = found[names[1] if make is _weight_normed else names[0]]
@@ -123,7 +123,22 @@ def _layers_of(key: str) -> Iterator[str]:
             return
 
 
+def _wide(stored: StoredTensor) -> Array:
+    """Return the numbers of a tensor; of bfloat16, they are the upper halves of float32's."""
+    if stored.dtype == "BF16":
+        return (stored.array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return np.asarray(stored.array, np.float64)
+
+
 def _stored(like: StoredTensor, weight: Array) -> StoredTensor:
-    array = weight.astype(like.array.dtype)
+    array = _to_bfloat16(weight) if like.dtype == "BF16" else weight.astype(like.array.dtype)
     strides = tuple(step // array.itemsize for step in array.strides)
     return replace(like, array=array, shape=array.shape, storage=f"computed {id(array)}", offset=0, strides=strides)
+
+
+def _to_bfloat16(numbers: Array) -> np.ndarray[Any, np.dtype[np.uint16]]:
+    """Return numbers as bfloat16 has them, rounded to the nearest, ties to even; what is no number stays so."""
+    with np.errstate(over="ignore"):
+        bits = np.ascontiguousarray(numbers, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(numbers), 0x7FC0, rounded).astype(np.uint16)

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from layerscope.models import file_kinds
-from layerscope.models.file_kinds import KEY, opened
+from layerscope.models.file_kinds import KEY, UPLOAD, opened
+from layerscope.models.remedies import IN_FLOATS, LOAD_VALUES, OTHERWISE, REAL, densely
 from layerscope.models.safe_form import live_module, trial
 from layerscope.models.safe_form.graph_module import SafeModel, as_built, assemble
-from layerscope.models.safe_form.graph_nodes import refuse
+from layerscope.models.safe_form.graph_nodes import AGAIN, refuse
 from layerscope.models.safe_form.graph_spec import FORMAT, Graph, from_json
 from layerscope.models.safe_form.safetensors_file import Header, TensorEntry, read_header, shown, to_bytes
 from layerscope.models.safe_form.tracing import trace
@@ -88,7 +89,15 @@ def pack(module: nn.Module, shape: Shape | None = None, likely: Sequence[Shape] 
         Refused: what stands in the way, as of `tracing.trace`, `read`, `trial.run` and `trial.compare`.
     """
     content = written(*trace(module))
-    file, original = read(content), live_module.unwrap(module)
+    original = live_module.unwrap(module)
+    with live_module.uncompiled(original):
+        _try(content, original, shape, likely)
+    return content
+
+
+def _try(content: bytes, original: nn.Module, shape: Shape | None, likely: Sequence[Shape]) -> None:
+    """Run what was made of a model, beside the model itself."""
+    file = read(content)
     said = (shape,) if shape is not None else tuple(likely)
     try:
         ran = trial.run(outline(file), lambda: build(file), said, guess=shape is None)
@@ -98,7 +107,6 @@ def pack(module: nn.Module, shape: Shape | None = None, likely: Sequence[Shape] 
         raise
     if not isinstance(original, SafeModel):
         trial.compare(original, build(file), shape, (ran.shape, *likely))
-    return content
 
 
 def written(graph: Graph, tensors: Mapping[str, Tensor]) -> bytes:
@@ -109,7 +117,12 @@ def written(graph: Graph, tensors: Mapping[str, Tensor]) -> bytes:
     """
     stored = {name: _to_stored(name, tensor) for name, tensor in tensors.items()}
     packed = to_bytes(stored, {KEY: graph.to_json().decode()})
-    read(packed)
+    try:
+        read(packed)
+    except Refused as refused:
+        if refused.hint != AGAIN:
+            raise
+        raise Refused(refused.code, refused.message, OTHERWISE) from refused
     return packed
 
 
@@ -129,12 +142,15 @@ def canonical(source: Path | bytes) -> bytes:
 
 
 def _to_stored(name: str, tensor: Tensor) -> tuple[str, tuple[int, ...], bytes]:
-    if tensor.dtype not in _NAMES or tensor.layout != torch.strided or tensor.is_meta:
-        raise Refused(
-            "unknown-dtype",
-            f"Tensor {shown(name)} ({tensor.dtype}, {tensor.layout}, on {tensor.device}) cannot be stored.",
-            "Convert the model first, for example model.to('cpu').float()",
-        )
+    if tensor.is_meta:
+        hint = f"Load its weights: {LOAD_VALUES}. Then upload it from Python: {UPLOAD}"
+        raise Refused("unknown-dtype", f"Tensor {shown(name)} has no values: it is on the meta device.", hint)
+    if tensor.layout != torch.strided:
+        hint = f"Make it dense: {densely(name)}. Then upload it from Python: {UPLOAD}"
+        raise Refused("unknown-dtype", f"Tensor {shown(name)} is sparse ({tensor.layout}).", hint)
+    if tensor.dtype not in _NAMES:
+        hint = REAL if tensor.is_complex() else f"Convert the model, and upload it from Python: {IN_FLOATS}"
+        raise Refused("unknown-dtype", f"Tensor {shown(name)} ({tensor.dtype}) cannot be stored.", hint)
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return _NAMES[tensor.dtype], tuple(tensor.shape), flat.view(torch.uint8).numpy().tobytes()
 

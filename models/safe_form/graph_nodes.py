@@ -29,6 +29,8 @@ _KEYWORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 _EQUATION: Final = re.compile(r"[A-Za-z.,> -]{1,64}", re.ASCII)
 _FORBIDDEN_KEYWORDS: Final = frozenset({"out", "generator", "device", "layout", "pin_memory"})
 
+AGAIN: Final = f"Write the file again with the current release: {PACK_COMMAND}"
+
 Operation = Literal["input", "layer", "function", "method", "attribute", "tensor", "output"]
 _VOCABULARIES: Final[Mapping[str, tuple[frozenset[str], str]]] = {
     "function": (FUNCTIONS, "unknown-function"),
@@ -63,7 +65,7 @@ class Node:
 
 def refuse(code: str, message: str) -> Refused:
     """Return the refusal of a file that the current release would not have written."""
-    return Refused(code, message, f"Write the file again with the current release: {PACK_COMMAND}")
+    return Refused(code, message, AGAIN)
 
 
 def check_keys(row: Mapping[str, Any], required: set[str], optional: set[str], what: str) -> None:
@@ -125,11 +127,7 @@ def _target(operation: str, target: Any, index: int) -> str:
         return read_name(target)
     names, code = _VOCABULARIES[operation]
     if not isinstance(target, str) or target not in names:
-        raise Refused(
-            code,
-            f"Node {index} uses the {operation} {shown(target)}, which the safe form does not know.",
-            f"Write that step with one of those in layerscope/models/safe_form/vocabulary.py, then: {PACK_COMMAND}",
-        )
+        raise refuse(code, f"Node {index} uses the {operation} {shown(target)}, which the safe form does not know.")
     return target
 
 

@@ -34,6 +34,7 @@ MAX_MODULES: Final = 10_000
 MAX_ENTRIES: Final = 50_000
 """Modules and tensors together, shared modules counted each time they occur."""
 
+INSIDE: Final = "From Python, with images that it takes, torch.export looks inside of such a layer"
 _CLASS: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 
 Kind = Literal["parameter", "buffer", "constant"]
@@ -141,7 +142,7 @@ def layer_arguments(name: str, kind: str, arguments: Any) -> Mapping[str, Any]:
         raise Refused(
             "unknown-module",
             f"Layer {shown(name)} is a {shown(kind)}, which the safe form does not know.",
-            "Put a known torch.nn layer in its place, or write it as a module of your own whose forward uses them",
+            f"{INSIDE}: layerscope.upload(model, 'DATASET/MODEL/VERSION', example=images)",
         )
     checks = LAYERS[kind]
     if not isinstance(arguments, dict) or set(arguments) != set(checks):

@@ -19,13 +19,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
-from layerscope.models.file_kinds import PACK_COMMAND
+from layerscope.models.file_kinds import PACK_COMMAND, UPLOAD
+from layerscope.models.remedies import NOT_PARAMETRIZED, has_hooks, patched
 from layerscope.models.safe_form.graph_spec import Module, Weight
 from layerscope.models.safe_form.operators import layer_name
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.models.safe_form.vocabulary import LAYERS
 from layerscope.schemas.errors import Refused
 
+_COMPILED: Final = "_orig_mod"
 _NOT_IN_A_CLASS: Final = re.compile(r"[^A-Za-z0-9_]", re.ASCII)
 
 
@@ -34,14 +36,18 @@ def unwrap(module: nn.Module) -> nn.Module:
     while True:
         if isinstance(module, nn.DataParallel | DistributedDataParallel | AveragedModel):
             module = module.module
-        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+        elif isinstance(inner := getattr(module, _COMPILED, None), nn.Module):
             module = inner
         else:
             return module
 
 
-def check(root: nn.Module) -> None:
+def check(root: nn.Module, *, followed: bool = False) -> None:
     """Check that nothing is attached to the model that a graph of calls would lose.
+
+    Args:
+        root: the model.
+        followed: whether what is set on objects is run as it is, as `torch.export` does.
 
     Raises:
         Refused: `torchscript`, `has-hooks`, `parametrized`, `not-initialised`, `patched-forward`.
@@ -52,34 +58,37 @@ def check(root: nn.Module) -> None:
         raise Refused(
             "not-initialised",
             f"Parameter {shown(lazy)} has no shape yet.",
-            "Run the model once on a batch, then pack it",
+            f"Run the model once, model(images), and then: {UPLOAD}",
         )
     for name, module in root.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise Refused(
                 "torchscript",
                 f"{_quoted(name)} is TorchScript, which cannot be traced again.",
-                "Pack the Python module that it was made from: layerscope.pack(model)",
+                f"Give the Python module that it was made from: {UPLOAD}",
             )
         if parametrize.is_parametrized(module):
             raise Refused(
                 "parametrized",
                 f"{_quoted(name)} computes its tensors by a parametrization.",
-                "Make it permanent: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')",
+                f"Make it permanent: {NOT_PARAMETRIZED}. Then upload it from Python: {UPLOAD}",
             )
         if module._forward_hooks or module._forward_pre_hooks:
-            raise Refused(
-                "has-hooks",
-                f"{_quoted(name)} has forward hooks, which may change what it computes.",
-                "Call remove() on the handles that register_forward_hook returned; for weight_norm: "
-                "torch.nn.utils.remove_weight_norm(layer)",
-            )
-        if "forward" in vars(module):
-            raise Refused(
-                "patched-forward",
-                f"{_quoted(name)} has a forward that was set on the object.",
-                "Define forward in a class of its own instead",
-            )
+            raise has_hooks(_quoted(name), map(_of_hook, _hooks(root)))
+        if "forward" in vars(module) and not followed:
+            raise patched(_quoted(name), "forward", name)
+
+
+def _hooks(root: nn.Module) -> Iterator[Any]:
+    for module in root.modules():
+        yield from module._forward_hooks.values()
+        yield from module._forward_pre_hooks.values()
+
+
+def _of_hook(hook: Any) -> tuple[str, str]:
+    """Return the module that a hook's class is in, and the tensor that it computes."""
+    tensor = getattr(hook, "_tensor_name", getattr(hook, "name", None))
+    return (type(hook).__module__, tensor) if isinstance(tensor, str) and tensor.isidentifier() else ("", "")
 
 
 def _quoted(name: str) -> str:
@@ -108,6 +117,20 @@ def borrowed(root: nn.Module) -> Iterator[None]:
         for module, state in saved:
             vars(module).clear()
             vars(module).update(state)
+
+
+@contextlib.contextmanager
+def uncompiled(root: nn.Module) -> Iterator[None]:
+    """Have in the place of each module inside that was compiled the one that `torch.compile` was given; then as it was."""
+    inside = [(module, name, child) for module in root.modules() for name, child in module._modules.items()]
+    compiled = [one for one in inside if one[2] is not None and isinstance(getattr(one[2], _COMPILED, None), nn.Module)]
+    for module, name, child in compiled:
+        module._modules[name] = unwrap(child) if child is not None else None
+    try:
+        yield
+    finally:
+        for module, name, child in compiled:
+            module._modules[name] = child
 
 
 def tree(root: nn.Module) -> tuple[list[Module], list[Weight], dict[str, Tensor]]:

@@ -8,7 +8,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from layerscope.models.file_kinds import PACK_COMMAND
+from layerscope.models.remedies import IMAGES_ALONE, OTHERWISE, SCORES_ALONE
 from layerscope.models.safe_form import live_module
 from layerscope.models.safe_form.graph_nodes import DType, Node, Ref
 from layerscope.models.safe_form.operators import DTYPES, function_name
@@ -69,7 +69,7 @@ class Encoder:
         if id(value) in self._registered:
             return self._registered[id(value)]
         if not isinstance(value, Tensor):
-            raise Refused("bad-argument", f"The model uses {shown(target)}, which is no tensor.", "Make it a tensor")
+            raise Refused("bad-argument", f"The model uses {shown(target)}, which is no tensor.", OTHERWISE)
         number = 0
         while (name := f"_constant{number}") in self._taken:
             number += 1
@@ -83,7 +83,7 @@ class Encoder:
             raise Refused(
                 "several-outputs",
                 f"The model returns a {type(value).__name__.removeprefix('immutable_')}, not one tensor.",
-                "Let forward return the class scores alone in eval mode: return logits",
+                SCORES_ALONE,
             )
         return Ref(self._numbers[value])
 
@@ -110,7 +110,7 @@ class Encoder:
             raise Refused(
                 "bad-argument",
                 f"The forward pass uses the value {shown(str(value))}, which cannot be written down.",
-                f"Use finite numbers, sizes and the input's own device and dtype instead, then: {PACK_COMMAND}",
+                OTHERWISE,
             ) from error
 
 
@@ -128,13 +128,13 @@ def _live(calls: torch.fx.Graph) -> list[torch.fx.Node]:
         raise Refused(
             "several-inputs",
             "The model's forward does not take exactly one tensor.",
-            "Give every parameter of forward after the first a default of None, a number or a string",
+            f"Give every parameter of forward after the first a default of None, a number or a string. Or: {IMAGES_ALONE}",
         )
     if str(inputs[0].target).startswith("*"):
         raise Refused(
             "several-inputs",
             f"The model's forward takes {inputs[0].target}, of which the images are only the first.",
-            "Let forward name the images: def forward(self, images, …)",
+            f"Let forward name the images: def forward(self, images, …). Or: {IMAGES_ALONE}",
         )
     kept[inputs[0]] = None
     return [call for call in calls.nodes if call in kept]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import operator
 import threading
 import traceback
 from collections.abc import Callable, Iterable
@@ -17,7 +18,8 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from layerscope.models.file_kinds import PACK_COMMAND
+from layerscope.models.file_kinds import UPLOAD
+from layerscope.models.remedies import IMAGES_ALONE, NOT_RANDOM, OTHERWISE
 from layerscope.models.safe_form import live_module
 from layerscope.models.safe_form.graph_module import SafeModel
 from layerscope.models.safe_form.graph_spec import Graph, Weight
@@ -30,6 +32,21 @@ from layerscope.schemas.errors import Refused
 _DROPOUTS: Final = frozenset(
     {"alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "stochastic_depth"}
 )
+_DRAWS: Final = frozenset(
+    {
+        "bernoulli",
+        "multinomial",
+        "normal",
+        "poisson",
+        "rand",
+        "rand_like",
+        "randint",
+        "randint_like",
+        "randn",
+        "randn_like",
+    }
+)
+_NORMS: Final = frozenset({"batch_norm", "instance_norm"})
 _CHECKS: Final = frozenset({"_assert", "_assert_is_none"})
 _TORCH: Final = str(Path(torch.__file__).parent)
 _TRACE_ERRORS: Final = (
@@ -58,17 +75,18 @@ def trace(module: nn.Module) -> tuple[Graph, dict[str, Tensor]]:
         raise Refused(
             "not-a-module",
             f"A {type(module).__name__} is no torch.nn.Module.",
-            "Give the model itself, not its state_dict: layerscope.pack(model)",
+            f"Give the model itself, not its state dict: {UPLOAD}",
         )
     root = live_module.unwrap(module)
     if isinstance(root, SafeModel):
         return _again(root)
-    live_module.check(root)
-    with live_module.borrowed(root):
-        calls = _calls(root)
-        encoder = Encoder(root)
-        nodes = tuple(encoder.encode(calls))
-    modules, weights, tensors = live_module.tree(root)
+    with live_module.uncompiled(root):
+        live_module.check(root)
+        with live_module.borrowed(root):
+            calls = _calls(root)
+            encoder = Encoder(root)
+            nodes = tuple(encoder.encode(calls))
+        modules, weights, tensors = live_module.tree(root)
     weights += [Weight(name, "constant") for name in encoder.constants]
     return Graph(tuple(modules), tuple(weights), nodes), tensors | encoder.constants
 
@@ -124,7 +142,8 @@ class _Tracer(torch.fx.Tracer):
             raise Refused(
                 "unknown-module",
                 f"Layer {shown(module_qualified_name)} is a {type(m).__name__}, which the safe form does not know.",
-                "Put a known torch.nn layer in its place, or write it as a module of your own whose forward uses them",
+                "Put a known torch.nn layer in its place, or a module of your own whose forward uses them. Then upload it "
+                f"from Python: {UPLOAD}",
             )
         return False
 
@@ -135,7 +154,8 @@ class _Tracer(torch.fx.Tracer):
             raise self._refused(
                 "unregistered-module",
                 f"A {type(mod).__name__} is called that is not part of the model",
-                "Create it in __init__ as self.NAME = …, or keep several in a torch.nn.ModuleList",
+                "Create it in __init__ as self.NAME = …, or keep several in a torch.nn.ModuleList. Then upload it from "
+                f"Python: {UPLOAD}",
             ) from error
 
     def to_bool(self, obj: torch.fx.Proxy) -> bool:
@@ -149,7 +169,21 @@ class _Tracer(torch.fx.Tracer):
         if kind == "call_function" and target is not getattr:
             if target.__name__ in _DROPOUTS and str(target.__module__).startswith("torch"):
                 return self._without_dropout(target, args, kwargs)
+            if target.__name__ in _NORMS and _by_batch(target, args, kwargs):
+                raise self._refused(
+                    "not-traceable",
+                    f"{target.__name__} takes the statistics of what it is given in eval mode too",
+                    OTHERWISE,
+                )
             if kwargs.get("training") or kwargs.get("dropout_p"):
+                raise self._random(target)
+            if target is operator.getitem and isinstance(args[1], str) and args[0].node.op == "placeholder":
+                raise self._refused(
+                    "no-single-input",
+                    f"The model takes a table, of which it uses {shown(args[1])}, and not a batch of images",
+                    IMAGES_ALONE,
+                )
+            if target.__name__ in _DRAWS:
                 raise self._random(target)
             if target.__name__ not in _CHECKS and function_name(target) is None:
                 raise self._unknown("function", f"{target.__module__}.{target.__name__}")
@@ -169,15 +203,15 @@ class _Tracer(torch.fx.Tracer):
     def _random(self, target: Callable[..., Any]) -> Refused:
         return self._refused(
             "random-in-eval",
-            f"{target.__name__} stays on in eval mode, so the model has no fixed answer",
-            f"Pass training=self.training to it, then: {PACK_COMMAND}",
+            f"{target.__name__} draws numbers at random in eval mode, so the model has no fixed answer",
+            NOT_RANDOM,
         )
 
     def _unknown(self, what: str, name: str) -> Refused:
         return self._refused(
             f"unknown-{what}",
             f"The {what} {shown(name)} is used, which the safe form does not know",
-            f"Write that step with one of those in layerscope/models/safe_form/vocabulary.py, then: {PACK_COMMAND}",
+            OTHERWISE,
         )
 
     def _refused(self, code: str, what: str, hint: str) -> Refused:
@@ -200,6 +234,14 @@ class _Tracer(torch.fx.Tracer):
         return None
 
 
+def _by_batch(target: Callable[..., Any], args: Any, kwargs: Any) -> bool:
+    """Tell whether a norm has no running statistics: of weights, as some architectures norm them, it is no chance."""
+    bound = inspect.signature(target).bind(*args, **kwargs)
+    bound.apply_defaults()
+    given = bound.arguments
+    return given.get("running_mean") is None and bool(given.get("training", given.get("use_input_stats")))
+
+
 def _calls(root: nn.Module) -> torch.fx.Graph:
     tracer = _Tracer()
     try:
@@ -211,7 +253,7 @@ def _calls(root: nn.Module) -> torch.fx.Graph:
             "not-traceable",
             f"The forward pass cannot be written as a graph ({shown(str(error))}){place}.",
             "Let forward neither branch nor loop on its input or its sizes (flatten with torch.flatten(x, 1)), then: "
-            f"{PACK_COMMAND}",
+            f"{UPLOAD}",
         ) from error
 
 

@@ -15,7 +15,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from layerscope.models.file_kinds import UPLOAD_CALL
+from layerscope.models.file_kinds import SAY_IMAGES, SENT, UPLOAD_CALL
+from layerscope.models.remedies import OTHERWISE, SCORES_ALONE
 from layerscope.models.safe_form import costs, live_module
 from layerscope.models.safe_form.graph_module import SafeModel
 from layerscope.models.safe_form.meter import Meter
@@ -30,9 +31,9 @@ MOST_PARTS: Final = 40_000
 _FEWEST: Final = 8
 _MOST_COMPUTED: Final = 24
 """Shapes that are tried with values."""
-_COMMON: Final = (32, 28, 8, 224, 64, 16, 96, 128, 256, 299, 384)
+COMMON: Final = (32, 28, 8, 224, 64, 16, 96, 128, 256, 299, 384)
 """Heights and widths that are tried first, as people's usual ones."""
-_REST: Final = tuple(size for size in (*range(1, 129), *range(132, 513, 4)) if size not in _COMMON)
+_REST: Final = tuple(size for size in (*range(1, 129), *range(132, 513, 4)) if size not in COMMON)
 _SIDES: Final = (8, 16, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224, 256, 320, 384, 480, 512, 640)
 """Of images that are not square."""
 _FIRST: Final = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -41,20 +42,11 @@ _EQUAL: Final = 1e-4
 _COARSE: Final = 5e-2
 """Likewise, in half precision, or where a GPU multiplies in TF32."""
 
-_HINT: Final = (
-    "Write that step of forward by torch functions of tensors, or trace the model: "
-    'torch.jit.trace(model.eval(), example).save("model.pt"), and upload that file'
-)
-_SAY: Final = "Say which images it takes: layerscope upload FILE DATASET/MODEL/VERSION --input 3x224x224"
-_SAY_IN_PYTHON: Final = (
-    "Say which images it takes: layerscope.pack(model, example=(3, 224, 224)); "
-    "on the command line: layerscope pack MODULE:OBJECT --out FILE --input 3x224x224"
-)
+_SAY: Final = f"Say which images it takes: {SENT} --input 3x224x224"
 _TRACE_AGAIN: Final = (
-    "Trace it on images of the size that it is for: torch.jit.trace(model.eval(), images).save('model.pt'); or from "
-    "Python, which says what stands in the way: layerscope.upload(model, 'DATASET/MODEL/VERSION')"
+    "Trace it on images of the size that it is for: torch.jit.trace(model.eval(), images).save('model.pt'); or "
+    f"{UPLOAD_CALL}"
 )
-_SCORES: Final = "Let forward return a row of scores for each image, without argmax or a sum over all of them"
 
 Shape = tuple[int, int, int]
 """Of an image: channels, height, width."""
@@ -174,7 +166,7 @@ def check_answer(answer: Tensor, batch: int) -> None:
         raise Refused(
             "not-a-classifier",
             "The model answers with whole numbers, such as the class of the highest score, not with scores.",
-            _SCORES,
+            SCORES_ALONE,
         )
     if not answer.dim():
         raise _rows(Refused, batch, answer)
@@ -185,7 +177,7 @@ def _rows(kind: type[Refused], batch: int, answer: Tensor) -> Refused:
         "not-a-classifier",
         f"For {batch} images the model answers with a tensor of shape {tuple(answer.shape)}, which has not a row of "
         "scores for each image.",
-        _SCORES,
+        SCORES_ALONE,
     )
 
 
@@ -204,11 +196,11 @@ def _plausible(model: SafeModel) -> Iterator[Shape]:
     if isinstance(first, nn.Linear):
         yield from _flat(first.in_features)
     channels = [first.in_channels] if isinstance(first, nn.Conv2d | nn.ConvTranspose2d) else [3, 1]
-    yield from ((one, size, size) for size in _COMMON for one in channels)
+    yield from ((one, size, size) for size in COMMON for one in channels)
     yield from ((one, size, size) for size in _REST for one in channels)
     yield from ((one, height, width) for height in _SIDES for width in _SIDES if height != width for one in channels)
     if len(channels) == 1:  # images may come to it by way of other steps
-        yield from ((one, size, size) for one in (3, 1) for size in _COMMON)
+        yield from ((one, size, size) for one in (3, 1) for size in COMMON)
 
 
 def _flat(features: int) -> Iterator[Shape]:
@@ -271,7 +263,7 @@ def compare(original: nn.Module, model: SafeModel, shape: Shape | None, likely: 
             if shape is None
             else "."
         ),
-        _SAY_IN_PYTHON,
+        SAY_IMAGES,
     )
 
 
@@ -291,7 +283,7 @@ def _answer(original: nn.Module, images: Tensor) -> tuple[Tensor, float]:
         raise Refused(
             "other-results",
             f"The model answers with a {type(answer).__name__}, and what was made of it with a tensor.",
-            "Let forward return the class scores alone in eval mode",
+            SCORES_ALONE,
         )
     check_answer(answer, len(images))
     fine = answer.device.type == "cpu" and {weight.dtype, answer.dtype} <= {torch.float32, torch.float64}
@@ -308,7 +300,7 @@ def _answered(model: SafeModel, images: Tensor) -> Tensor:
             "cannot-run",
             f"What was made of the model fails on {len(images)} images of the shape {tuple(images.shape[1:])}, which the "
             f"model itself takes ({shown(str(error))}).",
-            _HINT,
+            OTHERWISE,
         ) from error
 
 
@@ -318,7 +310,7 @@ def _check_equal(ours: Tensor, theirs: Tensor, tolerance: float, batch: int) -> 
             "other-results",
             f"For {batch} images the model answers with a tensor of shape {tuple(theirs.shape)}, and what was made of it "
             f"with one of shape {tuple(ours.shape)}.",
-            _HINT,
+            OTHERWISE,
         )
     if not theirs.numel():
         return
@@ -330,5 +322,5 @@ def _check_equal(ours: Tensor, theirs: Tensor, tolerance: float, batch: int) -> 
             "other-results",
             f"For {batch} images the model answers {theirs.flatten()[worst]:.6g} where what was made of it answers "
             f"{ours.flatten()[worst]:.6g}.",
-            _HINT,
+            OTHERWISE,
         )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import layerscope
 from layerscope.models import exporting, safe_form
-from layerscope.models.formats.exported_program.created import created
+from layerscope.models.formats.torchscript.created import created
 from layerscope.schemas.errors import Refused
 
 SHAPE = (1, 8, 8)
@@ -226,8 +226,8 @@ def test_one_that_does_not_is_asked_for_and_the_hint_leads_to_a_model(declared: 
     with pytest.raises(Refused) as refused:
         layerscope.pack(model)
     call = refused.value.hint.partition(": ")[2].partition(". Or:")[0]
-    assert call == "layerscope.pack(model, example=(3, 224, 224))"
-    assert eval(call.replace("(3, 224, 224)", "SHAPE"), {"layerscope": layerscope, "model": model, "SHAPE": SHAPE})  # noqa: S307  our own hint
+    assert call == "layerscope.upload(model, 'DATASET/MODEL/VERSION', example=images)"
+    assert layerscope.pack(model, example=torch.zeros(2, *SHAPE))
 
 
 def test_of_several_tensors_none_is_guessed() -> None:

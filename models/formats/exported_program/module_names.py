@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from layerscope.models.formats.exported_program.refusals import UPLOAD
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.pickle_values import StoredTensor
 from layerscope.models.formats.torchscript.calls import Own, TracedLayer
 from layerscope.models.safe_form.graph_nodes import MAX_DEPTH, NAME
@@ -69,12 +69,12 @@ class Tree:
             Refused: `too-deep`, `too-many-modules`.
         """
         if name.count(".") >= MAX_DEPTH:
-            raise Refused("too-deep", f"The modules of the program are nested more than {MAX_DEPTH} deep.", UPLOAD)
+            raise Refused("too-deep", f"The modules of the program are nested more than {MAX_DEPTH} deep.", UPLOAD_CALL)
         parts = name.split(".") if name else []
         for count in range(1, len(parts) + 1):
             self._kinds.setdefault(".".join(parts[:count]), "Module")
         if len(self._kinds) > MAX_MODULES:
-            raise Refused("too-many-modules", f"The exported program has more than {MAX_MODULES} modules.", UPLOAD)
+            raise Refused("too-many-modules", f"The exported program has more than {MAX_MODULES} modules.", UPLOAD_CALL)
         short = kind.rpartition(".")[2]
         if _CLASS.fullmatch(short):
             self._kinds[name] = short

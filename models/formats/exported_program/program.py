@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.exported_program.arguments import Argument, Named, rows, table, text, union, value_of
-from layerscope.models.formats.exported_program.refusals import UPLOAD, bad_program
+from layerscope.models.formats.exported_program.refusals import bad_program
+from layerscope.models.remedies import IMAGES_ALONE, SCORES_ALONE
 from layerscope.models.safe_form.graph_spec import MAX_MODULES
 from layerscope.models.safe_form.safetensors_file import MAX_TENSORS, shown, strict_json
 from layerscope.schemas.errors import Refused
@@ -79,7 +81,7 @@ def read_program(raw: bytes) -> Program:
             `several-inputs`, `several-outputs`, `unknown-operator`.
     """
     if len(raw) > MAX_PROGRAM or sum(map(raw.count, _COUNTED)) > MAX_VALUES:
-        raise Refused("too-much-code", "The exported program has too much JSON.", UPLOAD)
+        raise Refused("too-much-code", "The exported program has too much JSON.", UPLOAD_CALL)
     module = table(table(strict_json(raw, "exported program"), "the program").get("graph_module"), "the graph module")
     graph, signature = table(module.get("graph"), "the graph"), table(module.get("signature"), "the signature")
     given, images = _inputs(rows(signature.get("input_specs"), "the inputs"))
@@ -88,7 +90,9 @@ def read_program(raw: bytes) -> Program:
     output, changed = _outputs(rows(signature.get("output_specs"), "the outputs"))
     steps = tuple(_step(node, values) for node in nodes)
     if sum(map(_weight, steps)) > MAX_STEPS:
-        raise Refused("too-many-nodes", f"The exported program has more than {MAX_STEPS} steps and values.", UPLOAD)
+        raise Refused(
+            "too-many-nodes", f"The exported program has more than {MAX_STEPS} steps and values.", UPLOAD_CALL
+        )
     return Program(
         given,
         images,
@@ -105,7 +109,7 @@ def read_program(raw: bytes) -> Program:
 
 def _inputs(specs: list[Any]) -> tuple[dict[str, Given], str]:
     if len(specs) > MAX_TENSORS:
-        raise Refused("too-many-tensors", f"The exported program has more than {MAX_TENSORS} inputs.", UPLOAD)
+        raise Refused("too-many-tensors", f"The exported program has more than {MAX_TENSORS} inputs.", UPLOAD_CALL)
     given: dict[str, Given] = {}
     users: list[Any] = []
     for spec in specs:
@@ -117,13 +121,13 @@ def _inputs(specs: list[Any]) -> tuple[dict[str, Given], str]:
             name = text(table(argument, "an input").get("name"), "the name of an input")
             given[name] = Given(text(content.get(f"{kind}_name"), "the name of a tensor"), _kind(kind, content))
         elif kind != "constant_input":
-            raise Refused("unknown-operator", f"The exported program has an input {shown(kind)}.", UPLOAD)
+            raise Refused("unknown-operator", f"The exported program has an input {shown(kind)}.", UPLOAD_CALL)
     tensors = [value for value in users if isinstance(value, Named)]
     if len(tensors) != 1 or len(users) != 1:
         raise Refused(
             "several-inputs",
             f"The exported program takes {len(users)} inputs, not one batch of images.",
-            "Export it on the images alone: torch.export.save(torch.export.export(model.eval(), (images,)), 'model.pt2')",
+            IMAGES_ALONE,
         )
     return given, tensors[0].name
 
@@ -148,7 +152,7 @@ def _outputs(specs: list[Any]) -> tuple[Any, tuple[str, ...]]:
         raise Refused(
             "several-outputs",
             f"The exported program returns {len(users)} values, not one tensor.",
-            "Let forward return the class scores alone in eval mode, and export it again",
+            SCORES_ALONE,
         )
     return value_of(users[0]), tuple(changed)
 
@@ -207,7 +211,7 @@ def _names(output: Any) -> Any:
 def _modules(entries: Any) -> tuple[str, ...]:
     found = rows(entries or [], "the modules")
     if len(found) > MAX_MODULES:
-        raise Refused("too-many-modules", f"The exported program has more than {MAX_MODULES} modules.", UPLOAD)
+        raise Refused("too-many-modules", f"The exported program has more than {MAX_MODULES} modules.", UPLOAD_CALL)
     return tuple(_fqns(found))
 
 

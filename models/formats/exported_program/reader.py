@@ -8,10 +8,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from layerscope.models.formats import pickle_values
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.exported_program.module_names import Frame, Tree, frames
 from layerscope.models.formats.exported_program.program import Program, read_program
-from layerscope.models.formats.exported_program.refusals import SAVE, UPLOAD, WHOLE, bad_program, fixed_batch
+from layerscope.models.formats.exported_program.refusals import WHOLE, bad_program, fixed_batch
 from layerscope.models.formats.exported_program.walk import Walk, changes_itself
 from layerscope.models.formats.exported_program.weights import Contents, contents
 from layerscope.models.formats.filling import COUNTER, to_torch
@@ -21,6 +21,7 @@ from layerscope.models.formats.rebuilt_model import Rebuilt, image_of
 from layerscope.models.formats.torchscript.calls import Constant, TracedCall, Value
 from layerscope.models.formats.torchscript.layers import Recogniser
 from layerscope.models.formats.torchscript.nodes import Writer
+from layerscope.models.formats.torchscript.operator_calls import random_in_eval
 from layerscope.models.safe_form.graph_module import assemble, without_values
 from layerscope.models.safe_form.graph_spec import Graph, Weight, from_json
 from layerscope.models.safe_form.safetensors_file import shown
@@ -41,7 +42,7 @@ def read_exported(archive: Archive) -> Rebuilt:
     try:
         return _read(contents(archive))
     except RecursionError as error:
-        raise Refused("too-deep", "The exported program is nested too deep.", UPLOAD) from error
+        raise Refused("too-deep", "The exported program is nested too deep.", UPLOAD_CALL) from error
     except Refused as refused:
         raise _in_its_words(refused) from refused
 
@@ -55,7 +56,7 @@ def _in_its_words(refused: Refused) -> Refused:
         return fixed_batch(message)
     if code == "unknown-operator":
         return Refused(code, message, WHOLE)
-    return Refused(code, message, SAVE) if refused.hint == pickle_values.HINT else refused
+    return refused
 
 
 def _read(found: Contents) -> Rebuilt:
@@ -70,6 +71,8 @@ def _read(found: Contents) -> Rebuilt:
     values |= {name: Constant(stored) for name, stored in _lifted(program, found.tensors).items()}
     walk = Walk(values, recogniser.kind, recogniser.layer, [images])
     output = walk.follow(program.steps, stacks, program.output)
+    if walk.drops and walk.in_eval:
+        raise random_in_eval("The program drops values at random")
     batch = program.image_sizes[0] if program.image_sizes else None
     writer = Writer(frozenset(tree.tensors), batch or 0)
     nodes = writer.write(walk.calls, output)
@@ -140,7 +143,7 @@ def _check_runs(graph: Graph, tensors: Mapping[str, Tensor], sizes: tuple[int | 
         said = f"The exported program does not run on {BATCHES[0]} and {BATCHES[1]} images ({shown(str(error))})."
         if batch is not None:
             raise fixed_batch(f"{said} It was exported for batches of {batch}.") from error
-        raise Refused("cannot-run", said, UPLOAD) from error
+        raise Refused("cannot-run", said, UPLOAD_CALL) from error
     if batch is not None and [len(answer) if answer.ndim else 0 for answer in answers] != list(BATCHES):
         raise fixed_batch(f"The exported program gives no row for each image; it was exported for batches of {batch}.")
 
@@ -149,7 +152,8 @@ def _notes(walk: Walk, batch: int | None) -> tuple[str, ...]:
     notes = []
     if walk.in_training:
         notes.append(
-            "The program was exported in training mode; dropout is off and batch norms use their running statistics."
+            "The program does what a model in training mode does; here dropout is off, and batch norms use their running "
+            "statistics."
         )
     if batch is not None:
         notes.append(f"The program was exported for batches of {batch}; the model takes any now.")

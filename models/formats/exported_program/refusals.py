@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from layerscope.models.remedies import OTHERWISE
 from layerscope.schemas.errors import Refused
 
 _CALL: Final = (
@@ -11,9 +12,9 @@ _CALL: Final = (
     "dynamic_shapes=({0: torch.export.Dim('batch')},)), 'model.pt2')"
 )
 SAVE: Final = f"Save it so: {_CALL}"
-UPLOAD: Final = "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION')"
 WHOLE: Final = (
-    f"If it was decomposed, save the program as torch.export.export gives it, without run_decompositions(). {UPLOAD}"
+    f"If it was decomposed, save the program as torch.export.export gives it, without run_decompositions(): {_CALL}. "
+    f"If not: {OTHERWISE}"
 )
 
 

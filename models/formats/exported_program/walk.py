@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, Final
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.exported_program import aten
 from layerscope.models.formats.exported_program.arguments import CONTIGUOUS, Named
-from layerscope.models.formats.exported_program.created import CREATING, MOST, created, too_large
 from layerscope.models.formats.exported_program.module_names import Frame
 from layerscope.models.formats.exported_program.program import Step
-from layerscope.models.formats.exported_program.refusals import UPLOAD, WHOLE, bad_program
+from layerscope.models.formats.exported_program.refusals import WHOLE, bad_program
 from layerscope.models.formats.pickle_values import StoredTensor
 from layerscope.models.formats.torchscript.calls import (
     Constant,
@@ -29,8 +29,9 @@ from layerscope.models.formats.torchscript.calls import (
     leaves,
     unknown,
 )
+from layerscope.models.formats.torchscript.created import CREATING, MOST, created, too_large
 from layerscope.models.formats.torchscript.numbers import number_call
-from layerscope.models.formats.torchscript.operator_calls import is_training, operator_call
+from layerscope.models.formats.torchscript.operator_calls import is_evaluating, is_random, is_training, operator_call
 from layerscope.models.formats.torchscript.operators import base_name
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
@@ -60,6 +61,9 @@ class Walk:
     recognise: Recognise
     calls: list[TracedCall] = field(default_factory=list)
     in_training: bool = False
+    in_eval: bool = False
+    drops: bool = False
+    """Whether it drops values at random."""
     _created: int = 0  # numbers in tensors that the program makes of numbers
     _changes: bool = False
 
@@ -159,6 +163,8 @@ class Walk:
         if plain == "clone" and kwargs.get("memory_format") == CONTIGUOUS:
             made = operator_call("contiguous", [made], {}, self._add)
         self.in_training |= is_training(made)
+        self.drops |= is_random(made)
+        self.in_eval |= is_evaluating(made)
         if single and step.outputs:
             self._named(step.outputs[0], made)
         else:
@@ -220,7 +226,7 @@ def changes_itself(name: str) -> Refused:
     return Refused(
         "changes-itself",
         f"The forward pass changes {shown(name)}, a tensor of the model, so no two runs are alike.",
-        UPLOAD,
+        UPLOAD_CALL,
     )
 
 
@@ -228,7 +234,7 @@ def _missing(name: str) -> Refused:
     return Refused(
         "unknown-operator",
         f"The model uses {shown(name)}, which is no first result of its step, or is given by none before.",
-        UPLOAD,
+        UPLOAD_CALL,
     )
 
 

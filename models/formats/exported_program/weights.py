@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.exported_program.arguments import DTYPES, rows, table, text, union
 from layerscope.models.formats.exported_program.program import MAX_PROGRAM, MAX_VALUES
-from layerscope.models.formats.exported_program.refusals import SAVE, UPLOAD, bad_program
+from layerscope.models.formats.exported_program.refusals import SAVE, bad_program
 from layerscope.models.formats.pickle_values import StoredTensor
 from layerscope.models.formats.pickled.archive import Archive
 from layerscope.models.formats.pickled.reader import read_bytes
 from layerscope.models.formats.pickled.tensors import Storages
+from layerscope.models.remedies import IN_FLOATS
 from layerscope.models.safe_form.safetensors_file import MAX_TENSORS, shown, strict_json
 from layerscope.schemas.errors import Refused
 
@@ -74,7 +76,7 @@ def _raw(archive: Archive, folder: str, record: str, storages: Storages) -> dict
         raise bad_program("it has too many tensors")
     config = table(table(strict_json(raw, "list of tensors"), "a list of tensors").get("config"), "a list of tensors")
     if len(config) > MAX_TENSORS:
-        raise Refused("too-many-tensors", f"The exported program has more than {MAX_TENSORS} tensors.", UPLOAD)
+        raise Refused("too-many-tensors", f"The exported program has more than {MAX_TENSORS} tensors.", UPLOAD_CALL)
     flat: dict[tuple[str, str], StoredTensor] = {}
 
     def storage(path: str, dtype: str) -> StoredTensor:
@@ -101,7 +103,7 @@ def _of_class(archive: Archive, name: str, path: str) -> dict[str, StoredTensor]
     raise Refused(
         "pickled-weights",
         f"{shown(name)} is stored as a pickle, which may run code when read, and is no plain tensor.",
-        UPLOAD,
+        UPLOAD_CALL,
     )
 
 
@@ -117,10 +119,10 @@ def _view(
         raise Refused(
             "unknown-dtype",
             f"{shown(name)} is stored as dtype {shown(dtype)}; only {', '.join(DTYPES.values())} can be read.",
-            f"Convert the model first: model.float(). {SAVE}",
+            f"Convert the model, and upload it from Python: {IN_FLOATS}",
         )
     if meta.get("layout") != _STRIDED:
-        raise Refused("unknown-dtype", f"{shown(name)} is no dense tensor.", UPLOAD)
+        raise Refused("unknown-dtype", f"{shown(name)} is no dense tensor.", UPLOAD_CALL)
     shape, strides = (tuple(map(_size, rows(meta.get(key), key))) for key in ("sizes", "strides"))
     flat = storage(path, DTYPES[dtype])
     return storages.view(flat, _size(meta.get("storage_offset")), shape, strides, meta.get("requires_grad") is True)

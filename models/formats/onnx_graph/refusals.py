@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from layerscope.models.file_kinds import PACK_COMMAND
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
 EXPORT_HINT: Final = "Export it again: torch.onnx.export(model, (images,), 'model.onnx', external_data=False)"
-PACK_HINT: Final = f"Pack the PyTorch model instead: {PACK_COMMAND}"
+PACK_HINT: Final = UPLOAD_CALL
 
 
 def refused(code: str, message: str) -> Refused:

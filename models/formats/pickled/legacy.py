@@ -14,6 +14,9 @@ from layerscope.models.formats.pickled.tensors import Declared, PickledTensors, 
 
 MAGIC: Final = 0x1950A86A20F9469CFC6C
 PROTOCOL: Final = 1001
+_FIRST: Final = 64
+"""Bytes within which the number is that torch.save begins with, whatever the protocol."""
+_NOT_TORCH: Final = "This is a pickle, but not one that torch.save wrote."
 _COUNT: Final = struct.Struct("<q")
 
 
@@ -50,11 +53,12 @@ def read_stream(data: memoryview) -> tuple[Value, set[Global]]:
 
 def _after_preamble(data: memoryview, budget: ReadBudget) -> int:
     position = 0
+    if len(data) > _FIRST and MAGIC.to_bytes(10, "little") not in bytes(data[:_FIRST]):
+        raise unreadable("not-torch", _NOT_TORCH)
     for expected in (MAGIC, PROTOCOL):
         value, position = Machine(budget, {}, _no_reference).run(data, position)
         if value != expected:
-            message = "This is a pickle, but not one that torch.save wrote."
-            raise unreadable("not-torch", message, 'Write it with torch.save(model.state_dict(), "model.pt")')
+            raise unreadable("not-torch", _NOT_TORCH)
     system, position = Machine(budget, {}, _no_reference).run(data, position)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise unreadable("big-endian", "The model was saved on a big-endian machine.")

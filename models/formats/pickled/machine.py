@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from layerscope.models.formats.pickle_values import BuiltObject, Global, StoredTensor, Value, quoted, unreadable
+from layerscope.models.formats.pickle_values import Again, BuiltObject, Global, StoredTensor, Value, quoted, unreadable
 from layerscope.models.formats.pickled.opcodes import MAX_NAME, PLAIN_NUMBER, Opcodes, ReadBudget
 
 Calls: TypeAlias = Mapping[str, Callable[[tuple[Value, ...], ReadBudget], Value]]
@@ -18,6 +18,8 @@ MAX_DEPTH: Final = 150
 MAX_KEY_TUPLE: Final = 16
 MAX_ARGUMENTS: Final = 16
 _KEYS: Final = (type(None), bool, int, float, str, bytes, Global, BuiltObject, StoredTensor)
+_FIXED: Final = object()
+_FIELDS: Final = ("type", "args", "kwargs", "state", "items", "entries")
 _CONTAINER, _RECORD, _SET, _ENTRY = 72, 320, 232, 128
 """What each takes of the memory."""
 
@@ -49,8 +51,7 @@ class Machine:
             raise unreadable("bad-pickle", "The pickle takes more values than it has put down.") from error
         if self._stack or self._below:
             raise unreadable("bad-pickle", "The pickle leaves values over at its end.")
-        _check_extent(root, self._budget)
-        return root, opcodes.position
+        return _tree(root, self._budget), opcodes.position
 
     def _push(self, value: Value, cost: int = 0) -> None:
         self._budget.spend(cost)
@@ -176,28 +177,50 @@ def _check_key(key: Value, budget: ReadBudget) -> None:
         budget.dear_keys(1)
 
 
-def _check_extent(root: Value, budget: ReadBudget) -> None:
-    """Refuse what is too deep, holds itself, or is too much when each of its parts is visited wherever it occurs."""
-    path = [iter((root,))]
-    while path:
-        for value in path[-1]:
-            budget.count()
-            if isinstance(value, list | tuple | dict | set | frozenset | BuiltObject):
-                if len(path) > MAX_DEPTH:
-                    message = f"The pickle is nested deeper than {MAX_DEPTH} levels, or holds itself."
-                    raise unreadable("too-deep", message)
-                path.append(_parts(value))
-                break
-        else:
-            path.pop()
+def _tree(value: Value, budget: ReadBudget, depth: int = 0) -> Value:
+    """Return a value with an `Again` where an object is in itself: from then on a tree, as readers expect it.
 
-
-def _parts(value: Value) -> Iterator[Value]:
-    if isinstance(value, dict):
-        return (part for pair in value.items() for part in pair)
+    Refuses what is too deep, as a list in itself is, or too much when each of its parts is visited wherever it occurs.
+    """
+    budget.count()
+    if not isinstance(value, list | tuple | dict | set | frozenset | BuiltObject):
+        return value
+    if depth > MAX_DEPTH:
+        raise unreadable("too-deep", f"The pickle is nested deeper than {MAX_DEPTH} levels, or holds itself.")
     if isinstance(value, BuiltObject):
-        return iter((value.type, value.args, value.kwargs, value.state, value.items, value.entries))
-    return iter(value)
+        if value.open:
+            return Again()
+        value.open = True
+    changed = {}
+    for place, part in _parts(value):
+        made = _tree(part, budget, depth + 1)
+        if made is not part:
+            changed[place] = made
+    return _with(value, changed)
+
+
+def _parts(value: Value) -> Iterator[tuple[Any, Value]]:
+    """Yield the parts of a value, and where each of them is: `_FIXED` where it cannot be replaced, as a key or in a set."""
+    if isinstance(value, dict):
+        yield from ((_FIXED, key) for key in value)
+        yield from value.items()
+    elif isinstance(value, BuiltObject):
+        yield from ((name, getattr(value, name)) for name in _FIELDS)
+    else:
+        yield from enumerate(value) if isinstance(value, list | tuple) else ((_FIXED, part) for part in value)
+
+
+def _with(value: Value, changed: Mapping[Any, Value]) -> Value:
+    """Put other parts in the place of some; raises Refused: `bad-pickle`, a key or an item of a set holds what it is in."""
+    if _FIXED in changed:
+        raise unreadable("bad-pickle", "The pickle has a key, or an item of a set, that holds itself.")
+    if isinstance(value, BuiltObject):
+        value.open = False
+    if isinstance(value, tuple):
+        return tuple(changed.get(place, part) for place, part in enumerate(value)) if changed else value
+    for place, made in changed.items():
+        setattr(value, place, made) if isinstance(value, BuiltObject) else value.__setitem__(place, made)
+    return value
 
 
 _MEANINGS: Final[Mapping[int, Callable[[Machine, Any], None]]] = {

@@ -12,6 +12,7 @@ import numpy as np
 from layerscope.models.formats.pickle_values import Global, StoredTensor, Value, quoted, unreadable
 from layerscope.models.formats.pickled.machine import Calls
 from layerscope.models.formats.pickled.opcodes import ReadBudget
+from layerscope.models.remedies import IN_FLOATS, REAL
 
 MAX_ELEMENTS: Final = 2**30
 MAX_DIMENSIONS: Final = 8
@@ -67,7 +68,7 @@ def declared(saved_id: Value) -> Declared:
         raise _quantised()
     if not is_known(type_) or type_.name not in _STORAGES:
         message = f"A tensor is stored as {quoted(type_.dotted)}; only {', '.join(_NUMPY)} can be read."
-        hint = 'Convert it first: torch.save(model.float().state_dict(), "model.pt")'
+        hint = REAL if "Complex" in type_.name else f"Convert the model, and upload it from Python: {IN_FLOATS}"
         raise unreadable("unknown-dtype", message, hint)
     if isinstance(numel, bool) or numel < 0:
         raise unreadable("bad-tensor", f"A storage announces {quoted(numel)} elements.")

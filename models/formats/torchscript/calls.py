@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from layerscope.models.formats.pickle_values import StoredTensor
-from layerscope.models.formats.torchscript.code import HINT, bad_code
+from layerscope.models.formats.torchscript.code import bad_code
 from layerscope.models.formats.torchscript.operators import (
     OPERATORS,
     REQUIRED,
@@ -15,6 +15,7 @@ from layerscope.models.formats.torchscript.operators import (
     TraceOperator,
     base_name,
 )
+from layerscope.models.remedies import OTHERWISE
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
@@ -68,6 +69,8 @@ class TracedCall:
     arguments: dict[str, Value] = field(default_factory=dict)
     number: bool = False
     in_place: bool = False
+    changed: bool = False
+    """Whether a later step works in place on this size."""
     layer: TracedLayer | None = None
 
     @property
@@ -123,7 +126,7 @@ def _names(operator: TraceOperator) -> set[str]:
 def unknown(name: str, detail: str = "") -> Refused:
     """Return the refusal of an operator that is not on the list."""
     return Refused(
-        "unknown-operator", f"The model uses {shown(f'torch.{name}')}{detail}, which is not known here.", HINT
+        "unknown-operator", f"The model uses {shown(f'torch.{name}')}{detail}, which is not known here.", OTHERWISE
     )
 
 

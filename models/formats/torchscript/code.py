@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
@@ -27,10 +28,7 @@ MAX_LINES: Final = 40_000
 MAX_NESTING: Final = 40
 MAX_NAME: Final = 200
 
-HINT: Final = (
-    "From Python, where the model is in memory: layerscope.upload(model, 'DATASET/MODEL/VERSION'); or save a trace: "
-    "torch.jit.trace(model.eval(), images).save('model.pt')"
-)
+_TRACE: Final = f"{UPLOAD_CALL}; or save a trace: torch.jit.trace(model.eval(), images).save('model.pt')"
 
 _STRING: Final = re.compile(r'"[^"\\\n]*"')
 _NUMBER: Final = re.compile(
@@ -53,6 +51,8 @@ _MINUS: Final = re.compile(r"((?<![A-Za-z0-9_])[A-Za-z0-9_]+|[)\]\"])\s*-(?!>)",
 _AFTER_CLOSE: Final = re.compile(r"\)\s*\.")
 _MODULE: Final = re.compile(r'\((?:[A-Za-z0-9_.]+|getattr\([A-Za-z0-9_.]+, ""\))\)\.', re.ASCII)
 """The only thing in brackets that a trace asks for a member: a module, in `(conv).forward(x)`."""
+_TABLE: Final = re.compile(r'^(\s+(?:return|_[0-9]{1,6} =) )\{(""\s*:[^{}\n]*)\}$', re.ASCII | re.MULTILINE)
+"""The one place of a table with names: a whole line that is given back."""
 _KEYWORDS: Final = frozenset(keyword.kwlist) - {"None", "True", "False", "class", "def", "return"}
 _CONTROL: Final = frozenset(
     {
@@ -98,12 +98,12 @@ class ModuleClass:
 
 def scripted(what: str) -> Refused:
     """Return the refusal of an archive that is more than a trace."""
-    return Refused("scripted-model", f"This is scripted TorchScript ({what}); only traces are read.", HINT)
+    return Refused("scripted-model", f"This is scripted TorchScript ({what}); only traces are read.", _TRACE)
 
 
 def bad_code(what: str) -> Refused:
     """Return the refusal of code that torch would not have written."""
-    return Refused("bad-code", f"The code in this TorchScript archive is not as torch writes it: {what}.", HINT)
+    return Refused("bad-code", f"The code in this TorchScript archive is not as torch writes it: {what}.", UPLOAD_CALL)
 
 
 class Classes:
@@ -138,7 +138,7 @@ class Classes:
         if self._left >= 0 and self._lines >= 0:
             self._tokens -= check_text(text)
         if min(self._left, self._lines, self._tokens) < 0:
-            raise Refused("too-much-code", "The TorchScript archive has too much code.", HINT)
+            raise Refused("too-much-code", "The TorchScript archive has too much code.", UPLOAD_CALL)
         return {found.name: found for found in _classes(text)}
 
 
@@ -153,7 +153,7 @@ def check_text(text: str) -> int:
     Raises:
         Refused: `scripted-model`, `bad-code`.
     """
-    bare = _NUMBER.sub("0", _STRING.sub('""', text))
+    bare = _TABLE.sub(r"\1\2", _NUMBER.sub("0", _STRING.sub('""', text)))
     tokens = _TOKEN.findall(bare)
     words = set(tokens)
     if control := sorted(words & _CONTROL):

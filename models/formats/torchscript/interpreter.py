@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.pickle_values import BuiltObject, Global, StoredTensor
 from layerscope.models.formats.torchscript.calls import (
     DEVICE,
@@ -24,13 +25,17 @@ from layerscope.models.formats.torchscript.calls import (
     Value,
     unknown,
 )
-from layerscope.models.formats.torchscript.code import HINT, Classes, ModuleClass, bad_code, scripted
+from layerscope.models.formats.torchscript.code import Classes, ModuleClass, bad_code, scripted
+from layerscope.models.formats.torchscript.created import CREATING, MOST, created, too_large
 from layerscope.models.formats.torchscript.numbers import number_call
-from layerscope.models.formats.torchscript.operator_calls import is_training, operator_call
+from layerscope.models.formats.torchscript.operator_calls import is_random, is_training, operator_call
+from layerscope.models.remedies import IMAGES_ALONE, OTHERWISE, SCORES_ALONE
 from layerscope.models.safe_form.graph_nodes import MAX_DEPTH, MAX_NESTING
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
 
+SCORES: Final = "logits"
+"""How the scores are called where a model gives back several things, as those of transformers do."""
 MAX_STEPS: Final = 45_000
 """Statements, calls and items of lists in all, at each use. The most that a classifier of torchvision takes is 33,200."""
 
@@ -62,6 +67,11 @@ class Interpreter:
     calls: list[TracedCall] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
     in_training: bool = False
+    drops: bool = False
+    """Whether it drops values at random."""
+    taken_out: bool = False
+    """Whether the scores are one of several results, or the only one in a row."""
+    _numbers: int = 0  # in tensors that the trace makes of numbers
     _left: int = MAX_STEPS
     _depth: int = 0
 
@@ -69,7 +79,8 @@ class Interpreter:
         """Follow the forward of the whole model for one input, and return what it gives back.
 
         Raises:
-            Refused: `several-inputs`, `too-deep`, `too-many-nodes`, `unknown-operator`, `scripted-model`, `bad-code`.
+            Refused: `several-inputs`, `several-outputs`, `too-deep`, `too-many-nodes`, `unknown-operator`, `scripted-model`,
+                `bad-code`.
         """
         code = class_of(self.classes, root)
         method = code.methods.get("forward")
@@ -79,14 +90,16 @@ class Interpreter:
             raise Refused(
                 "several-inputs",
                 f"The trace takes {len(method.parameters)} inputs, not one batch of images.",
-                "Trace it on the images alone: torch.jit.trace(model.eval(), images).save('model.pt')",
+                IMAGES_ALONE,
             )
         images = TracedCall("input")
         self.calls.append(images)
         try:
-            return self._body(_Frame(root, _is_sequential(root), {}, images), code, "forward", [images])
+            result = self._body(_Frame(root, _is_sequential(root), {}, images), code, "forward", [images])
         except RecursionError as error:
-            raise Refused("too-deep", "The calls of the trace are nested too deep.", HINT) from error
+            raise Refused("too-deep", "The calls of the trace are nested too deep.", UPLOAD_CALL) from error
+        scores, self.taken_out = _scores(result)
+        return scores
 
     # Modules ---------------------------------------------------------------------------------------------------------
 
@@ -126,7 +139,7 @@ class Interpreter:
         if found is None or len(found.parameters) != len(inputs):
             raise bad_code(f"{shown(code.name)} has no {shown(method)} that takes {len(inputs)} values")
         if self._depth > MAX_DEPTH:
-            raise Refused("too-deep", f"The modules of the trace are nested more than {MAX_DEPTH} deep.", HINT)
+            raise Refused("too-deep", f"The modules of the trace are nested more than {MAX_DEPTH} deep.", UPLOAD_CALL)
         frame.values = {"self": frame.module, **dict(zip(found.parameters, inputs, strict=True))}
         self._depth += 1
         for statement in found.body:
@@ -168,10 +181,11 @@ class Interpreter:
                 if name not in frame.values:
                     raise bad_code(f"it uses {shown(name)} before there is one")
                 return frame.values[name]
-            case ast.List(elts=items):
-                return self._counted([self._value(frame, item) for item in items])
-            case ast.Tuple(elts=items):
-                return self._counted(tuple(self._value(frame, item) for item in items))
+            case ast.List(elts=items) | ast.Tuple(elts=items):
+                values = [self._value(frame, item) for item in items]
+                return self._counted(values if isinstance(node, ast.List) else tuple(values))
+            case ast.Dict(keys=keys, values=given):
+                return {_text(key): self._value(frame, value) for key, value in zip(keys, given, strict=True)}
             case ast.Attribute(value=ast.Name("CONSTANTS"), attr=name):
                 return self._constant(name)
             case ast.Attribute(value=owner, attr=name):
@@ -194,7 +208,9 @@ class Interpreter:
             case ast.Attribute(value=ast.Attribute(value=ast.Name("ops"), attr="prim"), attr="NumToTensor"):
                 return self._value(frame, node.args[0]) if len(node.args) == 1 else None
             case ast.Attribute(value=ast.Attribute(value=ast.Name("ops"), attr=space), attr=name):
-                raise Refused("unknown-operator", f"The trace uses {shown(f'ops.{space}.{name}')}, unknown here.", HINT)
+                raise Refused(
+                    "unknown-operator", f"The trace uses {shown(f'ops.{space}.{name}')}, unknown here.", OTHERWISE
+                )
             case ast.Attribute(value=owner, attr=name) if _METHOD.fullmatch(name) and not kwargs:
                 module = self._value(frame, owner)
                 return self._call_module(frame, module, name, [self._value(frame, item) for item in node.args])
@@ -214,9 +230,19 @@ class Interpreter:
 
     def _operator(self, name: str, args: list[Value], kwargs: Mapping[str, Value]) -> Value:
         self._counted([*args, *kwargs.values()])
+        if name in CREATING and (stored := created(name, args, kwargs)) is not None:
+            return self._created_of(stored)
         made = operator_call(name, args, kwargs, self._add)
         self.in_training |= is_training(made)
+        self.drops |= is_random(made)
         return made
+
+    def _created_of(self, stored: StoredTensor) -> TracedCall:
+        """Return a tensor that the trace makes anew in each run: a copy of a constant, as a later step may change it."""
+        self._numbers += max(1, stored.array.size)
+        if self._numbers > MOST:
+            raise too_large(self._numbers)
+        return self._add(TracedCall("clone", {"input": Constant(stored)}))
 
     def _member(self, module: Value, name: str) -> Value:
         state = module.state if isinstance(module, BuiltObject) else None
@@ -251,7 +277,7 @@ class Interpreter:
     def _counted(self, value: Value, depth: int = 0) -> Value:
         """Return a value, and count what the lists in it hold, again at each use: [a, a] of [b, b] and so on grows fast."""
         if depth > MAX_NESTING:
-            raise Refused("too-deep", f"The trace has lists that are nested more than {MAX_NESTING} deep.", HINT)
+            raise Refused("too-deep", f"The trace has lists that are nested more than {MAX_NESTING} deep.", UPLOAD_CALL)
         for item in value:
             if isinstance(item, list | tuple):
                 self._step(len(item) + 1)
@@ -261,7 +287,25 @@ class Interpreter:
     def _step(self, count: int = 1) -> None:
         self._left -= count
         if self._left < 0:
-            raise Refused("too-many-nodes", f"The trace has more than {MAX_STEPS} steps.", HINT)
+            raise Refused("too-many-nodes", f"The trace has more than {MAX_STEPS} steps.", UPLOAD_CALL)
+
+
+def _text(key: ast.expr | None) -> str:
+    if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
+        raise bad_code("it has a key that is no text")
+    return key.value
+
+
+def _scores(result: Value) -> tuple[Value, bool]:
+    """Return the scores of what the model gives back, and whether they were taken out of a row or a table of results."""
+    if not isinstance(result, dict | list | tuple):
+        return result, False
+    values = list(result.values()) if isinstance(result, dict) else list(result)
+    named = result.get(SCORES) if isinstance(result, dict) else None
+    if len(values) > 1 and named is None:
+        message = f"The trace gives back {len(values)} values, and calls none {SCORES}."
+        raise Refused("several-outputs", message, SCORES_ALONE)
+    return named if named is not None else next(iter(values), None), True
 
 
 def qualified(module: BuiltObject) -> str:

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import torch
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.torchscript import layer_calls, norms, weighted
 from layerscope.models.formats.torchscript.calls import Own, TracedCall, TracedLayer, Use, Value, leaves
-from layerscope.models.formats.torchscript.code import HINT
 from layerscope.models.formats.torchscript.layer_calls import Chain, Read
 from layerscope.models.formats.torchscript.operators import OPERATORS, base_name
 from layerscope.models.safe_form.graph_spec import layer_arguments
@@ -150,7 +150,7 @@ class Recogniser:
         if key not in self._tried:
             self._left -= 1 + len(own)
             if self._left < 0:
-                raise Refused("too-many-modules", "The model has too many layers that are not alike.", HINT)
+                raise Refused("too-many-modules", "The model has too many layers that are not alike.", UPLOAD_CALL)
             self._tried[key] = _shapes(kind, arguments) == shapes
         return self._tried[key]
 

@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.pickle_values import StoredTensor
 from layerscope.models.formats.torchscript.calls import DEVICE, Constant, Own, TracedCall, Value, leaves, unknown
-from layerscope.models.formats.torchscript.code import HINT, bad_code
+from layerscope.models.formats.torchscript.code import bad_code
 from layerscope.models.formats.torchscript.operators import OPERATORS, TraceOperator, base_name
 from layerscope.models.formats.torchscript.special import SPECIAL, as_number, dtype_of
+from layerscope.models.remedies import SCORES_ALONE
 from layerscope.models.safe_form.graph_nodes import Node, Operation, Ref
 from layerscope.models.safe_form.graph_spec import MAX_NODES
 from layerscope.models.safe_form.safetensors_file import shown
@@ -53,7 +55,7 @@ class Writer:
             raise Refused(
                 "several-outputs",
                 "The model does not return one tensor.",
-                "Let forward return the class scores alone in eval mode, return logits, and save it again",
+                SCORES_ALONE,
             )
         live = _live(calls, output)
         for call in calls:
@@ -67,7 +69,7 @@ class Writer:
     def node(self, operation: Operation, target: str, args: tuple[Any, ...] = (), **kwargs: Any) -> Ref:
         """Add a node, and return its value."""
         if len(self.nodes) >= MAX_NODES:
-            raise Refused("too-many-nodes", f"The model has more than {MAX_NODES} steps.", HINT)
+            raise Refused("too-many-nodes", f"The model has more than {MAX_NODES} steps.", UPLOAD_CALL)
         self.nodes.append(Node(operation, target, args, kwargs))
         return Ref(len(self.nodes) - 1)
 
@@ -115,7 +117,9 @@ class Writer:
         name = base_name(call.operator)[0]
         if call.in_place and isinstance(call.first, Own | Constant):
             raise Refused(
-                "changes-itself", "The forward pass changes a tensor of the model, so no two runs are alike.", HINT
+                "changes-itself",
+                "The forward pass changes a tensor of the model, so no two runs are alike.",
+                UPLOAD_CALL,
             )
         if call.operator == "input":
             return self.node("input", "")
@@ -211,7 +215,8 @@ class Writer:
             raise Refused(
                 "fixed-batch",
                 f"The model views its values in the shape {shown(shape)}, which only fits batches like the one it saw.",
-                "Write the batch as -1 or x.shape[0], and not as a number or len(x), and trace the model again",
+                "Write the batch as -1 or x.shape[0], and not as a number or len(x), and trace the model again: "
+                "torch.jit.trace(model.eval(), images).save('model.pt')",
             )
         return [[self.node("method", "size", (self.value(given), 0)), *shape[1:]]]
 

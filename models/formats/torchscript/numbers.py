@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from layerscope.models.formats.torchscript.calls import Constant, TracedCall, Value, unknown
-from layerscope.models.formats.torchscript.operators import NUMBERS
+from layerscope.models.formats.torchscript.operators import NUMBERS, base_name
 
 _MAY_BREAK = frozenset({"operator.pow", "operator.truediv", "math.sqrt"})
 _AS_ITS_OPERANDS = frozenset({f"operator.{name}" for name in ("add", "sub", "mul", "mod", "neg", "floordiv")})
@@ -23,6 +23,8 @@ def number_call(
     if name in ("size", "numel", "dim") and len(args) == (2 if name == "size" else 1) and not _is_size(args[0]):
         return add(TracedCall(name, {str(index): value for index, value in enumerate(args)}, number=True))
     plain = [value.number if isinstance(value, Constant) else value for value in args]
+    if any(isinstance(value, TracedCall) and value.changed for value in plain):
+        raise unknown(name, " on a size that was changed in place")
     if name in ("int", "float"):
         return _whole(plain[0], add) if name == "int" else plain[0]
     if not plain or (not _is_size(args[0]) and not (len(args) > 1 and _is_size(args[1]) and _is_number(plain[0]))):
@@ -39,6 +41,9 @@ def _arithmetic(
 ) -> TracedCall:
     if kwargs.get("alpha", 1) != 1 or plain[2:] not in ([], [1]):
         raise unknown(name, " with alpha on sizes")
+    name, in_place = base_name(name)
+    if in_place and isinstance(plain[0], TracedCall):
+        plain[0].changed = True
     target = NUMBERS.get(name)
     if name == "floor":
         target = "floor"

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from layerscope.models.formats.torchscript.calls import TracedCall, Value, bound, unknown
+from layerscope.models.formats.torchscript.created import CREATING
 from layerscope.models.formats.torchscript.numbers import number_call
 from layerscope.models.formats.torchscript.operators import base_name, known
+from layerscope.models.remedies import NOT_RANDOM
+from layerscope.schemas.errors import Refused
 
 
 def operator_call(
@@ -20,7 +23,7 @@ def operator_call(
     Raises:
         Refused: `unknown-operator`, `bad-code`.
     """
-    number = number_call(name, args, add, kwargs)
+    number = None if name in CREATING else number_call(name, args, add, kwargs)
     if number is not None:
         return number
     if not known(name):
@@ -34,4 +37,23 @@ def is_training(call: Value) -> bool:
         return False
     arguments = call.arguments
     by_batch = arguments.get("training") is True and arguments["running_mean"] is not None
-    return by_batch or arguments.get("train") is True
+    return by_batch or is_random(call)
+
+
+def is_random(call: Value) -> bool:
+    """Return whether a call drops values at random."""
+    return isinstance(call, TracedCall) and call.arguments.get("train") is True
+
+
+def is_evaluating(call: Value) -> bool:
+    """Return whether a call does what only a model in eval mode does."""
+    if not isinstance(call, TracedCall):
+        return False
+    arguments = call.arguments
+    by_statistics = arguments.get("training") is False and arguments["running_mean"] is not None
+    return by_statistics or arguments.get("train") is False
+
+
+def random_in_eval(what: str) -> Refused:
+    """Return the refusal of a model that drops values at random although it is in eval mode."""
+    return Refused("random-in-eval", f"{what} in eval mode, so the model has no fixed answer.", NOT_RANDOM)

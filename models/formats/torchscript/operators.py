@@ -126,7 +126,11 @@ _SIGNATURES: Final[Mapping[str, str]] = {
     "gru": "layer input hx params has_biases num_layers dropout train bidirectional batch_first",
     "rnn_tanh": "layer input hx params has_biases num_layers dropout train bidirectional batch_first",
     "rnn_relu": "layer input hx params has_biases num_layers dropout train bidirectional batch_first",
-    "zeros": "layer size dtype=null layout=null device=null pin_memory=null",
+    "zeros": "fresh size dtype=null layout=null device=null pin_memory=null",
+    "ones": "fresh size dtype=null layout=null device=null pin_memory=null",
+    "full": "fresh size fill_value dtype=null layout=null device=null pin_memory=null",
+    "arange": "fresh start end=null step=null dtype=null layout=null device=null pin_memory=null",
+    "bitwise_not": "operator.invert input",
 }
 """By the operator's name: a target, then parameters; `!` before one says that results do not depend on it, `?` that the
 target does not have it. Targets without a dot are written by `nodes`; a `layer` has no function."""

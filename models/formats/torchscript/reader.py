@@ -10,15 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.filling import to_torch
 from layerscope.models.formats.pickle_values import BuiltObject, StoredTensor
 from layerscope.models.formats.pickled.archive import Archive
 from layerscope.models.formats.rebuilt_model import Rebuilt
 from layerscope.models.formats.torchscript.calls import Own, TracedLayer
-from layerscope.models.formats.torchscript.code import HINT, Classes, bad_code, scripted
-from layerscope.models.formats.torchscript.interpreter import Interpreter, class_of, qualified
+from layerscope.models.formats.torchscript.code import Classes, bad_code, scripted
+from layerscope.models.formats.torchscript.interpreter import SCORES, Interpreter, class_of, qualified
 from layerscope.models.formats.torchscript.layers import Recogniser
 from layerscope.models.formats.torchscript.nodes import Writer
+from layerscope.models.formats.torchscript.operator_calls import random_in_eval
 from layerscope.models.safe_form.graph_nodes import MAX_DEPTH
 from layerscope.models.safe_form.graph_spec import MAX_MODULES, Graph, Kind, Module, Weight, from_json
 from layerscope.models.safe_form.safetensors_file import MAX_TENSORS
@@ -29,8 +31,9 @@ def read_traced(path: Path) -> Rebuilt:
     """Return the model of a TorchScript trace; layers have the names that they had in the model that was traced.
 
     Raises:
-        Refused: `scripted-model`, `frozen-trace`, `unknown-operator`, `several-inputs`, `several-outputs`,
-            `too-deep`, `too-many-nodes`, `too-much-code`, `bad-code`; and as of `Archive` and `graph_spec.from_json`.
+        Refused: `scripted-model`, `frozen-trace`, `unknown-operator`, `random-in-eval`, `several-inputs`,
+            `several-outputs`, `too-deep`, `too-many-nodes`, `too-much-code`, `bad-code`; and as of `Archive` and
+            `graph_spec.from_json`.
     """
     archive = Archive.open(path)
     if not archive.is_torchscript:
@@ -45,6 +48,8 @@ def read_traced(path: Path) -> Rebuilt:
     recogniser = Recogniser(tree.tensors)
     flow = Interpreter(classes, tuple(constants), tree.names, tree.tensors, recogniser.layer)
     output = flow.follow(root)
+    if flow.drops and root.state.get("training") is False:
+        raise random_in_eval("The trace drops values at random")
     writer = Writer(frozenset({*tree.tensors, *tree.records}))
     nodes = writer.write(flow.calls, output)
     layers = {call.layer.name: call.layer for call in flow.calls if call.layer is not None}
@@ -59,7 +64,7 @@ def read_traced(path: Path) -> Rebuilt:
         raise Refused(
             "frozen-trace",
             "The trace has no layers: its weights are constants of its code, as torch.jit.freeze makes them.",
-            'Save it before torch.jit.freeze: torch.jit.trace(model.eval(), images).save("model.pt")',
+            "Save it before torch.jit.freeze: torch.jit.trace(model.eval(), images).save('model.pt')",
         )
     stored = {name: own.stored for name, own in tree.tensors.items()} | writer.constants
     tensors = to_torch({weight.name: stored[weight.name] for weight in weights if weight.same_as is None})
@@ -80,6 +85,8 @@ def _notes(flow: Interpreter, writer: Writer) -> tuple[str, ...]:
         notes.append(
             "The trace was made in training mode; dropout is off and batch norms use their running statistics."
         )
+    if flow.taken_out:
+        notes.append(f"Of what the model gives back, the scores are taken: {SCORES}, or the only tensor.")
     if writer.batch is not None:
         notes.append(f"The trace was made for batches of {writer.batch}; the model takes any now.")
     if flow.unplaced:
@@ -109,9 +116,9 @@ class _Tree:
             Refused: `too-deep`, `too-many-modules`, `too-many-tensors`, `scripted-model`, `bad-code`.
         """
         if len(self._order) >= MAX_MODULES or len(self.weights) > MAX_TENSORS:
-            raise Refused("too-many-modules", f"The trace has more than {MAX_MODULES} modules or tensors.", HINT)
+            raise Refused("too-many-modules", f"The trace has more than {MAX_MODULES} modules or tensors.", UPLOAD_CALL)
         if name.count(".") >= MAX_DEPTH:
-            raise Refused("too-deep", f"The modules of the trace are nested more than {MAX_DEPTH} deep.", HINT)
+            raise Refused("too-deep", f"The modules of the trace are nested more than {MAX_DEPTH} deep.", UPLOAD_CALL)
         self._order.append(name)
         if id(record) in self.names:
             self.shared[name] = self.names[id(record)]

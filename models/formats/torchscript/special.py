@@ -11,6 +11,8 @@ from layerscope.models.formats.torchscript.operators import DTYPES, OPERATORS, P
 from layerscope.models.safe_form.graph_nodes import DType, Operation, Ref
 from layerscope.models.safe_form.safetensors_file import shown
 
+IMAGES: Final = Ref(0)
+"""The batch, which is where the device is that a new tensor belongs on."""
 _END: Final = 2**62
 """What a slice to the end ends at, or beyond."""
 
@@ -149,6 +151,41 @@ def _reciprocal(writer: NodeWriter, call: TracedCall) -> Any:
     return writer.node("function", "operator.truediv", (1, writer.value(call.first)))
 
 
+def _fresh(writer: NodeWriter, call: TracedCall) -> Any:
+    """Write a tensor whose size follows from the images', where they are; of plain numbers it is a constant already."""
+    name, arguments = call.operator, call.arguments
+    wanted = dtype_of(arguments["dtype"])
+    if name == "arange":
+        return _counted(writer, call, wanted)
+    fill = arguments.get("fill_value", 0)
+    if type(fill) not in (bool, int, float):
+        raise unknown(name, " with a value that is not fixed")
+    kind = wanted or (
+        None if name != "full" or type(fill) is float else DType("bool" if fill in (True, False) else "int64")
+    )
+    options = {} if kind is None else {"dtype": kind}
+    made = "new_ones" if name == "ones" or (name == "full" and fill == 1) else "new_zeros"
+    found = writer.node("method", made, (IMAGES, writer.value(arguments["size"])), **options)
+    return found if fill in (0, 1) else writer.node("function", "operator.add", (found, fill))
+
+
+def _counted(writer: NodeWriter, call: TracedCall, wanted: DType | None) -> Any:
+    """Write a range of whole numbers: ones, summed up one after the other."""
+    start, end = call.arguments["start"], call.arguments["end"]
+    if end is None:
+        start, end = 0, start
+    if call.arguments["step"] not in (None, 1) or any(isinstance(one, float) for one in (start, end)):
+        raise unknown(call.operator, " with a step, or to what is no size")
+    begin = writer.value(start)
+    count = writer.value(end) if start == 0 else writer.node("function", "operator.sub", (writer.value(end), begin))
+    ones = writer.node("method", "new_ones", (IMAGES, [count]), dtype=DType("int64"))
+    summed = writer.node("method", "cumsum", (ones, 0))
+    numbers = writer.node("function", "operator.sub", (summed, 1))
+    if start != 0:
+        numbers = writer.node("function", "operator.add", (numbers, begin))
+    return numbers if wanted is None else writer.node("method", "to", (numbers, wanted))
+
+
 def _to(writer: NodeWriter, call: TracedCall) -> Any:
     given, *rest = (value for key, value in call.arguments.items() if key.isdigit())
     wanted = call.arguments.get("dtype", next((value for value in rest if type(value) is int), None))
@@ -177,5 +214,6 @@ SPECIAL: Final[Mapping[str, Callable[[NodeWriter, TracedCall], Any]]] = {
     "rsub": _subtracted_from,
     "reciprocal": _reciprocal,
     "to": _to,
+    "fresh": _fresh,
 }
 """By the operator, or by the target that its table gives it."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from layerscope.models.formats.torchscript.calls import Constant, Own, TracedCall, Value, leaves
 from layerscope.models.formats.torchscript.layer_calls import Chain, Read, padding_mode
 from layerscope.models.formats.torchscript.operators import base_name
+
+_PASSING: Final = frozenset({"clone", "contiguous", "detach", "to"})
+"""What gives back the numbers that it is given."""
 
 
 def convolution(chain: Chain) -> Read | None:
@@ -115,7 +118,7 @@ def recurrent(chain: Chain) -> Read | None:
     """Read a recurrent layer that begins with zeros; of its values, only the sequence may be used."""
     operators = {"LSTM": ("lstm",), "GRU": ("gru",), "RNN": ("rnn_tanh", "rnn_relu")}[chain.kind]
     *before, call = chain.calls or (TracedCall(""),)
-    if call.operator not in operators or any(other.operator != "zeros" for other in before):
+    if call.operator not in operators or not all(map(_is_zeros, before)):
         return None
     arguments, weights = call.arguments, call.arguments["params"]
     own = list(chain.own.values())
@@ -135,6 +138,8 @@ def recurrent(chain: Chain) -> Read | None:
 
 
 def _is_zeros(value: Value) -> bool:
+    while isinstance(value, TracedCall) and value.operator in _PASSING:
+        value = value.first
     if isinstance(value, Constant):
         return not value.stored.array.any()
     return isinstance(value, TracedCall) and value.operator == "zeros"

@@ -14,11 +14,13 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from layerscope.models.file_kinds import PACK_COMMAND
+from layerscope.models.file_kinds import UPLOAD, UPLOAD_CALL
 from layerscope.models.formats.filling import TorchTensors, put
 from layerscope.models.formats.layer_defaults import defaults
 from layerscope.models.formats.pickle_values import BuiltObject, Global, StoredTensor, Value, quoted
 from layerscope.models.formats.training_figures import scalar
+from layerscope.models.formats.unread_tensors import unread
+from layerscope.models.remedies import has_hooks, patched
 from layerscope.models.safe_form.graph_spec import layer_arguments
 from layerscope.models.safe_form.operators import LAYER_CLASSES
 from layerscope.models.safe_form.safetensors_file import shown
@@ -47,7 +49,6 @@ _WITHOUT_EFFECT: Final = frozenset(
 _MAX_NESTING: Final = 3
 _MAX_ITEMS: Final = 16
 _COMPARED: Final = (bool, int, float, str, tuple, list)
-_OLD_NORMS: Final = (("weight_norm", "WeightNorm"), ("spectral_norm", "SpectralNorm"))
 _PADDING: Final = "_reversed_padding_repeated_twice"
 
 
@@ -104,14 +105,15 @@ def stored(record: BuiltObject, where: str) -> Iterator[tuple[str, StoredTensor]
     """Yield the tensors that a pickled module holds itself, those left out of `state_dict` too.
 
     Raises:
-        Refused: `bad-structure`.
+        Refused: `bad-structure`, `unread-tensor`, `not-initialised`.
     """
     for kind in ("_parameters", "_buffers"):
         for name, value in table(record, kind, where).items():
             if isinstance(value, StoredTensor):
                 yield name, value
             elif value is not None:
-                raise broken(f"{shown(f'{where}.{name}')} is {quoted(value)}, not a tensor.")
+                path = f"{where}.{name}".lstrip(".")
+                raise unread(path, value, whole=True) or broken(f"{shown(path)} is {quoted(value)}, not a tensor.")
 
 
 def make_layer(where: str, kind: str, record: BuiltObject, tensors: TorchTensors) -> tuple[nn.Module, list[str]]:
@@ -121,6 +123,7 @@ def make_layer(where: str, kind: str, record: BuiltObject, tensors: TorchTensors
         Refused: `unknown-module`, `bad-argument`, `bad-structure`, `has-hooks`, `patched-forward`, `changed-layer`,
             `missing-tensor`, `unexpected-tensor`, `shape-mismatch`, `dtype-mismatch`.
     """
+    found = dict(stored(record, where))
     checked = layer_arguments(where, kind, _arguments(where, kind, record))
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in checked.items()}
     try:
@@ -130,7 +133,7 @@ def make_layer(where: str, kind: str, record: BuiltObject, tensors: TorchTensors
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise broken(f"Layer {shown(where)} ({kind}) cannot be made: {shown(str(error))}.", "bad-argument") from error
     left_out = check_attributes(where, record, layer, frozenset(LAYERS[kind]))
-    _fill(where, layer, record, tensors)
+    _fill(where, layer, record, found, tensors)
     return layer, left_out
 
 
@@ -170,13 +173,9 @@ def check_attributes(where: str, record: BuiltObject, made: nn.Module, checked: 
     inner = {*made._parameters, *made._buffers, *made._modules}
     for name, value in state.items():
         if name in _CHANGING_HOOKS and value:
-            raise _refuse_hooks(where, value)
+            raise has_hooks(_module(where), hooks_of(record))
         if name in inner or callable(getattr(type(made), name, None)) or (name == "_compiled_call_impl" and value):
-            raise Refused(
-                "patched-forward",
-                f"{_module(where)} has {shown(name)} set on the object, in place of what its class computes.",
-                f"Set it in a class of your own instead, then: {PACK_COMMAND}",
-            )
+            raise patched(_module(where), name, where)
         if name in checked or name in _WITHOUT_EFFECT:
             continue
         if name in _OF_EVERY_MODULE:
@@ -198,13 +197,14 @@ def _compare(where: str, name: str, value: Value, made: nn.Module) -> None:
             "changed-layer",
             f"{_module(where)} ({type(made).__name__}) has {name}={shown(_plain(value))}, where its other attributes "
             f"make it {shown(_plain(expected))}.",
-            f"Put a new layer in its place instead of changing it, then: {PACK_COMMAND}",
+            f"Put a new layer with these attributes in its place. Then upload it from Python: {UPLOAD}",
         )
 
 
-def _fill(where: str, layer: nn.Module, record: BuiltObject, tensors: TorchTensors) -> None:
+def _fill(
+    where: str, layer: nn.Module, record: BuiltObject, found: Mapping[str, StoredTensor], tensors: TorchTensors
+) -> None:
     """Give a layer its tensors, and likewise those inside it, as attention has them."""
-    found = dict(stored(record, where))
     places = {name: place for name, place in (*layer._parameters.items(), *layer._buffers.items()) if place is not None}
     children = {name: child for name, child in table(record, "_modules", where).items() if child is not None}
     if unexpected := sorted((found.keys() - places.keys()) | (children.keys() - layer._modules.keys())):
@@ -219,21 +219,24 @@ def _fill(where: str, layer: nn.Module, record: BuiltObject, tensors: TorchTenso
             inner = children.get(name)
             if not isinstance(inner, BuiltObject) or torch_kind(class_of(inner)) != _known(type(child).__name__):
                 raise broken(f"{_module(where)} lacks its {name}.", "missing-tensor")
-            check_attributes(f"{where}.{name}", inner, child, frozenset())
-            _fill(f"{where}.{name}", child, inner, tensors)
+            path = f"{where}.{name}"
+            check_attributes(path, inner, child, frozenset())
+            _fill(path, child, inner, dict(stored(inner, path)), tensors)
 
 
-def _refuse_hooks(where: str, hooks: Value) -> Refused:
-    found = hooks.values() if isinstance(hooks, dict) else ()
-    kinds = {hook.type.name for hook in found if isinstance(hook, BuiltObject) and isinstance(hook.type, Global)}
-    remove = next((f"torch.nn.utils.remove_{old}(layer)" for old, kind in _OLD_NORMS if kind in kinds), "")
-    return Refused(
-        "has-hooks",
-        f"{_module(where)} has forward hooks, which may change what it computes.",
-        f"Make them permanent and save again: {remove}"
-        if remove
-        else "Call remove() on the handles that register_forward_hook returned, and save again",
-    )
+def hooks_of(record: BuiltObject) -> Iterator[tuple[str, str]]:
+    """Yield the hooks that may change what a module computes: the module of torch that each one's class is in, and its tensor."""
+    for name in _CHANGING_HOOKS:
+        hooks = attributes(record).get(name)
+        yield from map(_of_hook, hooks.values() if isinstance(hooks, dict) else ())
+
+
+def _of_hook(hook: Value) -> tuple[str, str]:
+    if not isinstance(hook, BuiltObject) or not isinstance(hook.type, Global):
+        return "", ""
+    state = hook.state if isinstance(hook.state, dict) else {}
+    tensor = state.get("_tensor_name", state.get("name"))
+    return (hook.type.module, tensor) if isinstance(tensor, str) and tensor.isidentifier() else ("", "")
 
 
 def _module(where: str) -> str:
@@ -242,4 +245,4 @@ def _module(where: str) -> str:
 
 def broken(message: str, code: str = "bad-structure") -> Refused:
     """Return the refusal of a pickled module that torch would not have written."""
-    return Refused(code, message, f"Save it again from the model in memory, or pack it: {PACK_COMMAND}")
+    return Refused(code, message, UPLOAD_CALL)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
-from layerscope.models.file_kinds import PACK_COMMAND
+from layerscope.models.file_kinds import PACK_COMMAND, UPLOAD_CALL
 from layerscope.models.formats.pickle_values import BuiltObject, Global, Value
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
@@ -21,12 +21,10 @@ def refuse_own_class(record: BuiltObject, where: str) -> Refused:
     listed = list(itertools.islice(_listed(record), MAX_LISTED + 1))
     more = ", …" if len(listed) > MAX_LISTED else ""
     inside = f" ({', '.join(listed[:MAX_LISTED])}{more})" if listed else ""
-    short = name.rpartition(".")[2]
     return Refused(
         "own-class",
         f"The model{place} is a {name}{inside}: its layers are in the file, but what its forward does with them is not.",
-        f"In the program that defines {short}: layerscope.upload(model, 'DATASET/MODEL/VERSION'); "
-        f"from the command line, for model in my_module.py: {PACK_COMMAND}",
+        f"{UPLOAD_CALL}; from the command line, for model in my_module.py: {PACK_COMMAND}",
     )
 
 

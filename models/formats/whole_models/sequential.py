@@ -8,19 +8,22 @@ arguments, a block of torchvision's out of children that were made so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from torch import nn
 
+from layerscope.models.file_kinds import UPLOAD
 from layerscope.models.formats.filling import TorchTensors
 from layerscope.models.formats.pickle_values import BuiltObject, StoredTensor, quoted
+from layerscope.models.formats.state_dicts import uncompiled
 from layerscope.models.formats.whole_models.layer_states import (
     attributes,
     broken,
     check_attributes,
     class_of,
+    hooks_of,
     make_layer,
     stored,
     table,
@@ -28,6 +31,7 @@ from layerscope.models.formats.whole_models.layer_states import (
 )
 from layerscope.models.formats.whole_models.own_classes import refuse_own_class
 from layerscope.models.formats.whole_models.torchvision_blocks import BLOCKS, IN_SEQUENCE, SKIPPED, make_block
+from layerscope.models.remedies import has_hooks
 from layerscope.models.safe_form.graph_nodes import MAX_DEPTH, read_name
 from layerscope.models.safe_form.graph_spec import MAX_MODULES
 from layerscope.models.safe_form.safetensors_file import MAX_TENSORS, shown
@@ -42,6 +46,7 @@ _WRAPPERS: Final[Mapping[str, str]] = {
     "torch.optim.swa_utils.AveragedModel": "module",
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
 }
+_TABLES: Final = frozenset({"ModuleDict", "ModuleList"})
 _MAX_WRAPPERS: Final = 8
 _MAX_SHOWN: Final = 5
 
@@ -65,7 +70,13 @@ def from_record(record: BuiltObject) -> Whole:
     """
     record, wrapped = unwrap(record)
     builder = _Builder()
-    module = builder.build("", record, 0)
+    try:
+        module = builder.build("", record, 0)
+    except Refused as refused:
+        if refused.code != "has-hooks":
+            raise
+        hooks = [hook for one in _modules(record) for hook in hooks_of(one)]
+        raise Refused(refused.code, refused.message, has_hooks("", hooks).hint) from refused
     if torch_kind(class_of(record)) in LAYERS:
         module = nn.Sequential(module)
     return Whole(module.eval(), _phrase(module), tuple(wrapped + builder.notes))
@@ -85,6 +96,9 @@ def unwrap(record: BuiltObject) -> tuple[BuiltObject, list[str]]:
     """
     notes: list[str] = []
     while (name := class_of(record)).dotted in _WRAPPERS:
+        if (inner := uncompiled(record)[0]) is not record:
+            record = inner
+            continue
         check_attributes("", record, nn.Module(), frozenset())
         child = table(record, "_modules", "").get(_WRAPPERS[name.dotted])
         if not isinstance(child, BuiltObject) or len(notes) == _MAX_WRAPPERS:
@@ -94,9 +108,31 @@ def unwrap(record: BuiltObject) -> tuple[BuiltObject, list[str]]:
     return record, notes
 
 
+def _modules(record: BuiltObject) -> Iterator[BuiltObject]:
+    """Yield a pickled module and all that are in it, each once."""
+    waiting, seen = [record], {id(record)}
+    while waiting:
+        yield (one := waiting.pop())
+        inside = [
+            uncompiled(child)[0] for child in table(one, "_modules", "").values() if isinstance(child, BuiltObject)
+        ]
+        waiting += [child for child in inside if id(child) not in seen]
+        seen.update(map(id, inside))
+
+
 def is_torchvision(record: BuiltObject) -> bool:
     """Return whether a pickled model is one of torchvision's, so that its state dict, of `state_of`, can be matched."""
     return class_of(unwrap(record)[0]).module.startswith("torchvision.models.")
+
+
+def computes_otherwise(record: BuiltObject, refused: Refused) -> bool:
+    """Tell whether a model was refused for something that its state dict does not tell: a hook, another forward, a changed layer.
+
+    Hooks of pruning and of norms only compute weights, which is done from the tensors.
+    """
+    if refused.code == "has-hooks":
+        return not all(kind for one in _modules(record) for kind, _ in hooks_of(one))
+    return refused.code in ("patched-forward", "changed-layer")
 
 
 def state_of(record: BuiltObject) -> dict[str, StoredTensor]:
@@ -114,6 +150,7 @@ def _collect(where: str, record: BuiltObject, tensors: dict[str, StoredTensor], 
     left[0] -= 1
     if left[0] < 0:
         raise broken(f"The model has more than {MAX_MODULES} modules.", "too-many-modules")
+    record = uncompiled(record)[0]
     constants = attributes(record).get("_non_persistent_buffers_set")
     for name, tensor in stored(record, where):
         if not isinstance(constants, set) or name not in constants:
@@ -160,6 +197,10 @@ class _Builder:
 
     def _make(self, where: str, record: BuiltObject, depth: int) -> nn.Module:
         name = class_of(record)
+        if (inner := uncompiled(record)[0]) is not record:
+            made = self.build(where, inner, depth + 1)
+            self._calls[id(record)] = self._calls[id(inner)]
+            return made
         kind = torch_kind(name)
         if record.args and record.type == name:
             raise broken(f"Module {shown(where)} ({shown(name.dotted)}) is made with arguments, as torch makes none.")
@@ -171,6 +212,8 @@ class _Builder:
             return nn.Identity()
         if kind is None:
             raise refuse_own_class(record, where)
+        if kind in _TABLES:
+            raise _no_forward(record, where, kind)
         layer, left_out = make_layer(where, kind, record, self._tensors)
         self._left_out += [f"{where}.{name}".lstrip(".") for name in left_out]
         return layer
@@ -210,5 +253,16 @@ def _register(module: nn.Module, name: str, child: nn.Module) -> None:
         raise Refused(
             "bad-name",
             f"{shown(name)} is already something else in a torch module, and cannot name a layer.",
-            "Name the layer otherwise and save the model again",
+            f"Name the layer otherwise. Then upload it from Python: {UPLOAD}",
         ) from error
+
+
+def _no_forward(record: BuiltObject, where: str, kind: str) -> Refused:
+    first = next(iter(table(record, "_modules", where)), "0")
+    key = first if kind == "ModuleList" else ascii(first[:40])
+    place = f"model.get_submodule({where!r})" if where else "model"
+    return Refused(
+        "unknown-module",
+        f"{f'Module {shown(where)}' if where else 'The model'} is a {kind}, which has no forward.",
+        f"Upload the module that gives the scores: layerscope.upload({place}[{key}], 'DATASET/MODEL/VERSION')",
+    )

@@ -227,7 +227,7 @@ def test_what_has_no_model_in_it_is_refused(saved: object, tmp_path: Path) -> No
         unwrap(read(saved, tmp_path))
 
     assert caught.value.code == "no-model"
-    assert "torch.save(model.state_dict()" in caught.value.hint
+    assert "layerscope.upload(model" in caught.value.hint
 
 
 # Training ------------------------------------------------------------------------------------------------------------

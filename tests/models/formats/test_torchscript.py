@@ -372,9 +372,9 @@ def test_the_honest_archive_is_read_and_rewriting_it_keeps_it(honest: bytes, tmp
     path.write_bytes(rewritten(honest, of("weight = self.weight", "return torch.mul(x, weight)")))
     x = torch.rand(4, 3)
     changed = rebuilt(read_traced(path))
-    path.write_bytes(honest)
+    (tmp_path / "honest.pt").write_bytes(honest)
     with torch.no_grad():
-        assert torch.equal(changed(x), rebuilt(read_traced(path))(x))
+        assert torch.equal(changed(x), rebuilt(read_traced(tmp_path / "honest.pt"))(x))
         assert torch.equal(changed(x), x * changed.weight)
 
 
@@ -469,7 +469,7 @@ def test_modules_that_hold_each_other_are_refused(honest: bytes, tmp_path: Path)
     (tmp_path / "model.pt").write_bytes(made.getvalue())
     with pytest.raises(Refused) as caught:
         read_traced(tmp_path / "model.pt")
-    assert caught.value.code in ("bad-structure", "too-deep")
+    assert caught.value.code == "bad-code"
 
 
 def test_an_operator_that_is_not_known_is_named(honest: bytes, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tensors that a program makes of plain numbers, such as positions or a mask's zeros: constants of the model from then on."""
+"""Tensors that a trace or an exported program makes of plain numbers, such as positions or zeros: constants from then on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from layerscope.models.file_kinds import UPLOAD
 from layerscope.models.formats.pickle_values import StoredTensor
 from layerscope.models.formats.torchscript.calls import Value
 from layerscope.schemas.errors import Refused
@@ -67,7 +68,7 @@ def too_large(numbers: int) -> Refused:
     return Refused(
         "too-large-constant",
         f"The model makes tensors of {numbers:,} numbers in its forward pass; {MOST:,} are allowed.",
-        "Register them as buffers of the module, register_buffer('name', tensor), and export the model again",
+        f"Register them as buffers of the module: self.register_buffer('name', tensor). Then upload it from Python: {UPLOAD}",
     )
 
 

@@ -57,15 +57,22 @@ def _packed(model: nn.Module, given: Shape | None, say: str) -> bytes:
         return safe_form.pack(model, given, [declared] if declared else [])
     except Refused as refused:
         if refused.code not in exporting.UNTRACED or not exporting.takes_images_alone(model):
-            raise
+            raise _asking(refused, say) from refused
         shape = given or declared
-        if shape is None:
-            raise refused.advising(f"{say}. Or: {refused.hint}") from refused
+        tried = shape or exporting.accepted_shape(model)
         try:
-            return exporting.pack(model, shape)
+            content = exporting.pack(model, tried) if tried else b""
         except Refused as second:
-            hint = say if second.code == "wrong-example" else second.hint
-            raise Refused(refused.code, f"{refused.message} {second.message}", hint) from refused
+            message = f"{refused.message} {second.message}"
+            raise _asking(Refused(refused.code, message, second.hint), say) from refused
+        if shape is None:  # that it can be written is no reason to guess the images that it is for
+            hint = say if refused.hint == SAY_IMAGES else f"{say}. Or: {refused.hint}"
+            raise refused.advising(hint) from refused
+        return content
+
+
+def _asking(refused: Refused, say: str) -> Refused:
+    return refused.advising(say) if refused.hint == SAY_IMAGES else refused
 
 
 def image_of(example: Tensor | Sequence[int]) -> Shape:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from layerscope.models.file_kinds import UPLOAD_WITH_IMAGES
+from layerscope.models.file_kinds import SAY_IMAGES
 from layerscope.models.formats.exported_program import read_exported
 from layerscope.models.formats.pickled.archive import Archive
 from layerscope.models.formats.torchscript.interpreter import SCORES
@@ -67,7 +67,7 @@ def pack(module: nn.Module, shape: Shape) -> bytes:
         try:
             rebuilt = read_exported(Archive(memoryview(program)))
         except Refused as refused:  # what it says of a file, as to export it again, is no way out here
-            raise Refused(refused.code, refused.message, OTHERWISE) from refused
+            raise refused.advising(OTHERWISE) from refused
         content = written(rebuilt.graph, rebuilt.tensors)
         trial.compare(original, build(read(content)), shape)
     return content
@@ -93,6 +93,22 @@ def declared_shape(module: nn.Module) -> Shape | None:
         size = (channels, *sides) if isinstance(sides, list | tuple) and channels else None
     whole = size is not None and len(size) == 3 and all(type(one) is int and one > 0 for one in size)
     return (size[0], size[1], size[2]) if size is not None and whole else None
+
+
+def accepted_shape(module: nn.Module) -> Shape | None:
+    """Return images that a model accepts, to find out whether it could be exported if its user said which it takes."""
+    model = live_module.unwrap(module)
+    weight = next((one for one in model.parameters() if one.is_floating_point()), torch.zeros(()))
+    first = next((one for one in model.modules() if isinstance(one, nn.Conv2d)), None)
+    for channels in dict.fromkeys((first.in_channels if first is not None else 3, 3, 1)):
+        for side in trial.COMMON:
+            try:
+                with torch.no_grad(), live_module.uncompiled(model), live_module.borrowed(model):
+                    model(torch.zeros((1, channels, side, side), device=weight.device, dtype=weight.dtype))
+            except Exception:  # noqa: BLE001  the user's own code, which may raise what it likes of such images
+                continue
+            return channels, side, side
+    return None
 
 
 def _exported(model: nn.Module, shape: Shape) -> bytes:
@@ -125,7 +141,7 @@ def _check_takes(model: nn.Module, images: Tensor) -> None:
         raise Refused(
             "wrong-example",
             f"The model fails on {len(images)} images of the shape {tuple(images.shape[1:])} ({shown(str(error))}).",
-            f"Give images that it runs on, as model(images) does: {UPLOAD_WITH_IMAGES}",
+            SAY_IMAGES,
         ) from error
 
 

@@ -31,6 +31,14 @@ SAY_IMAGES: Final = f"Say which images it takes: {UPLOAD_WITH_IMAGES}"
 UPLOAD_CALL: Final = f"From Python, where the model is in memory: {UPLOAD}"
 MAX_HEADER: Final = 4 * 2**20
 """Bytes of the header of a safetensors file that are read."""
+SENT: Final = "layerscope upload FILE DATASET/MODEL/VERSION"
+LAYERS_WANTED: Final = (
+    f"Upload one version with its layers, and state dicts of that model are known from then on: {UPLOAD}; or name a "
+    f"stored version that has them: {SENT} --like DATASET/MODEL/VERSION; or list them in blocks.json, which `layerscope "
+    f"inspect FILE` begins: {SENT} --architecture blocks.json"
+)
+"""How a state dict of a network that is not known comes to its layers."""
+LOOKED_FOR: Final = f"Leave the architecture out, and it is looked for: {SENT}; or {UPLOAD_CALL}"
 KEY: Final = "layerscope"
 """The metadata entry that holds the architecture, and so makes a safetensors file one in the safe form."""
 

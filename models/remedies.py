@@ -82,9 +82,11 @@ IMAGES_ALONE: Final = (
 SCORES_ALONE: Final = (
     f"Put it in a module of your own, whose forward returns the class scores alone, and upload that: {UPLOAD}"
 )
-REAL: Final = (
-    f"Keep real numbers instead, as torch.view_as_real(tensor) gives them. Then upload it from Python: {UPLOAD}"
+REAL: Final = f"Keep real numbers instead, two for each complex one. Then upload it from Python: {UPLOAD}"
+SMALLER_FILE: Final = (
+    "Upload a smaller model, or one in half precision: layerscope.upload(model.half(), 'DATASET/MODEL/VERSION')"
 )
+SMALLER_LAYERS: Final = f"Upload a model with smaller layers: {UPLOAD}"
 LOAD_VALUES: Final = "model.load_state_dict(torch.load('weights.pt'), assign=True)"
 IN_FLOATS: Final = "layerscope.upload(model.float(), 'DATASET/MODEL/VERSION')"
 NOT_PARAMETRIZED: Final = (

@@ -30,6 +30,10 @@ class Refused(LayerscopeError):
         self.message = message
         self.hint = hint
 
+    def advising(self, hint: str) -> Refused:
+        """Return the same refusal with another hint, for one who can do something else about it."""
+        return Refused(self.code, self.message, hint)
+
     def __reduce__(self) -> tuple[type[Refused], tuple[str, str, str]]:
         # Exceptions cross the worker's pipe; the default would rebuild with one argument only.
         return Refused, (self.code, self.message, self.hint)

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerscope.models.file_kinds import UPLOAD_CALL
+from layerscope.models.file_kinds import LAYERS_WANTED, SENT, UPLOAD_CALL
 from layerscope.schemas.errors import Refused
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _from_tensors(
         raise lent or Refused(
             "unlike-lender",
             f"Nothing in this file, or more than one thing in it, has the names, shapes and ties of the tensors of {like}.",
-            f"{UPLOAD_CALL}; or leave {like} out",
+            UPLOAD_CALL,
         )
     try:
         return _recognised(state, architecture, config)
@@ -204,6 +204,7 @@ def _of_table(
 ) -> Rebuilt:
     from layerscope.models.formats.graph_tables import lookup
     from layerscope.models.formats.lent_layers import lent
+    from layerscope.models.safe_form.safetensors_file import shown
 
     layers = lookup.lender(shapes, architecture, config)
     found = lent(layers, state) if layers is not None else None
@@ -215,10 +216,12 @@ def _of_table(
             "Tensors of this state dict that its architecture ties, as one under two names, are not the same.",
             UPLOAD_CALL,
         )
+    kind = (config or {}).get("model_type", "")
     raise Refused(
         "unknown-architecture",
-        "config.json does not say which of transformers' models this is: names and shapes are those of none that is known here.",
-        UPLOAD_CALL,
+        f"config.json says that this is a {shown(kind)}, and its names and shapes are those of none of transformers' models that "
+        "are known here.",
+        LAYERS_WANTED,
     )
 
 
@@ -244,6 +247,6 @@ def _lent(lenders: Sequence[Lent], state: State, like: str | None) -> Rebuilt | 
         raise Refused(
             "several-lenders",
             f"{' and '.join(name for name, _ in fitting)} all have the names and shapes of this file, and not the same layers.",
-            f"Say whose layers it has: layerscope upload FILE DATASET/MODEL/VERSION --like {fitting[0][0]}",
+            f"Say whose layers it has: {SENT} --like {fitting[0][0]}",
         )
     return fitting[0][1] if fitting else rest[0] if rest else None

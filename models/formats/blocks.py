@@ -58,7 +58,7 @@ def from_json(raw: bytes) -> nn.Sequential:
     """
     if len(raw) > MAX_BYTES:
         raise Refused("too-many-blocks", f"The blocks have {len(raw)} bytes; {MAX_BYTES} are allowed.", _hint())
-    table = strict_json(raw, "list of blocks")
+    table = strict_json(raw, "list of blocks", _hint())
     if isinstance(table, dict) and table.keys() == {"type", _INNER} and table["type"] == "Sequential":
         table = table[_INNER]
     _check_size(table)

@@ -122,7 +122,7 @@ def written(graph: Graph, tensors: Mapping[str, Tensor]) -> bytes:
     except Refused as refused:
         if refused.hint != AGAIN:
             raise
-        raise Refused(refused.code, refused.message, OTHERWISE) from refused
+        raise refused.advising(OTHERWISE) from refused
     return packed
 
 

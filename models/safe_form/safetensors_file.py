@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 from layerscope.models.file_kinds import MAX_HEADER, PACK_COMMAND
+from layerscope.models.remedies import IN_FLOATS, SMALLER_FILE, SMALLER_LAYERS
 from layerscope.schemas.digests import canonical_json
 from layerscope.schemas.errors import Refused
 
@@ -66,11 +67,11 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def strict_json(raw: bytes, what: str) -> Any:
+def strict_json(raw: bytes, what: str, hint: str = _BROKEN) -> Any:
     """Parse UTF-8 JSON that has no duplicate keys, no NaN, no infinities and no bottomless nesting.
 
     Raises:
-        Refused: `bad-json`; `what` names the text in the message.
+        Refused: `bad-json`; `what` names the text in the message, and `hint` says how to write it.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def strict_json(raw: bytes, what: str) -> Any:
     try:
         return json.loads(raw.decode(), object_pairs_hook=unique, parse_constant=finite, parse_float=finite)
     except (ValueError, RecursionError) as error:
-        raise Refused("bad-json", f"The {what} is not valid JSON: {shown(str(error))}.", _BROKEN) from error
+        raise Refused("bad-json", f"The {what} is not valid JSON: {shown(str(error))}.", hint) from error
 
 
 def read_header(file: BinaryIO, size: int) -> Header:
@@ -102,7 +103,7 @@ def read_header(file: BinaryIO, size: int) -> Header:
         raise Refused(
             "file-too-large",
             f"The file has {size} bytes; {MAX_FILE} are allowed.",
-            "Pack a smaller model, or one in half precision: layerscope.pack(model.half())",
+            SMALLER_FILE,
         )
     prefix = file.read(8)
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
@@ -132,7 +133,7 @@ def _entry(name: str, entry: Any) -> TensorEntry:
         raise Refused(
             "unknown-dtype",
             f"Tensor {shown(name)} has the dtype {shown(dtype)}; only {', '.join(ITEM_SIZES)} can be read.",
-            f"Convert the model first, for example model.float(), then: {PACK_COMMAND}",
+            f"Convert the model, and upload it from Python: {IN_FLOATS}",
         )
     if not _whole_numbers(shape) or len(shape) > MAX_DIMENSIONS or not _whole_numbers(offsets) or len(offsets) != 2:
         raise Refused("bad-header", f"Tensor {shown(name)} has no proper shape and offsets.", _BROKEN)
@@ -140,7 +141,7 @@ def _entry(name: str, entry: Any) -> TensorEntry:
         raise Refused(
             "tensor-too-large",
             f"Tensor {shown(name)} has the shape {shown(shape)}; {MAX_ELEMENTS} elements are allowed.",
-            "Pack a model with smaller layers",
+            SMALLER_LAYERS,
         )
     begin, end = offsets
     if end - begin != math.prod(shape) * ITEM_SIZES[dtype]:

@@ -252,7 +252,7 @@ def _calls(root: nn.Module) -> torch.fx.Graph:
         raise Refused(
             "not-traceable",
             f"The forward pass cannot be written as a graph ({shown(str(error))}){place}.",
-            "Let forward neither branch nor loop on its input or its sizes (flatten with torch.flatten(x, 1)), then: "
+            "Let forward neither branch nor loop on its input or its sizes (flatten with x.flatten(1)), then: "
             f"{UPLOAD}",
         ) from error
 

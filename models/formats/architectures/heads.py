@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from torch import nn
 
-from layerscope.models.file_kinds import PACK_COMMAND
+from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.architectures.table import Family
 from layerscope.models.safe_form.safetensors_file import shown
 from layerscope.schemas.errors import Refused
@@ -138,7 +138,7 @@ def _refused(path: str, what: str) -> Refused:
     return Refused(
         "unknown-head",
         f"The head {shown(path)} was replaced, and keys and shapes do not tell by what: {what}.",
-        f"Pack the model itself: {PACK_COMMAND}",
+        UPLOAD_CALL,
     )
 
 

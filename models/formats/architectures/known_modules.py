@@ -138,7 +138,7 @@ def renamed(entries: Mapping[str, Any]) -> dict[str, Any]:
             raise Refused(
                 "duplicate-tensor",
                 f"The state dict has {shown(now)} twice, by its present name and by one of old releases.",
-                "Save it from a model that has been loaded: torch.save(model.state_dict(), 'model.pth')",
+                "Save it from a model that it was loaded into: torch.save(model.state_dict(), 'model.pth')",
             )
         present[now] = entry
     return present

@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from layerscope.models.file_kinds import PACK_COMMAND
+from layerscope.models.file_kinds import LAYERS_WANTED, LOOKED_FOR, SENT, UPLOAD
 from layerscope.models.formats.architectures.heads import find_head
 from layerscope.models.formats.architectures.known_modules import (
     KnownArchitecture,
@@ -37,10 +37,7 @@ from layerscope.schemas.errors import Refused
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_PACK: Final = (
-    "Say what it belongs to, by a name or a JSON list of its layers: layerscope upload FILE DATASET/MODEL/VERSION "
-    f"--architecture blocks.json; or pack the model itself: {PACK_COMMAND}"
-)
+_KNOWN: Final = "the classifiers of torchvision, timm and transformers that are known here"
 _POSITIONS: Final = "encoder.pos_embedding"
 _CIFAR: Final = "cifar_stem"
 _TRANSFORM: Final = "transform_input"
@@ -155,14 +152,14 @@ def _read_name(named: str) -> tuple[str, dict[str, bool]]:
         raise Refused(
             "unknown-architecture",
             f"{shown(named)} is none of the {len(names)} architectures whose weights are read without their code.",
-            f"Name one of torchvision's classifiers, for example {near}; or {PACK_COMMAND}",
+            f"If this is meant: {SENT} --architecture {near}; or leave it out, and it is looked for: {SENT}",
         )
     settings = {setting[1:]: setting[0] == "+" for setting in re.findall(r"[+-][a-z_]+", match[2])}
     if not settings.keys() <= (allowed := _settings_of(match[1])):
         raise Refused(
             "unknown-architecture",
             f"{shown(named)} has a setting that {match[1]} does not know; it knows {', '.join(sorted(allowed)) or 'none'}.",
-            f"Name the architecture alone: {match[1]}",
+            f"Name the architecture alone: {SENT} --architecture {match[1]}",
         )
     return match[1], settings
 
@@ -186,15 +183,15 @@ def _settle(shapes: Shapes, family: Family, name: str, settings: Mapping[str, bo
         raise Refused(
             "ambiguous-architecture",
             f"This is a {name} with a first convolution of 3x3, whose stride, and whether max-pooling follows, no tensor tells.",
-            f"If it has stride 1 and padding 1, and maxpool is nn.Identity(), set the architecture to {name}+{_CIFAR}; "
-            f"if not: {PACK_COMMAND}",
+            f"If it has stride 1 and padding 1, and maxpool is nn.Identity(): {SENT} --architecture {name}+{_CIFAR}; if "
+            f"not, from Python: {UPLOAD}",
         )
     if family.auxiliary and channels == 3 and _TRANSFORM not in settings:
         raise Refused(
             "ambiguous-architecture",
             f"This is a {name}, but no tensor tells whether it rescales its input (transform_input).",
-            f"Set the architecture to {name}+{_TRANSFORM} if it began with torchvision's ImageNet weights, "
-            f"and to {name}-{_TRANSFORM} if it was trained from scratch",
+            f"If it began with torchvision's ImageNet weights: {SENT} --architecture {name}+{_TRANSFORM}; if it was trained "
+            f"from scratch: {SENT} --architecture {name}-{_TRANSFORM}",
         )
     if channels != 3 and settings.get(_TRANSFORM):
         raise _refused("architecture-mismatch", name, [f"{_TRANSFORM} needs 3 input channels, and it has {channels}"])
@@ -213,8 +210,8 @@ def _unknown(shapes: Shapes) -> Refused:
         return Refused(
             "unknown-architecture",
             f"A state dict has no layers, and the {len(shapes)} tensors of this one ({shown(next(iter(shapes), ''))}, …) "
-            "are those of none of torchvision's classifiers.",
-            _PACK,
+            f"are those of none of {_KNOWN}.",
+            LAYERS_WANTED,
         )
 
     def shared(name: str) -> tuple[int, int]:
@@ -238,7 +235,11 @@ def _mismatch(shapes: Shapes, wanted: str) -> Refused:
 def _against(shapes: Shapes, name: str) -> list[str]:
     """Return how a state dict differs from an architecture, the layers that people replace last."""
     family = family_of(name)
-    differences = _differences(own_shapes(make(name)), shapes)
+    own = own_shapes(make(name))
+    for tensor in (f"{family.head}.weight", f"{family.head}.bias"):
+        if tensor in shapes and shapes[tensor][1:] == own.get(tensor, ())[1:]:
+            own[tensor] = shapes[tensor]  # it may have any number of classes
+    differences = _differences(own, shapes)
     return sorted(differences, key=lambda text: any(path in text for path in (family.head, *family.auxiliary)))
 
 
@@ -257,5 +258,9 @@ def _differences(expected: Shapes, found: Shapes) -> list[str]:
 
 def _refused(code: str, name: str, differences: list[str]) -> Refused:
     more = f", and {len(differences) - 2} more such differences" if len(differences) > 2 else ""
-    what = "not a" if code == "architecture-mismatch" else "that of none of torchvision's classifiers; nearest is"
-    return Refused(code, f"This state dict is {what} {name}: {'; '.join(differences[:2])}{more}.", _PACK)
+    what = "not a" if code == "architecture-mismatch" else f"that of none of {_KNOWN}; nearest is"
+    return Refused(
+        code,
+        f"This state dict is {what} {name}: {'; '.join(differences[:2])}{more}.",
+        LOOKED_FOR if code == "architecture-mismatch" else LAYERS_WANTED,
+    )

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from layerscope.models.file_kinds import UPLOAD_CALL
 from layerscope.models.formats.exported_program.arguments import Argument, Named, rows, table, text, union, value_of
-from layerscope.models.formats.exported_program.refusals import bad_program
+from layerscope.models.formats.exported_program.refusals import SAVE, bad_program
 from layerscope.models.remedies import IMAGES_ALONE, SCORES_ALONE
 from layerscope.models.safe_form.graph_spec import MAX_MODULES
 from layerscope.models.safe_form.safetensors_file import MAX_TENSORS, shown, strict_json
@@ -82,7 +82,9 @@ def read_program(raw: bytes) -> Program:
     """
     if len(raw) > MAX_PROGRAM or sum(map(raw.count, _COUNTED)) > MAX_VALUES:
         raise Refused("too-much-code", "The exported program has too much JSON.", UPLOAD_CALL)
-    module = table(table(strict_json(raw, "exported program"), "the program").get("graph_module"), "the graph module")
+    module = table(
+        table(strict_json(raw, "exported program", SAVE), "the program").get("graph_module"), "the graph module"
+    )
     graph, signature = table(module.get("graph"), "the graph"), table(module.get("signature"), "the signature")
     given, images = _inputs(rows(signature.get("input_specs"), "the inputs"))
     nodes = rows(graph.get("nodes"), "the nodes")

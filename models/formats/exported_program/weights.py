@@ -74,7 +74,9 @@ def _raw(archive: Archive, folder: str, record: str, storages: Storages) -> dict
     raw = bytes(archive.read(record, MAX_PROGRAM))
     if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_VALUES:
         raise bad_program("it has too many tensors")
-    config = table(table(strict_json(raw, "list of tensors"), "a list of tensors").get("config"), "a list of tensors")
+    config = table(
+        table(strict_json(raw, "list of tensors", SAVE), "a list of tensors").get("config"), "a list of tensors"
+    )
     if len(config) > MAX_TENSORS:
         raise Refused("too-many-tensors", f"The exported program has more than {MAX_TENSORS} tensors.", UPLOAD_CALL)
     flat: dict[tuple[str, str], StoredTensor] = {}

@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from layerscope.models.file_kinds import UPLOAD_CALL
+from layerscope.models.file_kinds import LOOKED_FOR, SENT, UPLOAD_CALL
 from layerscope.models.formats.graph_tables import stored
 from layerscope.models.formats.graph_tables.config_json import difference
 from layerscope.models.formats.graph_tables.stored import Free, Shapes, digest
@@ -90,7 +90,7 @@ def lender(shapes: Shapes, named: str | None = None, config: Mapping[str, Any] |
         raise Refused(
             "ambiguous-architecture",
             f"{len(found)} architectures have the names and shapes of this state dict: {_list(found)}.",
-            f"Say which one it is: layerscope upload FILE DATASET/MODEL/VERSION --architecture {found[0]}",
+            f"Say which one it is: {SENT} --architecture {found[0]}",
         )
     if config is not None and every and not found:
         key = _differs(every[0], config)
@@ -128,13 +128,13 @@ def _check_named(named: str, shapes: Shapes) -> None:
         raise Refused(
             "unknown-architecture",
             f"{shown(name)} is none of the {len(index.places)} architectures of {library} whose layers are known here.",
-            f"Name another one, for example {library}/{near}. {UPLOAD_CALL}",
+            f"If this is meant: {SENT} --architecture {library}/{near}; or {UPLOAD_CALL}",
         )
     if index.places[name].digest != digest(shapes, index.free[index.places[name].free]):
         raise Refused(
             "architecture-mismatch",
             f"The names or shapes of this state dict are not those of {named}.",
-            f"Leave the architecture out, and it is looked for. {UPLOAD_CALL}",
+            LOOKED_FOR,
         )
 
 

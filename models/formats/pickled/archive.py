@@ -18,6 +18,7 @@ from layerscope.models.formats.pickled.calls import PLAIN
 from layerscope.models.formats.pickled.machine import Machine
 from layerscope.models.formats.pickled.opcodes import ReadBudget
 from layerscope.models.formats.pickled.tensors import PickledTensors
+from layerscope.models.remedies import SMALLER_FILE
 
 MAX_FILE: Final = 4 * 2**30 - 1
 MAX_RECORDS: Final = 50_000
@@ -60,7 +61,7 @@ def mapped(path: Path) -> memoryview:
         if not size:
             raise unreadable("empty-file", "The file is empty.")
         if size > MAX_FILE:
-            raise unreadable("file-too-large", f"The file has {size} bytes; {MAX_FILE} are allowed.")
+            raise unreadable("file-too-large", f"The file has {size} bytes; {MAX_FILE} are allowed.", SMALLER_FILE)
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
 
 

@@ -17,6 +17,8 @@ _PROGRAM: Final = (
     "Save the program before it is compiled: torch.export.save(torch.export.export(model.eval(), (images,), "
     "dynamic_shapes=({0: torch.export.Dim('batch')},)), 'model.pt2')"
 )
+_COMPILED: Final = ("archive_format", "data/aotinductor/")
+"""Records of a package of compiled code, some of which its release has."""
 _TAR: Final = slice(257, 262)
 
 
@@ -64,7 +66,7 @@ def _check_kind(archive: Archive) -> None:
         raise unreadable("torchscript", "This is a TorchScript archive, not a file of torch.save.")
     if "data.pkl" in archive.names:
         return
-    if any(name.endswith((".json", "archive_format")) for name in archive.names):
+    if any(name.startswith(_COMPILED) for name in archive.names):
         message = "This is no file of torch.save; it may be a package of compiled code (.pt2), which is never run."
         raise unreadable("exported-program", message, _PROGRAM)
     raise unreadable("not-torch", "This zip archive has no data.pkl: torch.save did not write it.")

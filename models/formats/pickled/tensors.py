@@ -9,10 +9,11 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from layerscope.models.file_kinds import UPLOAD
 from layerscope.models.formats.pickle_values import Global, StoredTensor, Value, quoted, unreadable
 from layerscope.models.formats.pickled.machine import Calls
 from layerscope.models.formats.pickled.opcodes import ReadBudget
-from layerscope.models.remedies import IN_FLOATS, REAL
+from layerscope.models.remedies import IN_FLOATS, REAL, SMALLER_LAYERS
 
 MAX_ELEMENTS: Final = 2**30
 MAX_DIMENSIONS: Final = 8
@@ -73,7 +74,8 @@ def declared(saved_id: Value) -> Declared:
     if isinstance(numel, bool) or numel < 0:
         raise unreadable("bad-tensor", f"A storage announces {quoted(numel)} elements.")
     if numel > MAX_ELEMENTS:
-        raise unreadable("tensor-too-large", f"A storage has {quoted(numel)} elements; {MAX_ELEMENTS} are allowed.")
+        message = f"A storage has {quoted(numel)} elements; {MAX_ELEMENTS} are allowed."
+        raise unreadable("tensor-too-large", message, SMALLER_LAYERS)
     return Declared(key, _STORAGES[type_.name], numel)
 
 
@@ -160,7 +162,8 @@ def _check_view(numel: int, offset: Value, shape: Sizes, strides: Sizes) -> None
         raise unreadable("bad-tensor", "A tensor has an offset, a size or a stride that is no count of elements.")
     elements = math.prod(shape)
     if math.prod(max(size, 1) for size in shape) > MAX_ELEMENTS:
-        raise unreadable("tensor-too-large", f"A tensor has {elements} elements; {MAX_ELEMENTS} are allowed.")
+        message = f"A tensor has {elements} elements; {MAX_ELEMENTS} are allowed."
+        raise unreadable("tensor-too-large", message, SMALLER_LAYERS)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if offset > numel or (elements and last >= numel):
         raise unreadable("bad-tensor", "A tensor reaches beyond its storage.")
@@ -184,7 +187,7 @@ def _is_plain(state: Value) -> bool:
 
 def _quantised(*_: object) -> Any:
     message = "The model is quantised; only models in plain numbers can be read."
-    raise unreadable("quantised-model", message, "Upload the model as it was before it was quantised")
+    raise unreadable("quantised-model", message, f"Upload the model as it was before it was quantised: {UPLOAD}")
 
 
 def is_known(name: Global) -> bool:

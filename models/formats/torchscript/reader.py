@@ -64,7 +64,7 @@ def read_traced(path: Path) -> Rebuilt:
         raise Refused(
             "frozen-trace",
             "The trace has no layers: its weights are constants of its code, as torch.jit.freeze makes them.",
-            "Save it before torch.jit.freeze: torch.jit.trace(model.eval(), images).save('model.pt')",
+            "Save it before it is frozen: torch.jit.trace(model.eval(), images).save('model.pt')",
         )
     stored = {name: own.stored for name, own in tree.tensors.items()} | writer.constants
     tensors = to_torch({weight.name: stored[weight.name] for weight in weights if weight.same_as is None})

@@ -76,7 +76,7 @@ def from_record(record: BuiltObject) -> Whole:
         if refused.code != "has-hooks":
             raise
         hooks = [hook for one in _modules(record) for hook in hooks_of(one)]
-        raise Refused(refused.code, refused.message, has_hooks("", hooks).hint) from refused
+        raise refused.advising(has_hooks("", hooks).hint) from refused
     if torch_kind(class_of(record)) in LAYERS:
         module = nn.Sequential(module)
     return Whole(module.eval(), _phrase(module), tuple(wrapped + builder.notes))

@@ -259,7 +259,7 @@ def test_a_stem_for_small_images_has_to_be_named() -> None:
 
     refused = refusal(own_shapes(theirs))
     assert refused.code == "ambiguous-architecture"
-    assert "set the architecture to resnet18+cifar_stem" in refused.hint
+    assert "--architecture resnet18+cifar_stem" in refused.hint
     check_same_outputs(rebuilt(theirs.state_dict(), "resnet18+cifar_stem"), theirs, 32, channels=1)
     assert refusal(own_shapes(make("resnet18")), "resnet18+cifar_stem").code == "architecture-mismatch"
 
@@ -327,7 +327,7 @@ def test_an_unknown_state_dict_is_answered_with_the_nearest_architecture_and_wha
         in refused.message
     )
     assert "'attention.weight' is one too many" in refused.message
-    assert "layerscope pack" in refused.hint
+    assert "--architecture blocks.json" in refused.hint
 
 
 @pytest.mark.parametrize("shapes", [{}, own_shapes(Tutorial()), {"conv1.weight": ()}, {"fc.weight": (10, 512)}])
@@ -335,7 +335,7 @@ def test_a_state_dict_of_anything_else_is_refused(shapes: dict[str, tuple[int, .
     refused = refusal(shapes)
 
     assert refused.code == "unknown-architecture"
-    assert "layerscope pack" in refused.hint
+    assert "--architecture blocks.json" in refused.hint
 
 
 def changes(shapes: dict[str, tuple[int, ...]]) -> dict[str, dict[str, Any]]:

@@ -17,8 +17,6 @@ from layerscope.schemas.errors import Refused
 
 _EXAMPLE = "Name a module and what is in it, as in: layerscope pack my_module:model --out model.safetensors"
 
-_SAY = f"Say which images it takes: {UPLOAD_WITH_IMAGES}"
-
 
 def pack(model: nn.Module, *, example: Tensor | Sequence[int] | None = None) -> bytes:
     """Return `model` in the safe form: a safetensors file with the architecture as JSON in its metadata.

@@ -48,6 +48,7 @@ class Desk:
     blocks: bytes | None = None
     lenders: tuple[lent_layers.Lent, ...] = ()
     like: str | None = None
+    said: str | None = None
     shape: tuple[int, int, int] | None = None
     memory: int = 2**31
     admissions: list[Path] = field(default_factory=list)
@@ -61,7 +62,7 @@ class Desk:
         """Read a file as `admit` does, with what is said of it; raises Refused."""
         self.file = file
         like = tuple(one for one in self.lenders if one[0] == self.like) if self.like else self.lenders
-        given = Given(self.architecture, self.blocks, like, self.like)
+        given = Given(self.architecture, self.blocks, like, self.like, self.said)
         to_safe_form(file, given, self.shape, self.memory)
         self.admissions.append(file)
 
@@ -184,6 +185,9 @@ def _upload(command: str, desk: Desk) -> bool:
             said["architecture"] = architecture
         case ["--like", subject]:
             said |= {"lenders": desk.lenders, "like": desk.lenders[0][0] if subject == name else subject}
+        case ["--input", images]:
+            assert images == _EXAMPLE
+            said["said"] = "x".join(map(str, desk.images.shape[1:]))
         case []:
             pass
         case _:

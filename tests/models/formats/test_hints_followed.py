@@ -28,10 +28,9 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
 from layerscope import packer
-from layerscope.functions.analysis import costs
 from layerscope.models import file_kinds, safe_form
 from layerscope.models.formats.pickled import read_bytes, read_pickled
-from layerscope.models.safe_form import safetensors_file
+from layerscope.models.safe_form import costs, safetensors_file
 from layerscope.schemas.errors import Refused
 from layerscope.schemas.identity import KeyRefused, identify
 from tests.models.formats import hostile, hostile_onnx, hostile_programs, hostile_traces, kinds

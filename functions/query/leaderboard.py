@@ -117,7 +117,7 @@ def in_order(found: Board, asked: Ranking) -> list[Entry]:
     """
     if (asked.min_parameters or 0) > (asked.max_parameters if asked.max_parameters is not None else math.inf):
         why = f"min_parameters {asked.min_parameters:,} is above max_parameters {asked.max_parameters:,}."
-        raise Unanswerable(422, "bad-parameter", why, "leave one of them out")
+        raise Unanswerable(422, "contradiction", why, "leave one of them out")
     chosen = [one for one in found.entries if _is_meant(one, asked)]
     ordered = _sorted(chosen, asked.sort, asked.direction)
     if asked.per == "version":

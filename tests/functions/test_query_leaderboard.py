@@ -190,8 +190,8 @@ def test_an_empty_answer_says_why(made: Services) -> None:
         ({"cursor": '[NaN,"tiny/a/1"]'}, 422, "bad-cursor", "leave it out"),
         ({"cursor": "[0.5,3]"}, 422, "bad-cursor", "leave it out"),
         ({"sort": "name", "cursor": '[0.5,"tiny/a/1"]'}, 422, "bad-cursor", "leave it out"),
-        ({"min_parameters": 5, "max_parameters": 4}, 422, "bad-parameter", "above max_parameters"),
-        ({"min_parameters": 5, "max_parameters": 0}, 422, "bad-parameter", "above max_parameters"),
+        ({"min_parameters": 5, "max_parameters": 4}, 422, "contradiction", "above max_parameters"),
+        ({"min_parameters": 5, "max_parameters": 0}, 422, "contradiction", "above max_parameters"),
         ({"min_parameters": -1}, 422, "bad-parameter", "min_parameters"),
     ],
 )

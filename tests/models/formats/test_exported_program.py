@@ -210,7 +210,7 @@ def test_a_program_made_in_training_is_the_model_in_eval_mode(tmp_path: Path) ->
 
     assert_same(read, model.eval(), lambda count: torch.rand(count, 1, 8, 8))
     assert called(read.graph) == ["0", "1", "2", "3", "4"]
-    assert [note.partition(";")[0] for note in read.notes] == ["The program was exported in training mode"]
+    assert [note.partition(";")[0] for note in read.notes] == ["The program does what a model in training mode does"]
 
 
 class Own(nn.Module):

@@ -79,7 +79,7 @@ def test_any_product_has_a_section_with_what_its_class_says_its_headline_picture
 def test_a_section_says_the_first_paragraph_of_the_class_in_one_line() -> None:
     text = product_text(FeatureActivation)
     assert text.sentence == (
-        "Which images of the test part make each channel of each convolution respond most, by three rankings."
+        "Which images of the test part make each channel of each layer respond most, by three rankings."
     )
     assert [file for file, _ in text.pictures] == ["sheet.png", "maps.png"]  # and none of the arrays
 

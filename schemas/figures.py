@@ -30,6 +30,20 @@ class ModelFigures(StoredJson):
     products: int = Field(default=0, description="products that it could have; 0: the upload is not admitted")
     has_dataset: bool | None = Field(default=None, description="null: the upload is not admitted")
 
+    @property
+    def shortfall(self) -> str | None:
+        """Return what a user lacks, as of the function of this name."""
+        return shortfall(self.products_complete, self.products, self.has_dataset)
+
+
+def shortfall(there: int, meant: int, has_dataset: bool | None) -> str | None:
+    """Return what a user lacks: "no dataset", or "3 of 10 products" of those that the model could have; None: nothing."""
+    if has_dataset is None:
+        return None
+    if not has_dataset:
+        return "no dataset"
+    return f"{there} of {meant} products" if there < meant else None
+
 
 NO_FIGURES: Final = ModelFigures()
 

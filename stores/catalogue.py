@@ -12,6 +12,7 @@ from typing import Final
 from layerscope.schemas import keys
 from layerscope.schemas.addresses import Facts, manifest_keys
 from layerscope.schemas.digests import digest
+from layerscope.schemas.figures import shortfall
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.manifests import Failure, Manifest, Refusal, UploadRecord
 from layerscope.schemas.products import declared_products
@@ -65,13 +66,8 @@ class Standing:
 
     @property
     def shortfall(self) -> str | None:
-        """Return what a user lacks: "no dataset", or "3 of 10 products" of those that it could have; None: nothing."""
-        if self.facts is None:
-            return None
-        if self.facts.dataset is None:
-            return "no dataset"
-        there, meant = self.products
-        return f"{there} of {meant} products" if there < meant else None
+        """Return what a user lacks, as of `figures.shortfall`."""
+        return shortfall(*self.products, None if self.facts is None else self.facts.dataset is not None)
 
     @property
     def products(self) -> tuple[int, int]:

@@ -69,7 +69,6 @@ class CatalogueRow:
     rows: int
     fingerprint: str
     figures: str = ""
-    shortfall: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,6 @@ LINE_TEXTS: Final = {
     "refusal": 65_535,
     "vectors": 64,
     "fingerprint": 64,
-    "shortfall": 64,
     "figures": 4_096,
 }
 MATCH_FIELDS: Final = ["subject", "layer", "layer_index", "has_accuracy", "test_accuracy"]
@@ -137,7 +136,6 @@ def of_line(line: CatalogueRow) -> dict[str, Any]:
         "vectors": line.vectors,
         "rows": line.rows,
         "fingerprint": line.fingerprint,
-        "shortfall": line.shortfall or "",
         "figures": line.figures,
         "vector": [0.0, 0.0],  # which Milvus wants of every collection
     }
@@ -155,7 +153,6 @@ def to_line(fields: Mapping[str, Any]) -> CatalogueRow:
         vectors=fields["vectors"],
         rows=fields["rows"],
         fingerprint=fields["fingerprint"],
-        shortfall=fields["shortfall"] or None,
         figures=fields["figures"],
     )
 

@@ -51,7 +51,6 @@ def line_of(standing: Standing, fingerprint: str) -> CatalogueRow:
         vectors=made,
         rows=0,
         fingerprint=fingerprint,
-        shortfall=standing.shortfall,
         figures=figures.written(figures_of(standing)),
     )
 

@@ -21,7 +21,7 @@ from layerscope.functions.query.filters import (
 from layerscope.functions.query.nearest_rows import Per, Wanted, nearest, place_of
 from layerscope.functions.query.probe_sets import PROBE_SETS, ask_common, images_of
 from layerscope.functions.query.sketches import nearest_relatives
-from layerscope.schemas import keys
+from layerscope.schemas import figures, keys
 from layerscope.schemas.alike import Family
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
@@ -249,5 +249,5 @@ def _model_line(line: CatalogueRow) -> ModelLine:
         content=line.content,
         test_accuracy=line.test_accuracy,
         refusal=line.refusal,
-        shortfall=line.shortfall,
+        shortfall=figures.read(line.figures).shortfall,
     )

@@ -122,11 +122,8 @@ def line(
     who: str, fingerprint: str = "f", accuracy: float | None = None, refusal: Refusal | None = None
 ) -> CatalogueRow:
     state = "refused" if refusal else "complete"
-    made, lacks = f"v{fingerprint}", None if accuracy is None else "3 of 10 products"
     uploaded, figures = "2026-11-21T10:00:00.000Z", f'{{"accuracy":0.5,"architecture":"{fingerprint}"}}'
-    return CatalogueRow(
-        who, state, uploaded, "c" * 64, accuracy, refusal, made, 3, fingerprint, shortfall=lacks, figures=figures
-    )
+    return CatalogueRow(who, state, uploaded, "c" * 64, accuracy, refusal, f"v{fingerprint}", 3, fingerprint, figures)
 
 
 def found(store: VectorStore, collection: str, vector: Vector, **wanted: object) -> list[RowMatch]:

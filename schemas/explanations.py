@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from layerscope.schemas.inference import Nearest
 from layerscope.schemas.manifests import OfModel
 from layerscope.schemas.queries import Answer
 
@@ -15,30 +16,6 @@ ALIKE: Final = 0.5
 """From which mean rank correlation with networks of new weights on a map says little of what was learned."""
 
 AttributionMethod = Literal["grad_cam", "integrated_gradients"]
-
-
-class NearTestImage(Answer):
-    """Another test image that the model's features have near."""
-
-    index: int = Field(description="position in the test part")
-    distance: float = Field(description="Euclidean, between the features")
-    label: int = Field(description="index of the true class")
-    label_name: str
-    predicted: int | None = Field(description="index of the class that the model gives it; null where it gives none")
-    predicted_name: str | None
-    picture: str = Field(description="path of its pixels as PNG")
-    page: str = Field(description="path of what is said of it")
-
-
-class NearTestImages(Answer):
-    """The test images nearest by the model's own features, the input of its last layer with weights, without itself."""
-
-    layer: str | None
-    features: int = Field(description="how many numbers an image has there")
-    searched: int = Field(description="how many test images were searched, as many of each class where not all were")
-    test_images: int = Field(description="how many there are")
-    images: tuple[NearTestImage, ...]
-    reason: str | None = Field(default=None, description="why there are none, if so")
 
 
 class Control(Answer):
@@ -93,7 +70,7 @@ class ExplanationAnswer(OfModel):
     label_name: str
     predicted: int | None = Field(description="index of the class that the model gives it; null: it gives none")
     predicted_name: str | None
-    nearest: NearTestImages
+    nearest: Nearest
     attribution: Attribution | None
     attribution_reason: str | None = Field(default=None, description="why there is none, if so")
     device: str

@@ -7,7 +7,6 @@ from typing import Final, Literal
 from pydantic import Field
 
 from layerscope.schemas.products.predictions import OutputKind
-from layerscope.schemas.products.sprites import Place
 from layerscope.schemas.queries import Answer
 
 PictureFormat = Literal["PNG", "JPEG", "npy"]
@@ -38,15 +37,8 @@ class ClassOutput(Answer):
     probability: float | None = Field(description="null where an output is not finite")
 
 
-class SheetLink(Answer):
-    """A file of a product with an image on it."""
-
-    url: str
-    place: Place
-
-
 class NearestImage(Answer):
-    """A test image that the model's features have near the picture."""
+    """A test image that the model's features have near."""
 
     index: int = Field(description="position in the test part")
     distance: float = Field(description="Euclidean, between the features")
@@ -54,11 +46,12 @@ class NearestImage(Answer):
     label_name: str
     predicted: int | None = Field(description="index of the class that the model gives it; null where it gives none")
     predicted_name: str | None
-    image: SheetLink | None = Field(description="null: no product pictures it")
+    picture: str = Field(description="path of its pixels as PNG")
+    page: str = Field(description="path of what is said of it")
 
 
 class Nearest(Answer):
-    """The test images nearest by the model's own features, the input of its last layer with weights."""
+    """The test images nearest by the model's own features, the input of its last layer with weights; itself left out."""
 
     layer: str | None
     features: int = Field(description="how many numbers a picture has there")

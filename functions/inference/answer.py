@@ -44,7 +44,7 @@ def answer_of(model: StoredModel, picture: Picture, made: Predicted) -> Predicti
         classes=classes,
         output_kind=made.output_kind,
         read=_reading(model, picture),
-        nearest=_nearest(model, made.near),
+        nearest=nearest_of(model, made.near),
         map=_map(made.strongest),
         map_reason=None if made.strongest else model.no_ranked or NOTHING_TO_COMPARE,
         seconds=InferenceSeconds(
@@ -85,8 +85,10 @@ def _reading(model: StoredModel, picture: Picture) -> PictureReading:
     )
 
 
-def _nearest(model: StoredModel, near: Near) -> Nearest:
+def nearest_of(model: StoredModel, near: Near) -> Nearest:
+    """Return what is nearest among the test images, with where each is shown."""
     names, part = model.description.classes, model.description.part("test")
+    pictures, pages = f"/datasets/{model.description.name}/images", f"/models/{model.identity.subject}/images"
     return Nearest(
         layer=near.layer,
         features=near.features,
@@ -100,7 +102,8 @@ def _nearest(model: StoredModel, near: Near) -> Nearest:
                 label_name=names[one.label],
                 predicted=one.predicted if one.predicted >= 0 else None,
                 predicted_name=names[one.predicted] if one.predicted >= 0 else None,
-                image=model.pictured.get(one.index),
+                picture=f"{pictures}/{one.index}.png?sha256={part.sha256 if part else ''}",
+                page=f"{pages}/{one.index}",
             )
             for one in near.images
         ),

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from layerscope.functions.inference.answer import data_uri
-from layerscope.functions.inference.call import ClassMap, Explained, Near
+from layerscope.functions.inference.answer import data_uri, nearest_of
+from layerscope.functions.inference.call import ClassMap, Explained
 from layerscope.functions.inference.stored_model import StoredModel
 from layerscope.schemas.explanations import (
     ALIKE,
@@ -18,8 +18,6 @@ from layerscope.schemas.explanations import (
     ClassAttribution,
     Control,
     ExplanationAnswer,
-    NearTestImage,
-    NearTestImages,
 )
 
 _INK: Final = np.array((230, 97, 1), np.float64)
@@ -41,7 +39,7 @@ def explanation_of(model: StoredModel, index: int, pixels: NDArray[np.uint8], ma
         label_name=names[made.label],
         predicted=made.predicted if made.predicted >= 0 else None,
         predicted_name=names[made.predicted] if made.predicted >= 0 else None,
-        nearest=_nearest(model, made.near),
+        nearest=nearest_of(model, made.near),
         attribution=_attribution(names, pixels, made) if made.attributed else None,
         attribution_reason=made.reason,
         device=made.device,
@@ -118,30 +116,4 @@ def _class(names: tuple[str, ...], pixels: NDArray[np.uint8], made: Explained, o
             depends_on_weights=None if mean is None else mean < ALIKE,
             says=says,
         ),
-    )
-
-
-def _nearest(model: StoredModel, near: Near) -> NearTestImages:
-    description, names = model.description, model.description.classes
-    part = description.part("test")
-    pictures = f"/datasets/{description.name}/images"
-    return NearTestImages(
-        layer=near.layer,
-        features=near.features,
-        searched=near.searched,
-        test_images=part.images if part else 0,
-        images=tuple(
-            NearTestImage(
-                index=one.index,
-                distance=one.distance,
-                label=one.label,
-                label_name=names[one.label],
-                predicted=one.predicted if one.predicted >= 0 else None,
-                predicted_name=names[one.predicted] if one.predicted >= 0 else None,
-                picture=f"{pictures}/{one.index}.png?sha256={part.sha256 if part else ''}",
-                page=f"/models/{model.identity.subject}/images/{one.index}",
-            )
-            for one in near.images
-        ),
-        reason=near.reason,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,16 +15,13 @@ from numpy.typing import NDArray
 from layerscope.functions.inference.call import Ranked, RankedLayer
 from layerscope.functions.inference.rejected import Rejected
 from layerscope.functions.runtime.services import Services
-from layerscope.schemas import keys
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.files import DATA
 from layerscope.schemas.identity import NAME_PATTERN, Identity
-from layerscope.schemas.inference import SheetLink
-from layerscope.schemas.manifests import File, Manifest
+from layerscope.schemas.manifests import Manifest
 from layerscope.schemas.products.feature_activation import FeatureActivation, LayerChannels
 from layerscope.schemas.products.predictions import OutputKind, Predictions
-from layerscope.schemas.products.sprites import SheetImage
 from layerscope.stores import blobs, catalogue, datasets
 from layerscope.stores.blobs import Damaged
 from layerscope.stores.catalogue import Outcome, Standing
@@ -35,7 +31,6 @@ _MODEL: Final = rf"/models/(?P<dataset>{NAME_PATTERN})/(?P<model>{NAME_PATTERN})
 PATH: Final = re.compile(rf"(?:/inference)?{_MODEL}/(?:predict|images/(?P<index>[0-9]{{1,9}})/explained)")
 """Where several functions share a process, each has its own name in front."""
 NORMS = "positive_norms.npy"
-SHEET = "sheet.png"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +45,6 @@ class StoredModel:
     output_kind: OutputKind | None
     ranked: Ranked | None
     no_ranked: str | None
-    pictured: Mapping[int, SheetLink]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +106,11 @@ def stored_model(services: Services, identity: Identity) -> StoredModel:
         file = blobs.local_copy(services.store, facts.content, services.scratch / "models" / facts.content)
         paths = datasets.fetch(services.store, facts.dataset, ("test",), services.scratch / "datasets")
         kind = _output_kind(services, found)
-        ranked, pictured, why_not = _ranked(services, found)
+        ranked, why_not = _ranked(services, found)
     except Damaged as damaged:
         blobs.set_aside(services.store, damaged.sha256)
         raise Unavailable(f"{damaged}; they are made again") from damaged
-    return StoredModel(identity, facts.content, file, facts.dataset, paths["test"], kind, ranked, why_not, pictured)
+    return StoredModel(identity, facts.content, file, facts.dataset, paths["test"], kind, ranked, why_not)
 
 
 def _not_admitted(found: Standing, identity: Identity) -> NoReturn:
@@ -141,31 +135,22 @@ def _output_kind(services: Services, found: Standing) -> OutputKind | None:
     return kind
 
 
-def _ranked(services: Services, found: Standing) -> tuple[Ranked | None, Mapping[int, SheetLink], str | None]:
-    """Return what `feature_activation` says, the images on its sheet, and why there is nothing of it."""
+def _ranked(services: Services, found: Standing) -> tuple[Ranked | None, str | None]:
+    """Return what `feature_activation` says, and why there is nothing of it."""
     name = FeatureActivation.declared.name
     outcome = found.outcomes.get(name)
     manifest = _complete(outcome)
     if manifest is None:
-        return None, {}, _why_not(outcome)
+        return None, _why_not(outcome)
     data = _json(services, manifest)
     norms = np.load(BytesIO(blobs.get(services.store, manifest.file(NORMS).sha256)), allow_pickle=False)
     layers = tuple(_layer(LayerChannels.model_validate(one)) for one in data["layers"] if one["state"] == "ok")
-    sheet = manifest.file(SHEET)
-    url = services.store.link(keys.PRODUCTS, keys.blob(sheet.sha256), media_type=sheet.type) or _path(found, sheet)
-    examples = [SheetImage.model_validate(one) for one in data["examples"]]
-    pictured = {one.index: SheetLink(url=url, place=one.place) for one in examples}
-    return Ranked(layers, np.ascontiguousarray(norms[:, 0], np.float32)), pictured, None
+    return Ranked(layers, np.ascontiguousarray(norms[:, 0], np.float32)), None
 
 
 def _layer(row: LayerChannels) -> RankedLayer:
     nothing = tuple(sorted({*row.dead, *row.constant, *row.non_finite}))
     return RankedLayer(row.name, row.call, row.first_row, row.channels, nothing)
-
-
-def _path(found: Standing, file: File) -> str:
-    subject = found.upload.identity.subject
-    return f"/models/{subject}/products/{FeatureActivation.declared.name}/{file.name}?sha256={file.sha256}"
 
 
 def _why_not(outcome: Outcome | None) -> str:

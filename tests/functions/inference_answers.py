@@ -44,7 +44,8 @@ ANSWER = PredictionAnswer.model_validate(
                     "label_name": "zero",
                     "predicted": None,
                     "predicted_name": None,
-                    "image": None,
+                    "picture": "/datasets/digits/images/3.png",
+                    "page": "/models/digits/net/1/images/3",
                 }
             ],
         },

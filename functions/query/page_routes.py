@@ -13,14 +13,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from layerscope.functions.query import answers
 from layerscope.functions.query.answers import Unanswerable
-from layerscope.functions.query.comparison import compare
+from layerscope.functions.query.images.paired import paired_or_why_not
 from layerscope.functions.query.page.compare_page import compare_page
 from layerscope.functions.query.page.model_data import ModelData
 from layerscope.functions.query.page.model_page import Beside, model_page
 from layerscope.functions.query.page.picture_field import picture_field
 from layerscope.functions.query.page.rendering import assets, render
 from layerscope.functions.query.page.sections import page_sections
-from layerscope.functions.query.paired import paired_or_why_not
+from layerscope.functions.query.similarity.comparison import compare
 from layerscope.functions.runtime.asgi import Scope
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Path, Query
 from pydantic import BeforeValidator, Field
 
-from layerscope.functions.query.filters import Built, Filters, LeftOut
+from layerscope.functions.query.similarity.filters import Built, Filters, LeftOut
 from layerscope.schemas.alike import Family
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import NAME_PATTERN

@@ -11,20 +11,21 @@ import httpx
 from fastapi import Request, Response
 
 from layerscope.functions.analysis.wording import language_model
-from layerscope.functions.query import older, pair_description, search
+from layerscope.functions.query import search
 from layerscope.functions.query.answer_cache import Answered
 from layerscope.functions.query.answers import Unanswerable
-from layerscope.functions.query.boards import Boards
-from layerscope.functions.query.depths import roles
-from layerscope.functions.query.judged_hits import Bench, bench, judged
-from layerscope.functions.query.judgement import Best
 from layerscope.functions.query.kept_answers import KeptAnswers
-from layerscope.functions.query.pair_description import Gathered, Pair
-from layerscope.functions.query.probe_sets import PROBE_SETS, images_in
-from layerscope.functions.query.reference_population import References
+from layerscope.functions.query.rankings.boards import Boards
 from layerscope.functions.query.search import Question
-from layerscope.functions.query.stored_classes import StoredClasses
-from layerscope.functions.query.words import Words, Writing, is_final
+from layerscope.functions.query.similarity import older, pair_description
+from layerscope.functions.query.similarity.depths import roles
+from layerscope.functions.query.similarity.judged_hits import Bench, bench, judged
+from layerscope.functions.query.similarity.judgement import Best
+from layerscope.functions.query.similarity.pair_description import Gathered, Pair
+from layerscope.functions.query.similarity.probe_sets import PROBE_SETS, images_in
+from layerscope.functions.query.similarity.reference_population import References
+from layerscope.functions.query.similarity.stored_classes import StoredClasses
+from layerscope.functions.query.similarity.words import Words, Writing, is_final
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.runtime.single_flight import SingleFlight
 from layerscope.schemas.datasets import ProbeName

@@ -12,30 +12,25 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from layerscope.functions.query import (
-    alike_routes,
     answers,
-    class_routes,
-    explanation_routes,
-    history_routes,
-    image_routes,
-    layer_routes,
-    leaderboard_routes,
     operator_routes,
     page_routes,
     prediction_routes,
     replay_routes,
     search,
-    several_routes,
-    similar_routes,
     split_routes,
 )
 from layerscope.functions.query.answers import Unanswerable
+from layerscope.functions.query.images import explanation_routes, image_routes, several_routes
 from layerscope.functions.query.known_parameters import only_known
+from layerscope.functions.query.layers import layer_routes
 from layerscope.functions.query.page.model_page import Beside
 from layerscope.functions.query.page_routes import wants_page
 from layerscope.functions.query.parameters import Name, Part
+from layerscope.functions.query.rankings import history_routes, leaderboard_routes
+from layerscope.functions.query.rankings.version_history import beside
 from layerscope.functions.query.route_services import Answers
-from layerscope.functions.query.version_history import beside
+from layerscope.functions.query.similarity import alike_routes, class_routes, similar_routes
 from layerscope.functions.runtime.asgi import Send
 from layerscope.schemas.errors import Unavailable
 from layerscope.schemas.files import SVG

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from layerscope.functions.query.answers import Unanswerable, compared, standing, unknown, why_no_layers
-from layerscope.functions.query.filters import (
+from layerscope.functions.query.similarity.filters import (
     EVERY_LAYER,
     Asker,
     Filters,
@@ -18,9 +18,9 @@ from layerscope.functions.query.filters import (
     in_words,
     row_filter,
 )
-from layerscope.functions.query.nearest_rows import Per, Wanted, nearest, place_of
-from layerscope.functions.query.probe_sets import PROBE_SETS, ask_common, images_of
-from layerscope.functions.query.sketches import nearest_relatives
+from layerscope.functions.query.similarity.nearest_rows import Per, Wanted, nearest, place_of
+from layerscope.functions.query.similarity.probe_sets import PROBE_SETS, ask_common, images_of
+from layerscope.functions.query.similarity.sketches import nearest_relatives
 from layerscope.schemas import figures, keys
 from layerscope.schemas.alike import Family
 from layerscope.schemas.datasets import ProbeName

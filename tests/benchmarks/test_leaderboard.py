@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from layerscope.functions.query.boards import board
 from layerscope.functions.query.func import QueryFunction
+from layerscope.functions.query.rankings.boards import board
 from layerscope.functions.query.search import newest_first
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import figures

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from layerscope.functions.index.rebuild import rebuild
-from layerscope.functions.query.probe_sets import PROBE_SETS
+from layerscope.functions.query.similarity.probe_sets import PROBE_SETS
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity

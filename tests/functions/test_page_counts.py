@@ -121,7 +121,7 @@ def test_a_finding_opens_all_of_its_images_however_many(tmp_path: Path, lost: tu
 
 
 def test_findings_of_an_earlier_recipe_open_the_images_that_they_kept() -> None:
-    from layerscope.functions.query.answered_images import _all_of
+    from layerscope.functions.query.images.answered_images import _all_of
 
     older = [{"kind": "weak_classes", "images": [5, 3]}]
     assert _all_of(None, (), older, 0).tolist() == [5, 3]  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from layerscope.functions.query.alignment import Scores, floor, likeness, path, totals
+from layerscope.functions.query.similarity.alignment import Scores, floor, likeness, path, totals
 
 LEAST = 0.06
 MATRICES = arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 5)), elements=st.floats(-1, 1))

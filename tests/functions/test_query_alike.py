@@ -13,9 +13,9 @@ import torch
 from layerscope.datasets.digits import CLASSES, digits
 from layerscope.functions.analysis.inference import normalised
 from layerscope.functions.layer_vectors import func as layer_vectors
-from layerscope.functions.query.alignment import floor, likeness, totals
-from layerscope.functions.query.alike import Question, alike
-from layerscope.functions.query.filters import Filters
+from layerscope.functions.query.similarity.alignment import floor, likeness, totals
+from layerscope.functions.query.similarity.alike import Question, alike
+from layerscope.functions.query.similarity.filters import Filters
 from layerscope.functions.reference_layers import func as reference_layers
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.weight_sketch import func as weight_sketch
@@ -389,8 +389,8 @@ def graded(made: Services, count: int) -> list[Identity]:
 def test_a_better_model_is_found_though_it_is_not_among_the_nearest(
     given_services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layerscope.functions.query.alike.FEWEST_CHOSEN", 4)
-    monkeypatch.setattr("layerscope.functions.query.alignment.CHANCE", 0.0)
+    monkeypatch.setattr("layerscope.functions.query.similarity.alike.FEWEST_CHOSEN", 4)
+    monkeypatch.setattr("layerscope.functions.query.similarity.alignment.CHANCE", 0.0)
     others = graded(given_services, 14)
     question = Question(WHO, "deconfounded", 2)
     found = alike(given_services.store, given_services.vectors, question, most=20)
@@ -406,7 +406,7 @@ def test_a_better_model_is_found_though_it_is_not_among_the_nearest(
 def test_for_a_family_as_many_are_looked_at_as_is_promised(
     given_services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layerscope.functions.query.alike.FEWEST_CHOSEN", 4)
+    monkeypatch.setattr("layerscope.functions.query.similarity.alike.FEWEST_CHOSEN", 4)
     graded(given_services, 14)
     question = Question(WHO, "deconfounded", 2, family="related")
     found = alike(given_services.store, given_services.vectors, question, most=20)
@@ -417,7 +417,7 @@ def test_the_rank_among_stored_models_does_not_depend_on_the_filters(
     given_services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "layerscope.functions.query.alignment.CHANCE", 0.0
+        "layerscope.functions.query.similarity.alignment.CHANCE", 0.0
     )  # of these few images it is above all scores
     others = graded(given_services, 14)
     path = f"/models/{WHO.subject}/similar"
@@ -457,7 +457,9 @@ def costly(made: Services, who: Identity, seed: int, networks: int) -> None:
 def test_of_a_costly_architecture_each_version_adds_its_untrained_networks(
     given_services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("layerscope.functions.query.reference_population.MOST_LAYERS", 1)  # one model stands for all
+    monkeypatch.setattr(
+        "layerscope.functions.query.similarity.reference_population.MOST_LAYERS", 1
+    )  # one model stands for all
     settle(given_services, {WHO: 0.5})
     told = []
     for at in range(3):

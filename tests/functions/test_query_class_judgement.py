@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from layerscope.functions.query.class_judgement import FEWEST_NETWORKS, in_words, judge
-from layerscope.functions.query.stored_classes import Classes
+from layerscope.functions.query.similarity.class_judgement import FEWEST_NETWORKS, in_words, judge
+from layerscope.functions.query.similarity.stored_classes import Classes
 
 IMAGES, CLASSES = 60, 4
 

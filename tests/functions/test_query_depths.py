@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerscope.functions.query.depths import roles
-from layerscope.functions.query.judgement import Best, Found, best_layer
+from layerscope.functions.query.similarity.depths import roles
+from layerscope.functions.query.similarity.judgement import Best, Found, best_layer
 from layerscope.schemas.depths import RoleAnswer
 from layerscope.schemas.queries import Hit, Judgement, SimilarAnswer
 from tests.functions.test_query_judgement import N, networks, some, vectors

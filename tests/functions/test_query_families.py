@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from layerscope.functions.analysis.inference import normalised
-from layerscope.functions.query.families import kinship
+from layerscope.functions.query.similarity.families import kinship
 from layerscope.functions.weight_sketch import func
 from layerscope.schemas.alike import Kinship
 from layerscope.schemas.products.weight_sketch import WeightSketch

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from layerscope.functions.query.version_history import verdict
+from layerscope.functions.query.rankings.version_history import verdict
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.identity import Identity
 from tests.functions.asking import get, index, run

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from layerscope.functions.example_images.func import compute as shown
-from layerscope.functions.query.single_image import tally
+from layerscope.functions.query.images.single_image import tally
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity

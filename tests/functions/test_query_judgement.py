@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from layerscope.functions.analysis.representation.vectors import classic, neighbours, upper_triangle
-from layerscope.functions.query import half_samples, intervals
-from layerscope.functions.query.alignment import floor, likeness, path
-from layerscope.functions.query.judgement import Found, judge, label_baseline
-from layerscope.functions.query.reference_population import Layers, Population, representatives
+from layerscope.functions.query.similarity import half_samples, intervals
+from layerscope.functions.query.similarity.alignment import floor, likeness, path
+from layerscope.functions.query.similarity.judgement import Found, judge, label_baseline
+from layerscope.functions.query.similarity.reference_population import Layers, Population, representatives
 from layerscope.schemas.products.layer_vectors import Layer, Metric
 from layerscope.schemas.queries import Judgement
 from layerscope.stores.index_rows import CatalogueRow

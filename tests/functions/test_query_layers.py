@@ -15,7 +15,7 @@ from layerscope.functions.example_images.func import compute as shown
 from layerscope.functions.feature_activation.func import compute as activated
 from layerscope.functions.layer_vectors.func import compute as compared
 from layerscope.functions.predictions.func import compute as predicted
-from layerscope.functions.query.layer_health import ChannelHealth, signs
+from layerscope.functions.query.layers.layer_health import ChannelHealth, signs
 from layerscope.functions.runtime.services import Services
 from layerscope.functions.summary.func import compute as summarised
 from layerscope.models import safe_form

@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from layerscope.functions.query.boards import board
-from layerscope.functions.query.leaderboard import BEST_FIRST, Point, front
 from layerscope.functions.query.page.accuracy_chart import LINKED, floor_of, scatter, sparkline
 from layerscope.functions.query.page.rendering import short
+from layerscope.functions.query.rankings.boards import board
+from layerscope.functions.query.rankings.leaderboard import BEST_FIRST, Point, front
 from layerscope.functions.query.search import newest_first
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import figures

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from layerscope.functions.query.alignment import likeness, totals
-from layerscope.functions.query.model_percentile import among_stored, among_untrained, unjudged
-from layerscope.functions.query.reference_population import Layers
+from layerscope.functions.query.similarity.alignment import likeness, totals
+from layerscope.functions.query.similarity.model_percentile import among_stored, among_untrained, unjudged
+from layerscope.functions.query.similarity.reference_population import Layers
 from tests.functions.test_query_judgement import networks, some
 
 LAYERS, WIDTH, KEPT = 54, 300, (0, 11, 21, 32, 42, 53)

@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import binomtest, false_discovery_control
 
 from layerscope.functions.analysis.paired import SUMMED, difference, holm, mcnemar
-from layerscope.functions.query.stored_outputs import stored_outputs
+from layerscope.functions.query.images.stored_outputs import stored_outputs
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas import keys
 from layerscope.schemas.identity import Identity

@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from layerscope.functions.query.filters import Filters
-from layerscope.functions.query.older import questions
 from layerscope.functions.query.search import Question
+from layerscope.functions.query.similarity.filters import Filters
+from layerscope.functions.query.similarity.older import questions
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMatrix

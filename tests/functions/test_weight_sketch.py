@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from layerscope.functions.query.families import cosine
+from layerscope.functions.query.similarity.families import cosine
 from layerscope.functions.weight_sketch import func
 from layerscope.functions.weight_sketch.sketch import CHUNK, centred, sketched
 from layerscope.models import safe_form

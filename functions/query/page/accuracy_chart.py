@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from layerscope.functions.query.leaderboard import Point, front
 from layerscope.functions.query.page.rendering import percent, short
+from layerscope.functions.query.rankings.leaderboard import Point, front
 from layerscope.schemas.version_history import HistoryAnswer, ModelVersion
 
 WIDTH: Final = 640

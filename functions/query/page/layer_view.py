@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from layerscope.functions.query.layer_health import signs
-from layerscope.functions.query.layer_rows import LayerRows, layer_id, layer_path
+from layerscope.functions.query.layers.layer_health import signs
+from layerscope.functions.query.layers.layer_rows import LayerRows, layer_id, layer_path
 from layerscope.schemas.identity import Identity
 from layerscope.schemas.layers import Sign
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from layerscope.functions.query.leaderboard import BEST_FIRST, Point, Ranking
 from layerscope.functions.query.page.accuracy_chart import floor_of, scatter, sparkline
 from layerscope.functions.query.page.rendering import render
+from layerscope.functions.query.rankings.leaderboard import BEST_FIRST, Point, Ranking
 from layerscope.schemas.leaderboard import LeaderboardAnswer, Order, RankedBy
 
 COLUMNS: Final[tuple[tuple[RankedBy, str], ...]] = (

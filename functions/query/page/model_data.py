@@ -11,8 +11,8 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from layerscope.functions.query.answers import ModelView
-from layerscope.functions.query.layer_health import signs
-from layerscope.functions.query.layer_rows import LayerRows, layer_path
+from layerscope.functions.query.layers.layer_health import signs
+from layerscope.functions.query.layers.layer_rows import LayerRows, layer_path
 from layerscope.functions.query.page.diagram_links import LEGEND, DrawnLayer, Mark, linked
 from layerscope.functions.query.page.layer_view import LayerView, layers
 from layerscope.schemas.identity import Identity

@@ -16,8 +16,8 @@ from torch import nn
 
 from layerscope.datasets.digits import digits
 from layerscope.functions.class_vectors import func
-from layerscope.functions.query.class_judgement import judge
-from layerscope.functions.query.stored_classes import Classes
+from layerscope.functions.query.similarity.class_judgement import judge
+from layerscope.functions.query.similarity.stored_classes import Classes
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.stores import common_probe
 from layerscope.stores.datasets import Dataset, PartArrays, channel_statistics

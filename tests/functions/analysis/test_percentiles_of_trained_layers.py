@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from layerscope.functions.analysis.representation.vectors import classic
 from layerscope.functions.layer_vectors import func as layer_vectors
-from layerscope.functions.query.depths import roles
-from layerscope.functions.query.judgement import Found, best_layer, judge, label_baseline
-from layerscope.functions.query.reference_population import Layers, Population
+from layerscope.functions.query.similarity.depths import roles
+from layerscope.functions.query.similarity.judgement import Found, best_layer, judge, label_baseline
+from layerscope.functions.query.similarity.reference_population import Layers, Population
 from layerscope.functions.reference_layers import func as reference_layers
 from layerscope.schemas.products.layer_vectors import LayerVectors, Metric
 from layerscope.schemas.products.reference_layers import ReferenceLayers

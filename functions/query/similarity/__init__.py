@@ -1,0 +1,1 @@
+"""Which layers, models and classes of others are like these, and what that is worth."""

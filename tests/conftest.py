@@ -49,7 +49,9 @@ class FailuresAtOnce:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if report.failed and terminal is not None:
             reason = getattr(getattr(report.longrepr, "reprcrash", None), "message", "") or "no message"
-            terminal.write_line(f"\n{report.when} failed: {report.nodeid}: {reason.splitlines()[0][:300]}")
+            line = reason.splitlines()[0]
+            said = line if len(line) <= 1000 else f"{line[:200]} … {line[-800:]}"
+            terminal.write_line(f"\n{report.when} failed: {report.nodeid}: {said}")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -66,4 +66,4 @@ def why(troubled: Troubled, subject: str) -> str:
 
 def _said(troubled: Troubled, *command: str) -> str:
     done = layerscope(*command, "--at", str(troubled.real.stack.directory), COLUMNS="500")
-    return re.sub(r"\s+", " ", done.stdout + done.stderr)
+    return re.sub(r"\s+", " ", done.stdout + done.stderr[-400:])  # where it broke, the end says how

@@ -62,12 +62,11 @@ def not_taken(facts: WhyFacts, function: str) -> Verdict | None:
 def next_round(facts: WhyFacts) -> str:
     """Say when repair looks next."""
     repair = facts.repair
-    if repair is None:
+    if repair is None or (repair.last_good is None and not repair.failed_rounds):  # none, or the first one, has ended
         return "repair looks every 60 s, and asks for it in its next round or the one after"
-    if repair.failed_rounds:
+    if repair.failed_rounds or repair.last_good is None:
         since = f"since {repair.last_good:%H:%M:%S} UTC" if repair.last_good else "so far"
         return f"repair would ask for it, but no round has ended well {since}: {repair.reason}"
-    assert repair.last_good is not None
     due = repair.last_good + PERIOD
     if facts.now - repair.last_good > 5 * PERIOD:
         return (

@@ -166,6 +166,8 @@ def test_an_upload_that_nobody_was_told_of_waits_for_the_next_round_of_repair(sy
     found = system.ask().finding
     assert found.code == "not-announced" and "in its next round" in found.message
     now = datetime.now(UTC)
+    system.repaired(due=now + timedelta(hours=1))  # the first round has begun, and none has ended
+    assert "in its next round" in system.ask().finding.message
     system.repaired(last_good=now)
     due = now + timedelta(seconds=60)
     assert f"{due:%H:%M:%S}" in system.ask().finding.message

@@ -131,7 +131,8 @@ def test_a_wrapped_network_is_known_by_its_weights_under_whichever_names(kind: A
 def test_a_layer_more_in_front_does_not_hide_the_origin_of_those_behind_it() -> None:
     dataset = digits_dataset()
     parent = family_of(perceptron, dataset)["parent"]
-    longer = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), *copy.deepcopy(parent)).eval()
+    pixels = parent[1].in_features  # type: ignore[index,union-attr]
+    longer = nn.Sequential(nn.Flatten(), nn.Linear(pixels, pixels), *copy.deepcopy(parent)).eval()
     found = kinship(func.compute(safe(parent), "cpu"), func.compute(safe(longer), "cpu"))
     assert found.family == "related"
     assert [(one.name, one.name_b) for one in found.tensors] == [("1.weight", "3.weight"), ("3.weight", "5.weight")]

@@ -55,11 +55,16 @@ ELSEWHERE = sys.argv[1:]
 sys.modules |= dict.fromkeys(ELSEWHERE)  # to import one raises ModuleNotFoundError
 import torch
 
-names = importlib.import_module("layerscope.models").__all__
-for name in names:  # each as the first thing that a program imports of us
+def forget():
     for one in [one for one in sys.modules if one.partition(".")[0] == "layerscope" and one not in ELSEWHERE]:
         del sys.modules[one]
+
+names = importlib.import_module("layerscope.models").__all__
+for name in names:  # each as the first thing that a program imports of us
+    forget()
     exec(f"from layerscope.models import {name}")
+forget()  # what was imported at several times has several classes of one name
+from layerscope.models import inspect, load, pack, rebuild
 
 net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
 torch.save(net, "saved.pth")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -125,7 +126,7 @@ def inspection(found: Inspection) -> RenderableType:
         for layer in found.layers:
             table.add_row(Text(layer.name), layer.type, f"{layer.parameters:,}" if layer.parameters else "")
         shown.append(table)
-    return Group(*shown, *_verdict(found))
+    return Group(*shown, *_verdict(found), *_begun(found))
 
 
 def inspection_line(found: Inspection) -> RenderableType:
@@ -133,6 +134,18 @@ def inspection_line(found: Inspection) -> RenderableType:
     count = f", {found.parameters:,} parameters" if found.parameters is not None else ""
     what = f"  {found.architecture or found.format}{count}"
     return Group(Text.assemble((found.file, "bold"), (what, "dim")), *(Text("  ") + one for one in _verdict(found)))
+
+
+def _begun(found: Inspection) -> list[RenderableType]:
+    """Show the list of blocks that a file's user is to complete, as JSON that can be copied."""
+    if not found.blocks:
+        return []
+    said = (
+        "blocks.json, begun from the shapes of its tensors: complete it where there is a ?, put in the layers without "
+        "tensors, as ReLU, where one stands alone, or take it out."
+    )
+    lines = ",\n".join(f"  {json.dumps(one)}" for one in found.blocks)
+    return [Text(said), Text(f"[\n{lines}\n]", no_wrap=True, overflow="ignore")]
 
 
 def _verdict(found: Inspection) -> list[Text]:

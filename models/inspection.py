@@ -15,6 +15,8 @@ from layerscope.models import file_kinds, formats, safe_form
 from layerscope.models.architecture_option import architecture_file
 from layerscope.models.formats.filling import in_place
 from layerscope.models.formats.pickled import read_pickled
+from layerscope.models.formats.proposed_blocks import proposed
+from layerscope.models.formats.state_dicts import unwrap
 from layerscope.models.image_option import image_shape
 from layerscope.models.inspection_report import InspectedLayer, Inspection
 from layerscope.models.safe_form import trial
@@ -46,6 +48,8 @@ def inspect(path: Path, architecture: str | None = None, images: str | None = No
                 found["notes"] = (*found.get("notes", ()), note)
     except Refused as refused:
         found["refusal"] = Refusal(code=refused.code, message=refused.message, hint=refused.hint)
+        if refused.code == "unknown-architecture" and kind in ("torch-zip", "torch-legacy"):
+            found["blocks"] = _begun(path)
     if kind in ("torch-zip", "torch-legacy"):
         found["foreign"] = _foreign(path)
     return Inspection(**found)
@@ -127,6 +131,15 @@ def _layers(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
         if module.arguments is not None
     ]
     return {"layers": tuple(layers), "parameters": sum(sizes.values())}
+
+
+def _begun(path: Path) -> tuple[dict[str, Any], ...]:
+    """Return a list of blocks for its user to complete."""
+    try:
+        with in_place():
+            return proposed(unwrap(read_pickled(path).root))
+    except Refused:
+        return ()
 
 
 def _foreign(path: Path) -> tuple[str, ...]:

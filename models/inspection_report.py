@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from layerscope.schemas.manifests import Refusal
@@ -32,6 +34,9 @@ class Inspection(BaseModel):
     training: dict[str, int | float | tuple[float, ...]] = Field(default_factory=dict)
     foreign: tuple[str, ...] = Field(default=(), description="names of objects that are no tensors, in a pickle; inert")
     refusal: Refusal | None = Field(default=None, description="what `admit` would say of it")
+    blocks: tuple[dict[str, Any], ...] = Field(
+        default=(), description="of a state dict that is not known: its layers as shapes tell them, ? where they do not"
+    )
     failed: str | None = Field(default=None, description="why it could not be read to its end")
 
     @property

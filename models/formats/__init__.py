@@ -18,7 +18,7 @@ Importing this imports no torch: the structural reader does without it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ def rebuild(
     from layerscope.models.formats.pickled.archive import ROOTLESS, Archive
     from layerscope.models.formats.plain_safetensors import read_metadata, read_plain
     from layerscope.models.formats.said_names import said_names
-    from layerscope.models.formats.state_dicts import State, plain_keys, unwrap
+    from layerscope.models.formats.state_dicts import State, models_in, plain_keys, several
 
     kind = file_kinds.sniff(path)
     if kind == "onnx":
@@ -88,8 +88,29 @@ def rebuild(
         state = State(tensors, notes=(*notes, *computed), ordered=False, said=said)
         return _from_state(state, architecture, blocks, lenders, like)
     if kind in ("torch-zip", "torch-legacy"):
-        return _from_state(unwrap(read_pickled(path).root), architecture, blocks, lenders, like)
+        root = read_pickled(path).root
+        found = models_in(root)
+        meant = found[0] if len(found) == 1 else _meant(found, lenders, like)
+        if meant is None:
+            raise several(found, root)
+        return _from_state(meant, architecture, blocks, lenders, like)
     raise file_kinds.refusal(kind)
+
+
+def _meant(found: Sequence[State], lenders: Sequence[Lent], like: str | None) -> State | None:
+    """Return the one of several things in a checkpoint that is the model: the only network, or the only one of a lender's."""
+    import dataclasses
+
+    networks = [one for one in found if one.has_layers]
+    if len(networks) > 1:
+        bare = [one for one in networks if one.model is None]
+        networks = [one for one in bare if not isinstance(_lent(lenders, one, like), Refused | None)]
+    if len(networks) != 1:
+        return None
+    (meant,) = networks
+    others = ", ".join(one.place for one in found if one is not meant)
+    note = f"The checkpoint holds besides, and it was left out: {others}."
+    return dataclasses.replace(meant, notes=(*meant.notes, note))
 
 
 def _from_state(
@@ -138,15 +159,12 @@ def _bare(state: State, model: BuiltObject) -> State:
 def _from_tensors(
     state: State, architecture: str | None, blocks: bytes | None, lenders: Sequence[Lent], like: str | None
 ) -> Rebuilt:
-    from layerscope.models.formats.blocks import from_json, match
     from layerscope.models.formats.graph_tables.config_json import config_of
     from layerscope.models.formats.rebuilt_model import Rebuilt
-    from layerscope.models.safe_form.tracing import trace
 
     config = config_of(blocks)
     if blocks is not None and config is None:
-        module, notes = match(from_json(blocks), state)
-        return Rebuilt(*trace(module), "the blocks given with it", state.notes + notes, state.training)
+        return _of_any_part(state, "blocks-mismatch", lambda part: _of_blocks(part, blocks))
     lent = _lent(lenders, state, like) if architecture is None else None
     if isinstance(lent, Rebuilt):
         return lent
@@ -157,11 +175,39 @@ def _from_tensors(
             UPLOAD_CALL,
         )
     try:
-        return _recognised(state, architecture, config)
+        code = "unknown-architecture" if architecture is None else "architecture-mismatch"
+        return _of_any_part(state, code, lambda part: _recognised(part, architecture, config))
     except Refused as refused:
         if lent is None or refused.code != "unknown-architecture":
             raise
         raise lent from refused
+
+
+def _of_blocks(state: State, blocks: bytes) -> Rebuilt:
+    from layerscope.models.formats.blocks import from_json, match
+    from layerscope.models.formats.rebuilt_model import Rebuilt
+    from layerscope.models.safe_form.tracing import trace
+
+    module, notes = match(from_json(blocks), state)
+    return Rebuilt(*trace(module), "the blocks given with it", state.notes + notes, state.training)
+
+
+def _of_any_part(state: State, code: str, read: Callable[[State], Rebuilt]) -> Rebuilt:
+    """Return the model of a whole state dict, or, where that is refused by a code, of the network in it."""
+    from layerscope.models.formats.state_dict_parts import parts
+
+    try:
+        return read(state)
+    except Refused as refused:
+        if refused.code != code:
+            raise
+        for part in parts(state):
+            try:
+                return read(part)
+            except Refused as other:
+                if other.code != code:
+                    raise
+        raise
 
 
 def _recognised(state: State, architecture: str | None, config: Mapping[str, Any] | None) -> Rebuilt:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from layerscope.models import safe_form
-from layerscope.models.file_kinds import UPLOAD_CALL
+from layerscope.models.file_kinds import SENT, UPLOAD_CALL
 from layerscope.models.formats.filling import COUNTER, to_torch
 from layerscope.models.formats.pickle_values import StoredTensor
 from layerscope.models.formats.rebuilt_model import Rebuilt
@@ -82,7 +82,7 @@ def lent(by: Lender, state: State, *, named: bool = False) -> Rebuilt | None:
     if any(not _equal(mine[name], mine[first]) for name, first in ties.items() if name in mine):
         return None
     strangers = sorted(set(state.tensors) - {before + name for before in (prefix, *averages) for name in shapes})
-    if unknown := [name for name in strangers if not _is_no_part(name, prefix, named)]:
+    if unknown := [name for name in strangers if not is_no_part(name, prefix, named)]:
         raise _grown(by, prefix, unknown)
     tensors: dict[str, Tensor] = to_torch({name: one for name, one in mine.items() if name not in ties})
     for weight in by.graph.weights:
@@ -105,8 +105,8 @@ def _list(names: Sequence[str]) -> str:
 # What is in a file besides -------------------------------------------------------------------------------------------
 
 
-def _is_no_part(name: str, prefix: str, named: bool) -> bool:
-    """Tell whether a tensor that the lender has not is known to take no part in the forward pass.
+def is_no_part(name: str, prefix: str, named: bool) -> bool:
+    """Tell whether a tensor is known to take no part in the forward pass of a network whose names begin with `prefix`.
 
     One inside the network, or a tensor of the module that holds it, as a mean that images are divided by, may; so may a
     module beside it, unless it is of a loss or a metric, or the user has said that the network is all there is to it.
@@ -130,13 +130,13 @@ def _grown(by: Lender, prefix: str, unknown: Sequence[str]) -> Refused:
             "unlike-lender",
             f"All tensors of {by.name} are in this file, and others in the same network: {_list(inside)}. Its forward pass "
             "is another one.",
-            f"{once}; or name a stored version that has them too: --like DATASET/MODEL/VERSION",
+            f"{once}; or name a stored version that has them too: {SENT} --like DATASET/MODEL/VERSION",
         )
     return Refused(
         "unlike-lender",
         f"All tensors of {by.name} are in this file, as {shown(prefix)}, and others beside them that may take part in the "
         f"forward pass: {_list(unknown)}.",
-        f"{once}. If other modules take no part: layerscope upload FILE DATASET/MODEL/VERSION --like {by.name}",
+        f"{once}. If other modules take no part: {SENT} --like {by.name}",
     )
 
 

@@ -445,6 +445,16 @@ def _(desk: Desk) -> None:
     _state_dict(desk, lenders=desk.lenders, like="digits/net/0")
 
 
+@case("unlike-lender", before=_stored)
+def _(desk: Desk) -> None:
+    """Send a network that has grown since its stored version; another one that is stored has all its layers."""
+    desk.model = nn.Sequential(*desk.model, nn.Linear(10, 10))
+    grown = desk.folder / "stored" / "grown.safetensors"
+    grown.write_bytes(safe_form.pack(desk.model))
+    earlier, desk.lenders = desk.lenders, (("digits/grown/1", grown),)
+    _state_dict(desk, lenders=earlier)
+
+
 # Lists of layers -----------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from layerscope.models import safe_form
-from layerscope.packer import load_object, pack
+from layerscope.packer import load_object, pack, pack_object
 from layerscope.schemas.errors import Refused
 
 SOURCE = """
@@ -25,6 +25,18 @@ def trained():
 
 class Zoo:
     small = model
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        if x.shape[1] != 3:
+            raise ValueError("three channels")
+        return self.fc(self.conv(x).mean((2, 3)))
+
+branching = Branching()
 
 number = 3
 
@@ -99,3 +111,11 @@ def test_an_object_that_is_no_model_is_refused(project: str, path: str) -> None:
 def test_an_error_in_the_users_own_function_is_left_as_it_is(project: str) -> None:
     with pytest.raises(OSError, match="no weights here"):
         load_object(f"{project}:failing")
+
+
+def test_on_the_command_line_images_are_said_on_the_command_line(project: str) -> None:
+    with pytest.raises(Refused) as caught:
+        pack_object(f"{project}:branching")
+    assert f"layerscope pack {project}:branching --input 3x224x224" in caught.value.hint
+    assert "example=" not in caught.value.hint
+    assert pack_object(f"{project}:branching", "3x12x12")

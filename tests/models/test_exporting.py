@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -325,3 +326,57 @@ def test_a_model_that_decides_by_what_it_sees_is_refused_with_both_reasons() -> 
 def test_an_example_that_is_no_images_is_said_to_be_none(example: Any) -> None:
     with pytest.raises(ValueError, match="neither images"):
         layerscope.pack(Branching(), example=example)
+
+
+class Normed(nn.Module):
+    """A network that norms a weight by its own statistics, as architectures without batch norms do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(SHAPE[0], 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        weight = self.conv.weight
+        normed = nn.functional.batch_norm(weight.reshape(1, 4, -1), None, None, training=True).reshape(weight.shape)
+        return self.fc(nn.functional.conv2d(x, normed, self.conv.bias).relu().mean((2, 3)))
+
+
+def test_a_weight_that_is_normed_is_no_chance(tmp_path: Path) -> None:
+    model = trained(Normed())
+    with pytest.raises(Refused) as refused:
+        layerscope.pack(model)
+    assert refused.value.code == "not-traceable" and "random" not in refused.value.message
+    images = torch.rand(3, *SHAPE)
+    (tmp_path / "packed").write_bytes(layerscope.pack(model, example=images))
+    with torch.no_grad():
+        assert torch.allclose(safe_form.load(tmp_path / "packed")(images), model(images), atol=1e-6)
+
+
+def test_a_forward_that_was_set_on_the_object_is_followed(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(SHAPE[0] * SHAPE[1] * SHAPE[2], 3)).eval()
+    plain = model[1].forward
+    model[1].forward = lambda given: 2 * plain(given)  # type: ignore[method-assign, assignment]
+    with pytest.raises(Refused, match="patched-forward"):
+        layerscope.pack(model)
+    images = torch.rand(2, *SHAPE)
+    (tmp_path / "packed").write_bytes(layerscope.pack(model, example=images))
+    with torch.no_grad():
+        assert torch.allclose(safe_form.load(tmp_path / "packed")(images), model(images), atol=1e-6)
+
+
+def test_a_compiled_part_is_the_part(tmp_path: Path) -> None:
+    inner = nn.Linear(SHAPE[0] * SHAPE[1] * SHAPE[2], 3)
+    model = nn.Sequential(nn.Flatten(), torch.compile(inner)).eval()  # type: ignore[arg-type]
+    assert layerscope.pack(model) == layerscope.pack(nn.Sequential(nn.Flatten(), inner).eval())
+    assert model[1]._orig_mod is inner  # type: ignore[union-attr]
+
+
+def test_what_failed_is_never_the_way_out() -> None:
+    class Best(Branching):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x).topk(2).values
+
+    for example in (None, SHAPE):
+        with pytest.raises(Refused) as refused:
+            layerscope.pack(trained(Best()), example=example)
+        assert "example=" not in refused.value.hint and "Write that step of forward with others" in refused.value.hint

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from layerscope import confined_inspection, terminal
 from layerscope.cli import app
 from layerscope.confined_inspection import reader
 from layerscope.functions.runtime.worker import Worker
+from layerscope.models import formats
 from layerscope.models.inspection import inspect
 from layerscope.models.inspection_report import Inspection
+from layerscope.models.safe_form.graph_module import assemble
 from layerscope.models.sandbox import landlock
 from layerscope.schemas.errors import WorkFailed
 from tests.models import confined
@@ -215,3 +218,76 @@ def test_an_architecture_can_be_named(tmp_path: Path, make: Make) -> None:
 
 def _unwrapped(text: str) -> str:
     return " ".join(text.replace("│", " ").split())
+
+
+# A list of blocks, begun -----------------------------------------------------------------------------------------
+
+
+class Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.deep, self.out = nn.Conv2d(8, 8, 3, groups=8), nn.Linear(200, 10)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = nn.functional.max_pool2d(self.norm(self.conv(x)).relu(), 4)
+        return self.out(self.deep(x).flatten(1))
+
+
+def test_blocks_are_begun_for_the_user_and_never_used_as_they_stand(tmp_path: Path) -> None:
+    path, model = tmp_path / "own.pt", Own().eval()
+    torch.save(model.state_dict(), path)
+    begun = list(inspect(path).blocks)
+    assert [block["type"] for block in begun] == ["Conv2d", "BatchNorm2d", "?", "Conv2d", "?", "Flatten", "Linear"]
+    printed = run_inspect(path).output
+    assert json.loads("[" + printed.rpartition("\n[")[2]) == begun
+
+    said = tmp_path / "blocks.json"
+    said.write_text(json.dumps(begun))
+    refusal = inspect(path, str(said)).refusal
+    assert refusal is not None and refusal.code in ("bad-argument", "unknown-block")
+
+    begun[0] |= {"stride": 1, "padding": 1}
+    begun[3] |= {"stride": 1, "padding": 0}
+    between = [{"type": "ReLU"}, {"type": "MaxPool2d", "kernel_size": 4}]
+    said.write_text(json.dumps([*begun[:2], *between, begun[3], *begun[5:]]))
+    assert inspect(path, str(said)).would_be_admitted
+    rebuilt = formats.rebuild(path, blocks=said.read_bytes())
+    images = torch.rand(2, 1, 28, 28)
+    with torch.no_grad():
+        answer = assemble(rebuilt.graph, rebuilt.tensors.__getitem__)(images)
+        assert torch.allclose(answer, model(images), atol=1e-6)
+
+
+def test_blocks_are_begun_for_nothing_else(tmp_path: Path) -> None:
+    assert inspect(kinds.plain_safetensors(kinds.digits(), tmp_path).path).blocks == ()
+    assert inspect(kinds.optimiser(tmp_path).path).blocks == ()
+
+
+LAYERS_BEGUN: list[tuple[nn.Module, dict[str, Any]]] = [
+    (nn.Conv1d(2, 4, 5), {"type": "Conv1d", "in_channels": 2, "out_channels": 4, "kernel_size": 5}),
+    (nn.Conv2d(2, 4, (3, 5)), {"type": "Conv2d", "in_channels": 2, "out_channels": 4, "kernel_size": [3, 5]}),
+    (nn.LayerNorm(7), {"type": "LayerNorm", "normalized_shape": [7]}),
+    (nn.PReLU(3), {"type": "PReLU", "num_parameters": 3}),
+    (nn.LSTM(5, 6, 2), {"type": "LSTM", "input_size": 5, "hidden_size": 6, "num_layers": 2}),
+    (nn.GRU(5, 6, bidirectional=True), {"type": "GRU", "hidden_size": 6, "num_layers": 1, "bidirectional": True}),
+    (nn.RNN(5, 6, bias=False), {"type": "RNN", "input_size": 5, "bias": False}),
+    (nn.MultiheadAttention(8, 2), {"type": "?"}),
+]
+
+
+@pytest.mark.parametrize(("layer", "expected"), LAYERS_BEGUN, ids=lambda one: type(one).__name__)
+def test_layers_are_begun_by_their_shapes(layer: nn.Module, expected: dict[str, Any], tmp_path: Path) -> None:
+    torch.save({f"a.{name}": tensor for name, tensor in layer.state_dict().items()}, tmp_path / "a.pt")
+    first = inspect(tmp_path / "a.pt").blocks[0]
+    assert expected.items() <= first.items()
+    assert all(value == "?" for name, value in first.items() if name in ("stride", "padding", "batch_first"))
+
+
+def test_keras_is_known_whatever_its_archive_begins_with(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        for name in ("assets/words.txt", "metadata.json", "config.json", "model.weights.h5"):
+            archive.writestr(name, "{}")
+    assert inspect(tmp_path / "m.keras").format == "keras"
+    torch.save(kinds.digits(), tmp_path / "assets.pt")
+    assert inspect(tmp_path / "assets.pt").format == "torch-zip"

@@ -18,7 +18,7 @@ from layerscope.models import load, pack
 from layerscope.models.formats.onnx_graph import program
 from layerscope.models.formats.pickled import archive, opcodes
 from layerscope.models.formats.torchscript import code, interpreter
-from layerscope.models.safe_form import canonical
+from layerscope.models.safe_form import canonical, vocabulary
 from layerscope.models.safe_form.graph_nodes import MAX_DEPTH, MAX_ITEMS
 from layerscope.models.safe_form.graph_spec import FORMAT, MAX_MODULES, MAX_NODES, from_json
 from layerscope.models.safe_form.safetensors_file import (
@@ -89,3 +89,19 @@ def test_a_kept_file_of_each_format_number_computes_what_it_did(number: int) -> 
         assert np.abs(outputs - arrays["outputs"]).max() <= 1e-5
     if f"v{number}" == FORMAT.rpartition(".")[2]:
         assert canonical(kept) == kept.read_bytes()
+
+
+def test_the_steps_that_are_listed_are_those_that_are_known() -> None:
+    section = PAGE.partition("### Steps that are known")[2].partition("\n## ")[0]
+    listed: dict[str, set[str]] = {}
+    for row in section.split("\n- ")[1:]:
+        what, _, names = row.partition(": ")
+        listed[what] = set(re.findall(r"`([^`]+)`", names))
+    of = {"torch": "`torch`", "functional": "`torch.nn.functional`", "linalg": "`torch.linalg`", "math": "`math`"}
+    of |= {"operator": "`operator`", "torchvision": "torchvision's Swin"}
+    known: dict[str, set[str]] = {"layers of `torch.nn`": set(vocabulary.LAYERS)}
+    for name in vocabulary.FUNCTIONS:
+        module, _, function = name.partition(".")
+        known.setdefault(f"functions of {of[module]}", set()).add(function)
+    known |= {"methods of a tensor": set(vocabulary.METHODS), "attributes of a tensor": set(vocabulary.ATTRIBUTES)}
+    assert listed == known

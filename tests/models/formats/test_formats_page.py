@@ -122,3 +122,14 @@ def test_what_the_page_shows_of_inspect_is_what_it_prints(tmp_path: Path, monkey
     printed = [line.rstrip() for line in capture.get().splitlines()]
     shown = PAGE.partition("$ layerscope inspect")[2].partition("\n\n")[0].splitlines()[1:]
     assert printed == [line.removeprefix("    ") for line in shown]
+
+
+def test_the_list_that_inspect_begins_is_shown_and_may_become_the_one_below_it(tmp_path: Path) -> None:
+    begun = json.loads(PAGE.partition("the tensors were saved:\n\n")[2].partition("\n\nWhich layers")[0])
+    assert list(inspect(kinds.own_state_dict(tmp_path).path).blocks) == begun
+    completed = json.loads(kinds.BLOCKS)
+    assert [one["type"] for one in completed if one in begun or one["type"].startswith("Conv")] == [
+        one["type"] for one in begun if one["type"] != "?"
+    ]
+    known = {name: value for name, value in begun[0].items() if value != "?"}
+    assert known.items() <= completed[0].items()

@@ -14,7 +14,9 @@ from torch.nn.utils import parametrizations, prune
 
 from layerscope.models import safe_form
 from layerscope.models.formats import rebuild
+from layerscope.models.formats.filling import to_torch
 from layerscope.models.formats.pickled import read_pickled
+from layerscope.models.formats.reparametrized import _to_bfloat16
 from layerscope.models.formats.state_dicts import unwrap
 from tests.models.formats.saving import read
 
@@ -160,3 +162,16 @@ def test_what_was_saved_in_a_row_or_compiled_is_found(tmp_path: Path) -> None:
         assert unwrap(read(value, tmp_path, "zip")).model is not None
     for value in ((state, 3), list(state.items()), [state, optimiser.state_dict()]):
         assert set(unwrap(read(value, tmp_path, "zip")).tensors) == {"0.weight", "0.bias"}
+
+
+def test_bfloat16_is_computed_and_rounded_as_torch_does(tmp_path: Path) -> None:
+    layer = pruned(nn.Linear(64, 32)).to(torch.bfloat16)
+    found = to_torch(unwrap(read(layer.state_dict(), tmp_path)).tensors)
+    expected = (layer.weight_orig * layer.weight_mask).detach()  # type: ignore[operator]
+    assert torch.equal(found["weight"], expected) and found["weight"].dtype == torch.bfloat16
+    values = (
+        torch.randn(4096, generator=torch.Generator().manual_seed(2)).double() * torch.logspace(-30, 30, 4096).double()
+    )
+    values[:4] = torch.tensor([float("inf"), -float("inf"), float("nan"), 3.4e38], dtype=torch.double)
+    rounded = torch.from_numpy(_to_bfloat16(values.numpy()).view(np.int16)).view(torch.bfloat16)
+    assert torch.equal(rounded.float().nan_to_num(7), values.float().bfloat16().float().nan_to_num(7))

@@ -13,11 +13,14 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torchvision.models import resnet
 
 from layerscope.models import safe_form
+from layerscope.models.formats import rebuild
 from layerscope.models.formats.pickle_values import BuiltObject, Global
 from layerscope.models.formats.whole_models.sequential import Whole, from_record, is_torchvision, state_of
+from layerscope.models.safe_form.graph_module import assemble
 from layerscope.models.safe_form.tracing import trace
 from layerscope.models.safe_form.vocabulary import LAYERS
 from layerscope.schemas.errors import Refused
@@ -504,3 +507,50 @@ def test_modules_nested_too_deep_are_refused(tmp_path: Path) -> None:
         model = nn.Sequential(model)
 
     assert _refused(model, tmp_path).code == "too-deep"
+
+
+# What training leaves on a model ------------------------------------------------------------------------------------
+
+
+def _small_resnet() -> nn.Module:
+    return randomise(torchvision.models.shufflenet_v2_x0_5(num_classes=3))
+
+
+def test_a_pruned_model_of_torchvision_is_read_with_its_weights_computed(tmp_path: Path) -> None:
+    model = _small_resnet()
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            prune.l1_unstructured(layer, "weight", 0.3)
+    torch.save(model, tmp_path / "model.pt")
+    found = rebuild(tmp_path / "model.pt")
+    assert any("pruned" in note for note in found.notes)
+    safe = assemble(found.graph, found.tensors.__getitem__)
+    assert difference(safe, model.eval(), images(2, 3, 64, 64)) < 1e-5
+
+
+@pytest.mark.parametrize("change", ["hook", "forward", "layer"])
+def test_a_changed_model_of_torchvision_is_not_read_as_if_it_were_not(change: str, tmp_path: Path) -> None:
+    model = _small_resnet()
+    if change == "hook":
+        model.fc.register_forward_hook(_doubled)  # type: ignore[union-attr, operator]
+    elif change == "forward":
+        model.fc.forward = abs  # type: ignore[union-attr, method-assign, assignment]
+    else:
+        model.conv1[0].transposed = True  # type: ignore[index, union-attr]
+    torch.save(model, tmp_path / "model.pt")
+    with pytest.raises(Refused) as refused:
+        rebuild(tmp_path / "model.pt")
+    assert refused.value.code in ("has-hooks", "patched-forward", "changed-layer")
+
+
+def _doubled(module: nn.Module, given: object, answer: Tensor) -> Tensor:
+    return 2 * answer
+
+
+def test_the_hint_of_hooks_is_the_call_for_their_class(tmp_path: Path) -> None:
+    for wrap, call in (
+        (lambda one: prune.random_unstructured(one, "bias", 0.5), "prune.remove(layer, 'bias')"),
+        (nn.utils.spectral_norm, "remove_spectral_norm(layer, 'weight')"),
+    ):
+        refused = _refused(nn.Sequential(nn.Flatten(), wrap(nn.Linear(4, 3))), tmp_path)
+        assert refused.code == "has-hooks" and call in refused.hint and refused.hint.count("torch.nn.utils.") == 1

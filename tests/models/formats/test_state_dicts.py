@@ -312,3 +312,82 @@ def test_booleans_that_are_none_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(Refused, match="bad-value"):
         read_plain(path)
+
+
+# Objects, and what has no values ------------------------------------------------------------------------------------
+
+
+class Callback:
+    """What holds the learner that has it."""
+
+
+class Learner:
+    """An object with a model, as a training keeps it."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.cbs = model, [Callback(), Callback()]
+        for callback in self.cbs:
+            callback.learn = self  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize(
+    "wrap", [lambda one: one, lambda one: {"learner": one, "epoch": 3}], ids=["alone", "in a dict"]
+)
+def test_the_model_of_an_object_that_holds_itself_is_found(container: Container, wrap: Any, tmp_path: Path) -> None:
+    model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+    state = unwrap(read(wrap(Learner(model)), tmp_path, container))
+    assert state.model is not None
+    assert difference(from_record(state.model).module, model, images(2, 4)) == 0
+
+
+def test_an_object_without_a_model_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no-model"):
+        unwrap(read(Learner("none"), tmp_path))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_lazy_layers_are_said_to_be_lazy(whole: bool, tmp_path: Path) -> None:
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    with pytest.raises(Refused, match=r"not-initialised: Tensor '1\.weight' has no shape yet"):
+        state = unwrap(read(lazy if whole else lazy.state_dict(), tmp_path))
+        from_record(state.model)  # type: ignore[arg-type]
+    lazy(torch.ones(1, 4))
+    assert unwrap(read(lazy, tmp_path)).model is not None
+
+
+UNREAD: dict[str, tuple[Any, str]] = {
+    "sparse": (Tensor.to_sparse, "is sparse."),
+    "float8": (lambda one: one.to(torch.float8_e5m2), "is of a type that is not read, float8_e5m2."),
+    "meta": (lambda one: one.to("meta"), "has no values: it was made on the meta device."),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_tensor_that_is_not_read_is_named_for_what_it_is(name: str, whole: bool, tmp_path: Path) -> None:
+    change, said = UNREAD[name]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    model[1].weight = nn.Parameter(change(model[1].weight.detach()), requires_grad=False)  # type: ignore[assignment]
+    with pytest.raises(Refused) as refused:
+        from_record(unwrap(read(model if whole else model.state_dict(), tmp_path)).model)  # type: ignore[arg-type]
+    assert (refused.value.code, refused.value.message) == ("unread-tensor", f"Tensor '1.weight' {said}")
+
+
+@pytest.mark.parametrize("twice", [lambda one: [one, one], lambda one: {"a": one, "b": one}])
+@pytest.mark.parametrize("saved", [Net, lambda: Net().state_dict()], ids=["whole", "state dict"])
+def test_the_same_model_twice_is_one(twice: Any, saved: Any, tmp_path: Path) -> None:
+    assert unwrap(read(twice(saved()), tmp_path)) is not None
+    with pytest.raises(Refused, match="several-models"):
+        unwrap(read([saved(), saved()], tmp_path))
+
+
+def test_a_compiled_model_in_a_checkpoint_and_a_compiled_part_are_read(tmp_path: Path) -> None:
+    model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+    state = unwrap(read({"model": torch.compile(model), "epoch": 3}, tmp_path))
+    assert difference(from_record(state.model).module, model, images(2, 4)) == 0  # type: ignore[arg-type]
+    assert any("compiled" in note for note in state.notes)
+    part = nn.Sequential(torch.compile(model), nn.Linear(2, 2))  # type: ignore[arg-type]
+    whole = from_record(unwrap(read(part, tmp_path)).model)  # type: ignore[arg-type]
+    expected = nn.Sequential(model, part[1]).eval()
+    assert difference(whole.module, expected, images(2, 4)) == 0

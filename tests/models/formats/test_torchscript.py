@@ -476,3 +476,106 @@ def test_an_operator_that_is_not_known_is_named(honest: bytes, tmp_path: Path) -
     (tmp_path / "model.pt").write_bytes(rewritten(honest, returning("torch.fft_fft(x)")))
     with pytest.raises(Refused, match=r"torch\.fft_fft"):
         read_traced(tmp_path / "model.pt")
+
+
+# Steps of people's own models ---------------------------------------------------------------------------------------
+
+
+class Stepping(nn.Module):
+    """A small network whose last step is given."""
+
+    def __init__(self, step: Any) -> None:
+        super().__init__()
+        self.conv, self.fc, self.step = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 5), step
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.conv(x)
+        return self.step(self, x, y, self.fc(y.mean((2, 3))))
+
+
+def flattened(self: Any, x: Tensor, y: Tensor, scores: Tensor) -> Tensor:
+    y, features = y.mean((2, 3), keepdim=True), 1
+    for size in y.size()[1:]:
+        features *= size
+    return self.fc(y.view(-1, features))  # type: ignore[no-any-return]
+
+
+STEPS: dict[str, Any] = {
+    "sizes multiplied in place": flattened,
+    "zeros of the batch": lambda self, x, y, scores: torch.cat([scores, torch.zeros(x.shape[0], 2)], 1),
+    "whole zeros": lambda self, x, y, scores: scores + torch.zeros(x.size(0), 5, dtype=torch.int64),
+    "ones": lambda self, x, y, scores: scores * torch.ones(x.size(0), 1),
+    "full": lambda self, x, y, scores: scores + torch.full((x.size(0), 5), 2.5),
+    "full of whole numbers": lambda self, x, y, scores: scores + torch.full((x.size(0), 1), 3),
+    "zeros of numbers": lambda self, x, y, scores: scores + torch.zeros(5),
+    "a range of numbers": lambda self, x, y, scores: scores + torch.arange(5) / 2,
+    "a range of a size": lambda self, x, y, scores: scores + (y * torch.arange(x.shape[-1])).sum((1, 2, 3))[:, None],
+    "a range between sizes": lambda self, x, y, scores: scores + torch.arange(x.shape[2], x.shape[2] + 5),
+    "a range as floats": lambda self, x, y, scores: scores + torch.arange(y.shape[1] + 1, dtype=torch.float32),
+    "not": lambda self, x, y, scores: scores * ~(scores > 0),
+    "a table of scores": lambda self, x, y, scores: {"features": y.mean((2, 3)), "logits": scores},
+    "a row of one": lambda self, x, y, scores: (scores,),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_of_peoples_own_models_are_read_for_any_batch(name: str, tmp_path: Path) -> None:
+    model = randomise(Stepping(STEPS[name])).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(model, torch.rand(2, 3, 6, 7), check_trace=False, strict=False).save(str(tmp_path / "model.pt"))
+    safe = rebuilt(read_traced(tmp_path / "model.pt"))
+    with torch.no_grad():
+        for count in (1, 2, 5):
+            x = torch.rand(count, 3, 6, 7)
+            expected = model(x)
+            expected = expected["logits"] if isinstance(expected, dict) else expected
+            assert_close(safe(x), expected[0] if isinstance(expected, tuple) else expected)
+
+
+class Beginning(nn.Module):
+    """An LSTM that is given its zeros, as tutorials do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.fc = nn.LSTM(8, 6, 2, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        zeros = [torch.zeros(2, x.size(0), 6).to(x.device) for _ in range(2)]
+        return self.fc(self.lstm(x[:, 0], tuple(zeros))[0][:, -1])
+
+
+def test_a_recurrent_layer_that_is_given_zeros_is_that_layer(tmp_path: Path) -> None:
+    model = randomise(Beginning()).eval()
+    traced(model, torch.rand(2, 1, 8, 8), tmp_path / "model.pt")
+    read = read_traced(tmp_path / "model.pt")
+    assert [module.kind for module in read.graph.modules if module.arguments is not None] == ["LSTM", "Linear"]
+    x = torch.rand(3, 1, 8, 8)
+    with torch.no_grad():
+        assert_close(rebuilt(read)(x), model(x))
+
+
+def test_dropout_that_stays_on_in_eval_mode_is_refused_and_of_training_is_told(tmp_path: Path) -> None:
+    model = Stepping(lambda self, x, y, scores: functional.dropout(scores))
+    traced(model.eval(), torch.rand(2, 3, 6, 7), tmp_path / "model.pt")
+    with pytest.raises(Refused, match="random-in-eval"):
+        read_traced(tmp_path / "model.pt")
+    traced(model.train(), torch.rand(2, 3, 6, 7), tmp_path / "model.pt")
+    assert "training mode" in read_traced(tmp_path / "model.pt").notes[0]
+
+
+@pytest.mark.parametrize(
+    "result", ['{"a": x, "b": x}', '{"a": {"b": x}}', '{"a": x for x in x}', "{x: x}", "{x, x}", "{**x}", '[{"a": x}]']
+)
+def test_a_table_stands_nowhere_else(result: str, honest: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(rewritten(honest, of(f"return {result}")))
+    with pytest.raises(Refused) as refused:
+        read_traced(tmp_path / "model.pt")
+    assert refused.value.code in ("several-outputs", "bad-code", "scripted-model")
+
+
+def test_a_size_that_was_changed_in_place_is_not_used_as_it_was_before(honest: bytes, tmp_path: Path) -> None:
+    lines = ("a = ops.prim.NumToTensor(torch.size(x, 0))", "b = torch.mul_(a, 2)", "return torch.mul(x, int(a))")
+    (tmp_path / "model.pt").write_bytes(rewritten(honest, of(*lines)))
+    with pytest.raises(Refused, match="changed in place"):
+        read_traced(tmp_path / "model.pt")

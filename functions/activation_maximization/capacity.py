@@ -18,7 +18,7 @@ def capacity(image_pixels: int, one: int, pixels: int, multiply_adds: int) -> in
 def cost_of_one(classifier: Classifier, images: Images) -> int:
     """Return the multiply-adds of a forward pass for one image like these (N, H, W, C).
 
-    They are those in convolutions and linear layers: `analysis.costs` counts all, but on torch's meta device, whose
+    They are those in convolutions and linear layers: `safe_form.costs` counts all, but on torch's meta device, whose
     first use takes longer than the pictures of a small model.
     """
     some, layers = images[:2], weight_layers(classifier.model)

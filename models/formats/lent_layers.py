@@ -136,7 +136,9 @@ def _grown(by: Lender, prefix: str, unknown: Sequence[str]) -> Refused:
         "unlike-lender",
         f"All tensors of {by.name} are in this file, as {shown(prefix)}, and others beside them that may take part in the "
         f"forward pass: {_list(unknown)}.",
-        f"{once}. If other modules take no part: {SENT} --like {by.name}",
+        f"{once}. If those take no part: {SENT} --like {by.name}"
+        if all(is_no_part(name, prefix, named=True) for name in unknown)
+        else once,
     )
 
 

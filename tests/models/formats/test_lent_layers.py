@@ -99,6 +99,7 @@ def test_what_may_take_part_is_a_refusal_that_names_it(name: str, like: str | No
     assert caught.value.code == "unlike-lender"
     assert named in caught.value.message and STORED in caught.value.message
     assert "layerscope.upload(model" in caught.value.hint
+    assert f"--like {STORED}" not in caught.value.hint  # which would lead to the same refusal
 
 
 def test_another_module_beside_it_is_left_out_only_where_the_user_says_so(stored: Path) -> None:

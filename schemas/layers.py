@@ -126,6 +126,10 @@ class MadePicture(Answer):
     measured: str = Field(description="the layer whose output is maximised")
     score: float | None = Field(description="the channel's mean response to it")
     nearest_score: float | None = Field(description="its mean response to the test image nearest to the picture")
+    control: PictureOnSheet | None = Field(
+        default=None, description="what the same recipe makes of the network with new weights; null: it has none (yet)"
+    )
+    control_score: float | None = Field(default=None, description="this channel's mean response to that")
     caveat: str = Field(description="what such a picture does not prove")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def compute(model: SafeModel, dataset: Dataset, device: str) -> ActivationMaximization:
-    """Make the pictures, look at them as they will be stored, and find the test image nearest to each.
+    """Make the pictures and their controls, look at them as they will be stored, and find the test image nearest to each.
 
     Raises:
         Refused: the model does not fit the dataset, or has no gradient.
@@ -22,6 +22,7 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> ActivationMaximi
     # torch is imported in the worker only
     from layerscope.functions.activation_maximization.ascent import Recipe, pictures_of
     from layerscope.functions.activation_maximization.capacity import capacity, cost_of_one
+    from layerscope.functions.activation_maximization.control import Controlled, controls, held_against
     from layerscope.functions.activation_maximization.gallery import channel_layer, channel_pictures, class_pictures
     from layerscope.functions.activation_maximization.measurements import measure
     from layerscope.functions.activation_maximization.nearest import nearest_images
@@ -43,25 +44,31 @@ def compute(model: SafeModel, dataset: Dataset, device: str) -> ActivationMaximi
     channels = min(layer.channels, limits["channels"], most - classes) if layer else 0
     recipe = Recipe("maco", limits["steps"], max(1, round(min(shape[:2]) / limits["shift_of"])), seed)
     targets = scores.targets(range(classes), range(channels))
-    made = pictures_of(scores, targets, prior_of(spread(images, limits["sampled"]), device), classifier, recipe)
+    prior = prior_of(spread(images, limits["sampled"]), device)
+    made = pictures_of(scores, targets, prior, classifier, recipe)
     searched = affordable_images(min(len(test), limits["searched"]), limits["multiply_adds"], one)
     nearest = nearest_images(made, model, classifier, test, searched)
     beside = nearest.images(images)
-    figures = measure(scores, made, beside, classifier, recipe.shift)
+    controlled = targets[: max(1, int(most * limits["controlled"]))]
+    others = controls(model, Controlled(scores, classifier, prior, recipe, searched), controlled, test)
+    figures = measure(scores, made, beside, others.pictures, classifier, recipe.shift)
     pictures, places = sprite_sheet(made)
+    sheet, control_places = sprite_sheet(others.pictures)
     return ActivationMaximization(
         method="maco",
         objective=scores.objective,
         shift=recipe.shift,
-        classes=class_pictures(figures, nearest.indices, dataset, places[:classes], scores.objective),
+        classes=class_pictures(figures, nearest.indices, dataset, places[:classes], control_places, scores.objective),
         classes_left_out=len(names) - classes,
         layer=channel_layer(layer),
-        channels=channel_pictures(figures, nearest.indices, dataset, places[classes:]),
+        channels=channel_pictures(figures, nearest.indices, dataset, places[classes:], control_places),
         channels_left_out=layer.channels - channels if layer else 0,
         nearest_layer=nearest.layer,
         searched=nearest.searched,
+        control=held_against(nearest.indices, others.nearest, min(classes, len(controlled)), test.labels),
         pictures=pictures,
         nearest_images=sprite_sheet(beside)[0],
+        controls=sheet,
     )
 
 

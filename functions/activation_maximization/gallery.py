@@ -12,23 +12,39 @@ from layerscope.functions.activation_maximization.measurements import Measuremen
 from layerscope.functions.activation_maximization.objectives import Objective
 from layerscope.functions.analysis.cuts import LastConvolution
 from layerscope.functions.analysis.outputs import log_probabilities
-from layerscope.schemas.products.activation_maximization import ChannelLayer, ClassPicture, OptimisedPicture
+from layerscope.schemas.products.activation_maximization import (
+    ChannelLayer,
+    ClassPicture,
+    ControlPicture,
+    OptimisedPicture,
+)
 from layerscope.schemas.products.sprites import Place, SheetImage
 from layerscope.stores.datasets import Dataset
 
 
 def class_pictures(
-    found: Measurements, nearest: Sequence[int], dataset: Dataset, places: Sequence[Place], objective: Objective
+    found: Measurements,
+    nearest: Sequence[int],
+    dataset: Dataset,
+    places: Sequence[Place],
+    controls: Sequence[Place],
+    objective: Objective,
 ) -> tuple[ClassPicture, ...]:
-    """Return what the product says of the pictures of the first classes, which are the first pictures."""
+    """Return what the product says of the pictures of the first classes, which are the first pictures; `controls`: theirs."""
     names = dataset.description.classes
     rows = []
     for target, place in enumerate(places):
         seen, shifts = found.scores[target, : len(names)], found.shifted[:, target, : len(names)]
         recognised = np.isfinite(shifts).all(1) & (shifts.argmax(1) == target)
+        control = (
+            _class_control(found, target, controls[target], len(names), objective) if target < len(controls) else None
+        )
         rows.append(
             ClassPicture(
-                **dict(_picture(found, nearest[target], dataset, place, target, target, target)),
+                **{
+                    **dict(_picture(found, nearest[target], dataset, place, target, target, target)),
+                    "control": control,
+                },
                 name=names[target],
                 probability=_probability(seen[None], target, objective),
                 predicted=int(seen.argmax()) if np.isfinite(seen).all() else None,
@@ -40,14 +56,19 @@ def class_pictures(
 
 
 def channel_pictures(
-    found: Measurements, nearest: Sequence[int], dataset: Dataset, places: Sequence[Place]
+    found: Measurements, nearest: Sequence[int], dataset: Dataset, places: Sequence[Place], controls: Sequence[Place]
 ) -> tuple[OptimisedPicture, ...]:
-    """Return what the product says of the pictures of the first channels, which are the last pictures."""
+    """Return what the product says of the pictures of the first channels, which are the last pictures; `controls`: of all."""
     before, classes = len(found.scores) - len(places), len(dataset.description.classes)
-    return tuple(
-        _picture(found, nearest[before + channel], dataset, place, channel, before + channel, classes + channel)
-        for channel, place in enumerate(places)
-    )
+    rows = []
+    for channel, place in enumerate(places):
+        row, column = before + channel, classes + channel
+        one = _picture(found, nearest[row], dataset, place, channel, row, column)
+        if row < len(controls):
+            score = _finite(found.control_scores[row, column])
+            one = one.model_copy(update={"control": ControlPicture(score=score, place=controls[row])})
+        rows.append(one)
+    return tuple(rows)
 
 
 def channel_layer(found: LastConvolution | None) -> ChannelLayer | None:
@@ -68,6 +89,15 @@ def _picture(
         nearest=SheetImage(index=index, label=label, place=place) if index >= 0 else None,
         nearest_score=_finite(found.nearest_scores[row, column]) if index >= 0 else None,
         place=place,
+    )
+
+
+def _class_control(
+    found: Measurements, target: int, place: Place, classes: int, objective: Objective
+) -> ControlPicture:
+    seen = found.control_scores[target, :classes]
+    return ControlPicture(
+        score=_finite(seen[target]), probability=_probability(seen[None], target, objective), place=place
     )
 
 

@@ -16,25 +16,29 @@ Scores = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measurements:
-    """Scores (P, K) of pictures and of the images nearest to them, (S, P, K) of the shifted pictures."""
+    """Scores (P, K) of pictures and of the images nearest to them, (S, P, K) of the shifted pictures, (n, K) of controls."""
 
     scores: Scores
     shifted: Scores
     nearest_scores: Scores
+    control_scores: Scores
 
 
-def measure(score: Score, pictures: Images, beside: Images, classifier: Classifier, shift: int) -> Measurements:
-    """Look at pictures (P, H, W, C), one or more, and at the images beside them, of the same shape."""
+def measure(
+    score: Score, pictures: Images, beside: Images, controls: Images, classifier: Classifier, shift: int
+) -> Measurements:
+    """Look at pictures (P, H, W, C), one or more, at the images beside them, of the same shape, and at controls (n, H, W, C)."""
     moved = [shifted(pictures, rows, columns) for rows, columns in _directions(shift)]
-    every = np.concatenate([pictures, beside, *moved])
+    every = np.concatenate([pictures, beside, *moved, controls])
     budget = CHUNK_ON_CPU if classifier.device == "cpu" else CHUNK_ON_GPU
     batch = max(2, budget // (pictures.shape[1] * pictures.shape[2]))
     with inference():
         scores = np.concatenate(
             [score(classifier.inputs(some)).cpu().numpy() for some in np.array_split(every, -(-len(every) // batch))]
         )
-    by_set = scores.reshape(-1, len(pictures), scores.shape[1])
-    return Measurements(by_set[0], by_set[2:], by_set[1])
+    own, of_controls = scores[: len(every) - len(controls)], scores[len(every) - len(controls) :]
+    by_set = own.reshape(-1, len(pictures), own.shape[1])
+    return Measurements(by_set[0], by_set[2:], by_set[1], of_controls)
 
 
 def shifted(pictures: Images, rows: int, columns: int) -> Images:

@@ -17,6 +17,31 @@ CAVEAT: Final = (
 )
 
 
+Verdict = Literal["beyond", "not_beyond", "too_few"]
+
+
+class ControlPicture(ProductPart):
+    """What the same recipe makes for the same target of the network with new weights, and what the model says of that."""
+
+    score: float | None = Field(description="the model's, not that of the other network; null: not finite")
+    probability: float | None = Field(default=None, description="that the model gives the class; null: of a channel")
+    place: Place = Field(description="where it is on the sheet `controls`")
+
+
+class Control(ProductPart):
+    """How often the test image nearest to the picture of a class, by a network's own features, is of that class."""
+
+    classes: int = Field(description="how many classes have a picture and a control")
+    own: int = Field(description="classes for which it is, of the model's own pictures")
+    control: int = Field(
+        description="classes for which it is, of pictures and features of the network with new weights"
+    )
+    p_value: float = Field(description="McNemar's exact test, two-sided")
+    verdict: Verdict = Field(
+        description="beyond: more of the own, at p ≤ 0.05; too_few: with so few classes no p could be so small"
+    )
+
+
 class OptimisedPicture(ProductPart):
     """A picture made for one class or channel. Its figures are those of the stored bytes; null: not finite."""
 
@@ -31,6 +56,7 @@ class OptimisedPicture(ProductPart):
     )
     nearest_score: float | None = Field(description="the score of that test image")
     place: Place = Field(description="where the picture is on the sheet `pictures`")
+    control: ControlPicture | None = Field(default=None, description="null: only the first pictures have one")
 
 
 class ClassPicture(OptimisedPicture):
@@ -66,11 +92,13 @@ class ActivationMaximization(Product):
     that pictures have `pixels` together, and forward passes for them `multiply_adds` (one picture at least). Statistics
     are of at most `sampled` images, spread over the test part. At most `searched` test images, as many of each class,
     are searched for the nearest, of dear models fewer: so that their forward passes have `multiply_adds` (16 at least).
+    The first pictures have a control: the same recipe, with the same seed, on the network with new weights. So many have one
+    that controls take `controlled` of the pixels and multiply-adds that pictures may (one at least).
     """
 
     declared: ClassVar = Declaration(
         "activation_maximization",
-        recipe=2,
+        recipe=3,
         reads_model=True,
         parts=("test",),
         parameters={
@@ -83,6 +111,7 @@ class ActivationMaximization(Product):
             "multiply_adds": 2_000_000_000_000,
             "sampled": 1_000,
             "searched": 2_000,
+            "controlled": 0.5,
         },
         seed=0,
         on_gpu=True,
@@ -104,8 +133,10 @@ class ActivationMaximization(Product):
         description="the last layer with weights; null: the outputs are compared, as no such layer is given a row an image"
     )
     searched: int = Field(description="how many test images were searched for the nearest")
+    control: Control = Field(description="the pictures of classes against those of the network with new weights")
     pictures: Picture = Field(description="the pictures in their own pixels; enlarge them by whole pixels only")
     nearest_images: Picture = Field(description="the test image nearest to each, at the same place; black: none is")
+    controls: Picture = Field(description="the pictures of the network with new weights")
 
     def headline(self) -> Headline:
         """Return how many classes and channels have a picture, and how well those of classes stand shifts."""

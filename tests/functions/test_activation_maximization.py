@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.nn import functional
 
 from layerscope.functions.activation_maximization import func
 from layerscope.functions.activation_maximization.ascent import CHUNK_ON_CPU, Recipe, pictures_of, uphill
 from layerscope.functions.activation_maximization.capacity import capacity, cost_of_one
+from layerscope.functions.activation_maximization.control import held_against
 from layerscope.functions.activation_maximization.nearest import NearestImages, nearest_images
 from layerscope.functions.activation_maximization.objectives import ScoredModel, scores_of
 from layerscope.functions.activation_maximization.prior import LEAST_DEVIATION, Prior, prior_of, spread
 from layerscope.functions.activation_maximization.rendering import Rendering
 from layerscope.functions.analysis.inference import fit, normalised
 from layerscope.functions.analysis.searched_images import affordable_images
+from layerscope.functions.analysis.untrained import untrained
 from layerscope.models import safe_form
 from layerscope.schemas.datasets import DatasetDescription
 from layerscope.schemas.errors import Refused
@@ -277,12 +280,89 @@ def test_the_product_says_what_its_pictures_do_not_prove_and_how_they_were_made(
 
 
 @pytest.mark.slow
+def test_a_control_is_what_the_recipe_makes_of_new_weights_and_its_figures_are_the_models_own(
+    product: ActivationMaximization, images: Dataset
+) -> None:
+    drawn = untrained(safe(cnn()), 0)
+    every = (*product.classes, *product.channels)
+    targets = [one.target for one in product.classes] + [10 + one.target for one in product.channels]
+    recipe, pixels = Recipe("maco", 100, product.shift, 0), images.part("test").images
+    classifier = fit(drawn, pixels, images.description, "cpu")
+    assert isinstance(drawn, safe_form.SafeModel)
+    scores = scores_of(classifier, drawn, pixels)
+    expected = pictures_of(scores, targets, prior_of(spread(pixels, 1_000), "cpu"), classifier, recipe)
+    assert all(one.control for one in every)
+    controls = np.stack([cut(product.controls, one.control.place) for one in every if one.control])
+    assert np.abs(controls.astype(int) - expected).max() <= 1
+    assert not np.array_equal(controls, np.stack([cut(product.pictures, one.place) for one in every]))
+    with torch.inference_mode():
+        channels, logits = cnn()[:4](seen(controls, images)).mean((2, 3)), cnn()(seen(controls, images))
+    p = logits.double().softmax(1)
+    for k, one in enumerate(product.classes):
+        assert one.control is not None
+        assert one.control.score == pytest.approx(float(logits[k, k]), abs=1e-4)
+        assert one.control.probability == pytest.approx(float(p[k, k]), abs=1e-4)
+    for k, other in enumerate(product.channels):
+        assert other.control is not None and other.control.probability is None
+        assert other.control.score == pytest.approx(float(channels[10 + k, k]), abs=1e-4)
+
+
+def learnt(images: Dataset) -> nn.Module:
+    """Return the network trained until it is right on the images."""
+    model, test = cnn(), images.part("test")
+    steps = torch.optim.Adam(model.parameters(), 0.01)
+    model.train()
+    for _ in range(60):
+        steps.zero_grad()
+        functional.cross_entropy(model(seen(test.images, images)), torch.tensor(test.labels)).backward()
+        steps.step()
+    return model.eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_pictures_of_a_trained_network_exceed_their_controls_and_those_of_another_draw_do_not(seed: int) -> None:
+    given = dataset()
+    trained = learnt(given)
+    found = compute(trained, given).control
+    assert found.verdict == "beyond"
+    assert (found.classes, found.own) == (10, 10) and found.control < 5
+    assert compute(untrained(trained, seed + 100), given).control.verdict == "not_beyond"
+
+
+def test_the_verdict_is_mcnemars_on_classes_whose_nearest_image_is_their_own() -> None:
+    labels = np.arange(10)
+    shuffled = np.roll(labels, 1).tolist()
+    for classes, own, control, verdict in (
+        (10, labels.tolist(), shuffled, "beyond"),
+        (10, shuffled, labels.tolist(), "not_beyond"),
+        (10, labels.tolist(), labels.tolist(), "not_beyond"),
+        (6, labels.tolist(), shuffled, "beyond"),
+        (5, labels.tolist(), shuffled, "too_few"),
+        (10, labels.tolist(), [*labels[:4], *shuffled[4:]], "beyond"),
+        (10, labels.tolist(), [*labels[:5], *shuffled[5:]], "not_beyond"),
+        (10, [-1] * 10, [-1] * 10, "not_beyond"),
+    ):
+        found = held_against(own, control, classes, labels)
+        right = [[at == target for target, at in enumerate(some[:classes])] for some in (own, control)]
+        assert (found.own, found.control) == (sum(right[0]), sum(right[1]))
+        only = (
+            sum(a and not b for a, b in zip(*right, strict=True)),
+            sum(b and not a for a, b in zip(*right, strict=True)),
+        )
+        truth = binomtest(only[0], sum(only), 0.5).pvalue if sum(only) else 1.0
+        assert found.p_value == pytest.approx(truth)
+        assert found.verdict == verdict
+
+
+@pytest.mark.slow
 def test_two_runs_give_the_same_bytes_and_another_seed_other_pictures(
     product: ActivationMaximization, images: Dataset
 ) -> None:
     again = compute(cnn(), images)
     assert again.model_dump_json() == product.model_dump_json()
-    assert (again.pictures, again.nearest_images) == (product.pictures, product.nearest_images)
+    for sheet in ("pictures", "nearest_images", "controls"):
+        assert getattr(again, sheet) == getattr(product, sheet)
     first, other = (made(cnn(), images, [0, 1], steps=3, seed=seed) for seed in (0, 1))
     assert (first != other).mean() > 0.5
 

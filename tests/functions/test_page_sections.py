@@ -16,7 +16,13 @@ from layerscope.functions.query.page.rendering import value
 from layerscope.functions.query.page.sections import general, page_sections, product_text
 from layerscope.functions.runtime.services import Services
 from layerscope.schemas.products import declared_products
-from layerscope.schemas.products.activation_maximization import ActivationMaximization, ClassPicture
+from layerscope.schemas.products.activation_maximization import (
+    ActivationMaximization,
+    ClassPicture,
+    Control,
+    ControlPicture,
+    Verdict,
+)
 from layerscope.schemas.products.confusion_matrix import Confusion, ConfusionMatrix
 from layerscope.schemas.products.evaluation import Evaluation
 from layerscope.schemas.products.feature_activation import FeatureActivation
@@ -124,7 +130,7 @@ def test_each_section_has_an_id_of_its_own_and_no_product_loses_its_place() -> N
     assert [name for one in page_sections() for name in one.products if name not in products] == []
 
 
-def made_pictures(nearest: SheetImage | None, layer: str | None) -> ActivationMaximization:
+def made_pictures(nearest: SheetImage | None, layer: str | None, verdict: Verdict = "beyond") -> ActivationMaximization:
     one = ClassPicture(
         target=0,
         score=2.5,
@@ -132,6 +138,7 @@ def made_pictures(nearest: SheetImage | None, layer: str | None) -> ActivationMa
         nearest=nearest,
         nearest_score=1.5 if nearest else None,
         place=Place(x=0, y=0, w=8, h=8),
+        control=ControlPicture(score=0.5, probability=0.03, place=Place(x=0, y=0, w=8, h=8)),
         name="no",
         probability=0.9,
         predicted=0,
@@ -149,8 +156,10 @@ def made_pictures(nearest: SheetImage | None, layer: str | None) -> ActivationMa
         channels_left_out=0,
         nearest_layer=layer,
         searched=1234,
+        control=Control(classes=10, own=9, control=2, p_value=0.0156, verdict=verdict),
         pictures=b"png",
         nearest_images=b"png",
+        controls=b"png",
     )
 
 
@@ -182,6 +191,32 @@ def test_a_made_picture_may_have_no_image_beside_it_and_an_older_product_compare
     (section,) = (one for one in page_sections() if one.id == "classes")
     model = model_data(given_services)
     assert "No test image can be compared with it" in section.write(model)
-    for name in ("nearest_layer", "searched"):
+    for name in ("nearest_layer", "searched", "control"):
         del model.data["activation_maximization"][name]
-    assert "the test image that is nearest to it by its pixels.</p>" in section.write(model)
+    del model.data["activation_maximization"]["classes"][0]["control"]
+    older = section.write(model)
+    assert "the test image that is nearest to it by its pixels.</p>" in older and "control of" not in older
+
+
+@pytest.mark.parametrize(
+    ("verdict", "sentence"),
+    [
+        ("beyond", "So the pictures follow what was learnt"),
+        ("not_beyond", "by this, the pictures show nothing that new weights do not"),
+        ("too_few", "So few classes cannot tell the two apart"),
+    ],
+)
+def test_what_made_pictures_are_worth_beside_their_controls_is_said_as_the_verdict_is(
+    given_services: Services, verdict: Verdict, sentence: str
+) -> None:
+    bucket = Bucket(given_services.store, WHO)
+    bucket.admit()
+    bucket.write(made_pictures(None, None, verdict))
+    (section,) = (one for one in page_sections() if one.id == "classes")
+    html = section.write(model_data(given_services))
+    assert (
+        "For 9 of 10 classes the test image nearest to the picture is of that class; with new weights, for 2." in html
+    )
+    assert sentence in html
+    assert ("(p = 0.016, McNemar)" in html) == (verdict != "too_few")
+    assert "control: 3.0\xa0% sure; logit 0.5" in html

@@ -279,9 +279,11 @@ def test_channels_are_gone_through_by_keyboard_from_the_layer_that_has_them(seen
     expect(seen.page.get_by_role("heading", level=1)).to_contain_text("Channel 0 of layer 0 (Conv2d)")
     expect(seen.page.get_by_role("img", name="with the map of channel 0 laid over it")).to_be_visible()
     expect(seen.page.get_by_role("img", name="Picture made for channel 0")).to_be_visible()
+    expect(seen.page.get_by_role("img", name="The control of the picture for channel 0")).to_be_visible()
     seen.page.get_by_role("link", name="Channel 1").focus()
     seen.page.keyboard.press("Enter")
     expect(seen.page.get_by_role("heading", level=1)).to_contain_text("Channel 1 of layer 0 (Conv2d)")
+    seen.page.wait_for_load_state("networkidle")
     pictures = seen.page.locator("main img").evaluate_all("all => all.map(one => one.naturalWidth)")
     assert len(pictures) >= 27 and set(pictures) == {12}
     assert seen.faults == []

@@ -81,9 +81,11 @@ def _made(scope: Microscope, call: Call, channel: int) -> tuple[MadePicture | No
     one = next((one for one in data["channels"] if one["target"] == channel), None)
     if one is None:
         return None, f"Pictures are made for the first {len(data['channels'])} channels of this layer."
-    picture = scope.sheet(MADE, "pictures.png", one["place"])
+    control = one.get("control")  # of earlier recipes there is none
     return MadePicture(
-        picture=picture,
+        picture=scope.sheet(MADE, "pictures.png", one["place"]),
+        control=scope.sheet(MADE, "controls.png", control["place"]) if control else None,
+        control_score=control["score"] if control else None,
         measured=layer["measured"],
         score=one["score"],
         nearest_score=one["nearest_score"],

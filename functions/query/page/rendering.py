@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound
 
+from layerscope.functions.analysis.paired import told
 from layerscope.schemas.alike import Family
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.products.layer_vectors import Metric
@@ -199,6 +200,7 @@ def _environment() -> Environment:
         "figure": figure,
         "hundredths": hundredths,
         "points": points,
+        "p_value": told,
         "apart": apart,
         "count": count,
         "short": short,

@@ -64,14 +64,13 @@ def classes(
 def _shown(answer: ClassAlikeAnswer) -> RenderableType:
     if not answer.hits:
         return Text(answer.reason or "")
-    table = Table(
-        "class", "score", "above untrained", "model", "recall", "what it is worth", box=None, header_style="dim"
-    )
+    names = ("class", "score", "above untrained", "above stored", "what it is worth", "model", "recall")
+    table = Table(*names, box=None, header_style="dim")
     for hit in answer.hits:
-        share = hit.judgement.percentile_untrained if hit.judgement else None
-        name = f"{hit.dataset}/{hit.model}/{hit.version}"
-        row = (f"{hit.score:.3f}", terminal.percent(share), _judged(hit.judgement), name, terminal.percent(hit.recall))
-        table.add_row(Text(hit.class_name), *row)
+        judged, name = hit.judgement, f"{hit.dataset}/{hit.model}/{hit.version}"
+        ranks = (judged.percentile_untrained, judged.percentile_stored) if judged else (None, None)
+        worth, recall = _judged(judged), terminal.percent(hit.recall)
+        table.add_row(Text(hit.class_name), f"{hit.score:.3f}", *map(terminal.percent, ranks), worth, name, recall)
     return table if answer.next is None else Group(table, Text(f"more: --cursor {shlex.quote(answer.next)}"))
 
 

@@ -112,6 +112,7 @@ def alike(
     architecture: Architecture = None,
     family: OfFamily = None,
     leave_out: LeaveOut = "version",
+    cursor: Cursor = None,
     probe: OverProbe = None,
     as_json: Json = False,
 ) -> None:
@@ -119,6 +120,6 @@ def alike(
     filters = narrowed(
         dataset, same_dataset, other_datasets, min_accuracy, max_accuracy, better, architecture, leave_out
     )
-    asked = {"k": k, "metric": metric, **filters, "family": family, "probe": probe}
+    asked = {"k": k, "metric": metric, **filters, "family": family, "cursor": cursor, "probe": probe}
     answer = answered(AlikeAnswer, at, name, ("similar",), asked)
     print_answer(answer, terminal.alike(answer), as_json)

@@ -91,17 +91,20 @@ def depths(answer: RoleAnswer) -> RenderableType:
 def alike(answer: AlikeAnswer) -> RenderableType:
     """Show the models most like one, and the nearest that is more accurate."""
     shown: list[RenderableType] = list(_alike_models(answer.hits)) if answer.hits else []
+    if answer.next is not None:
+        shown.append(Text(f"more: --cursor {shlex.quote(answer.next)}"))
     if answer.better is not None:
         shown += [Text("the nearest that is more accurate", style="bold"), *_alike_models([answer.better])]
     return Group(*shown, *([Text(answer.reason)] if answer.reason else []))
 
 
 def _alike_models(hits: Sequence[AlikeModel]) -> Iterator[RenderableType]:
-    table = Table("model", "likeness", "above untrained", "accuracy", "family", box=None, header_style="dim")
+    names = ("model", "likeness", "95 % of halves", "above untrained", "above stored", "accuracy", "family")
+    table = Table(*names, box=None, header_style="dim")
     for hit in hits:
-        rank, accuracy = percent(hit.percentile_untrained), percent(hit.test_accuracy)
-        family = (hit.family or "").replace("_", " ")
-        table.add_row(hit.identity.subject, f"{hit.score:.3f}", rank, accuracy, family)
+        halves = "{:.2f} to {:.2f}".format(*hit.interval) if hit.interval else ""
+        shares = map(percent, (hit.percentile_untrained, hit.percentile_stored, hit.test_accuracy))
+        table.add_row(hit.identity.subject, f"{hit.score:.3f}", halves, *shares, (hit.family or "").replace("_", " "))
     yield table
     for hit in hits:
         yield Text(f"{hit.identity.subject}: {hit.kinship}", style="dim")

@@ -118,6 +118,7 @@ class AlikeAnswer(Answer):
     models: int = Field(description="models that were compared")
     exact: bool = Field(description="false: only the models with the nearest layers were compared layer by layer")
     hits: tuple[AlikeModel, ...]
+    next: str | None = Field(default=None, description="the `cursor` of the following page; null on the last")
     better: AlikeModel | None = Field(
         default=None, description="the most alike of those with a higher accuracy on the same dataset"
     )

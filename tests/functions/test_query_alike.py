@@ -413,6 +413,44 @@ def test_for_a_family_as_many_are_looked_at_as_is_promised(
     assert not found.exact and found.models > 4
 
 
+@pytest.mark.parametrize("most", [400, 20])
+def test_pages_have_every_model_once_whether_all_are_compared_or_the_nearest(
+    given_services: Services, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("layerscope.functions.query.similarity.alike.FEWEST_CHOSEN", 4)
+    monkeypatch.setattr("layerscope.functions.query.similarity.alignment.CHANCE", 0.0)
+    graded(given_services, 14)
+    made = given_services
+    question = Question(WHO, "deconfounded", 100 if most == 400 else 14)
+    whole = [hit.identity for hit in alike(made.store, made.vectors, question, most=most).hits]
+    pages, cursor = [], None
+    for _ in range(len(whole)):
+        found = alike(made.store, made.vectors, dataclasses.replace(question, k=3, cursor=cursor), most=most)
+        pages.append([hit.identity for hit in found.hits])
+        if (cursor := found.next) is None:
+            break
+    assert [len(one) for one in pages[:-1]] == [3] * (len(pages) - 1) and len(pages) > 1
+    assert [one for page in pages for one in page] == whole
+
+
+def test_a_cursor_that_is_none_is_refused_and_after_the_last_page_it_is_said(system: Services) -> None:
+    path = f"/models/{PARENT}/similar"
+    assert get(system, path, 422, cursor="nonsense")["code"] == "bad-cursor"
+    first = get(system, path, k=1)
+    second = get(system, path, k=1, cursor=first["next"])
+    every = get(system, path)
+    assert [named(hit) for hit in (*first["hits"], *second["hits"])] == [named(hit) for hit in every["hits"][:2]]
+    assert every["next"] is None and second["better"] == first["better"]
+    after = get(system, path, cursor="-1.0|digits/zzz/1|7")
+    assert (after["hits"], after["reason"], after["next"]) == ([], "The page before was the last.", None)
+    related = get(system, path, k=1, family="related")
+    assert related["next"] is not None and get(system, path, k=1, family="related", cursor=related["next"])["hits"]
+    assert (
+        f"cursor={first['next'].split('|')[0]}"
+        in run(system, lambda client: client.get(path, params={"k": 1}, headers=BROWSER)).text
+    )
+
+
 def test_the_rank_among_stored_models_does_not_depend_on_the_filters(
     given_services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

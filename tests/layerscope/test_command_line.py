@@ -106,10 +106,17 @@ def test_classes_of_two_models_are_compared_and_untrained_ones_are_not_said_to_r
         command, what = asked
         others = layerscope(command, "digits/lenet/1", what, "--family", "same_weights", "--at", str(system)).stdout
         assert "none is of the family same_weights" in " ".join(others.split())
+    found = ("digits/lenet/1", "3", "--at", str(system))
     elsewhere = layerscope("classes", "digits/lenet/1", "3", "--other-datasets", "--at", str(system)).stdout
     assert "on other datasets than digits" in " ".join(elsewhere.split())
-    shown = layerscope("classes", "digits/lenet/1", "3", "--at", str(system)).stdout
-    assert "digits/lenet/2" in shown and "above untrained" in shown
+    _stands_under("model", "digits/lenet/2", layerscope("classes", *found, COLUMNS="200").stdout)
+    _stands_under("model", "digits/lenet/2", layerscope("alike", found[0], *found[2:], COLUMNS="200").stdout)
+
+
+def _stands_under(name: str, value: str, table: str) -> None:
+    head, row = table.splitlines()[:2]
+    assert {"above untrained", "above stored"} <= set(re.split(r" {2,}", head.strip())), head
+    assert head.index(f" {name} ") + 1 == row.index(value) if not head.startswith(name) else row.startswith(value)
 
 
 def test_export_writes_the_page_as_one_file(system: Path, tmp_path: Path) -> None:

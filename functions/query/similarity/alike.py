@@ -16,6 +16,7 @@ from typing import Final, Literal
 import numpy as np
 
 from layerscope.functions.query import answers
+from layerscope.functions.query.answers import Unanswerable
 from layerscope.functions.query.similarity import comparison, intervals
 from layerscope.functions.query.similarity.alignment import Scores, floor, path
 from layerscope.functions.query.similarity.candidates import Scored, candidates_of, compared_again, ranked
@@ -70,6 +71,7 @@ class Question:
     filters: Filters = EVERY_LAYER
     family: Family | None = None
     probe: ProbeName = "own"
+    cursor: str | None = None
 
     def asked(self) -> dict[str, object]:
         """Return what the question means, for the answers that are kept."""
@@ -79,8 +81,41 @@ class Question:
             "k": self.k,
             "family": self.family,
             "probe": self.probe,
+            "cursor": self.cursor,
             **dataclasses.asdict(self.filters),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """After which model a page begins, and how many were listed up to it."""
+
+    score: float
+    subject: str
+    listed: int
+
+    @classmethod
+    def read(cls, cursor: str) -> Place:
+        """Read a cursor.
+
+        Raises:
+            Unanswerable: it is not one of ours.
+        """
+        try:
+            score, subject, listed = cursor.split("|")
+            Identity.parse(subject)
+            return cls(float(score), subject, int(listed))
+        except ValueError as error:
+            hint = "leave it out to begin"
+            raise Unanswerable(422, "bad-cursor", "The cursor is not the `next` of a page.", hint) from error
+
+    def cursor(self) -> str:
+        """Write it."""
+        return f"{self.score!r}|{self.subject}|{self.listed}"
+
+    def is_before(self, one: Scored) -> bool:
+        """Tell whether a model comes later, by its score and then its name."""
+        return (-self.score, self.subject) < (-one.score, one.candidate.identity.subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +137,9 @@ def alike(
     """Answer with the models most like one, over the same probe set; `most` rows come in one answer of the index.
 
     Raises:
-        Unanswerable: there is no such model.
+        Unanswerable: there is no such model, or the cursor is not one of ours.
     """
+    after = Place.read(asked.cursor) if asked.cursor is not None else None
     found = answers.standing(store, asked.identity)
     outcome = found.outcomes.get(PROBE_SETS[asked.probe].product.declared.name, Outcome(found.state))
     if outcome.manifest is None or outcome.manifest.state == "refused":
@@ -122,7 +158,7 @@ def alike(
     better = _better(ranking.models, asked.identity.dataset, asker.test_accuracy)
     if better is None and not ranking.exact:
         better = _searched_better(store, vectors, (asked, asker), own, most)
-    hits, reason = _hits(store, asked, ranking)
+    hits, following, reason = _hits(store, asked, ranking, after)
     named = _hit(store, asked, sketch(store, asked.identity), better, ranking) if better else None
     spread = _spread(asked, ranking)
     return AlikeAnswer(
@@ -132,6 +168,7 @@ def alike(
         models=len(ranking.models),
         exact=ranking.exact,
         hits=(*map(spread, hits[:MOST_INTERVALS]), *hits[MOST_INTERVALS:]),
+        next=following,
         better=spread(named) if named else None,
         reason=reason or (None if better else _why_no_better(asked, asker.test_accuracy)),
     )
@@ -168,7 +205,9 @@ def _compared(
     least, exact = floor(own.images), all(len(one) < most for one in lists)
     found = ranked(candidates_of(lists), least)
     if not exact:
-        chosen = found[: max(FEWEST_CHOSEN, CHOSEN * asked.k) if asked.family is None else MOST_SKETCHED]
+        listed = Place.read(asked.cursor).listed if asked.cursor is not None else 0
+        more = max(FEWEST_CHOSEN, CHOSEN * asked.k) if asked.family is None else MOST_SKETCHED
+        chosen = found[: listed + more]
         found = ranked(compared_again(store, asked.metric, mine, (probe_set, own.probe), chosen), least)
     return found, exact
 
@@ -181,28 +220,39 @@ def _searched_better(
     filters = dataclasses.replace(asked.filters, better=True, same_dataset=True)
     if contradiction(filters, asker):
         return None
-    narrowed = dataclasses.replace(asked, filters=filters, family=None, k=1)
+    narrowed = dataclasses.replace(asked, filters=filters, family=None, k=1, cursor=None)
     found, _ = _compared(store, vectors, (narrowed, asker), own, most)
     return next(iter(found), None)
 
 
-def _hits(store: ObjectStore, asked: Question, ranking: Ranking) -> tuple[tuple[AlikeModel, ...], str | None]:
-    """Return the best `k`, of one family where that is asked for, and why there are none, if so."""
+def _hits(
+    store: ObjectStore, asked: Question, ranking: Ranking, after: Place | None
+) -> tuple[tuple[AlikeModel, ...], str | None, str | None]:
+    """Return a page of the best, of one family where that is asked for, the next page's cursor, and why there are none."""
     weights = sketch(store, asked.identity)
     if asked.family is not None and weights is None:
-        return (), unsketched(asked.identity)
-    looked_at = ranking.models[: asked.k if asked.family is None else MOST_SKETCHED]
+        return (), None, unsketched(asked.identity)
+    later = [one for one in ranking.models if after is None or after.is_before(one)]
+    looked_at = later[: asked.k if asked.family is None else MOST_SKETCHED]
     hits: list[AlikeModel] = []
+    passed: Scored | None = None
     for one in looked_at:
-        hit = _hit(store, asked, weights, one, ranking)
+        hit, passed = _hit(store, asked, weights, one, ranking), one
         if asked.family in (None, hit.family):
             hits.append(hit)
         if len(hits) == asked.k:
             break
+    cursor = None
+    if passed is not None and passed is not later[-1]:
+        listed = (after.listed if after else 0) + later.index(passed) + 1
+        cursor = Place(passed.score, passed.candidate.identity.subject, listed).cursor()
     if hits:
-        return tuple(hits), None
+        return tuple(hits), cursor, None
+    if not looked_at:
+        return (), None, "The page before was the last."
     models = "the one model" if len(looked_at) == 1 else f"the {len(looked_at)} models"
-    return (), f"Of {models} most like it none is of the family {asked.family}."
+    like = "most like it" if after is None else "next most like it"
+    return (), cursor, f"Of {models} {like} none is of the family {asked.family}."
 
 
 def _spread(asked: Question, ranking: Ranking) -> Callable[[AlikeModel], AlikeModel]:

@@ -24,6 +24,7 @@ from layerscope.functions.query.similarity.alike import Question, alike
 from layerscope.functions.query.similarity.comparison import compare
 from layerscope.functions.query.similarity.filters import Filters
 from layerscope.functions.query.similarity.probe_sets import chosen
+from layerscope.functions.query.similarity.similar_routes import Cursor
 from layerscope.schemas.alike import AlikeAnswer, CompareAnswer
 from layerscope.schemas.datasets import ProbeName
 from layerscope.schemas.identity import Identity
@@ -45,11 +46,12 @@ def routes(given: Callable[[], Answers], errors: dict[int | str, dict[str, Any]]
         metric: Debiased = "deconfounded",
         k: K = 10,
         family: OfFamily = None,
+        cursor: Cursor = None,
         probe: OverProbe = None,
     ) -> Response:
         """Return the models most like this one: layers in order, a score, the family by weights; the nearest better one."""
         identity = Identity(dataset, model, version)
-        question = Question(identity, metric, k, filters, family, chosen(probe, filters, identity))
+        question = Question(identity, metric, k, filters, family, chosen(probe, filters, identity), cursor)
 
         async def found() -> AlikeAnswer:
             judges, vectors = await given().bench(dataset, question.probe), await given().index(question)

@@ -113,12 +113,21 @@ def test_the_version_that_broke_a_class_is_named_with_the_class(write: Write) ->
     assert all(one["step"] is None or not one["step"]["changed"] for one in said["versions"])
 
 
+def test_classes_that_change_against_each_other_are_named_though_the_accuracy_stays(write: Write) -> None:
+    write(net(1), wrong_on(*of_class(0, 25)))
+    given = write(net(2), wrong_on(*of_class(1, 25)))
+    assert get(given, ADDRESS)["verdict"] == (
+        "No step changed the accuracy by more than chance explains; one step was looked at. Single classes changed all the "
+        "same: ‘ant’ in version 2 (0 broken, 25 fixed), ‘bee’ in version 2 (25 broken, 0 fixed)."
+    )
+
+
 def test_of_versions_that_differ_by_chance_nothing_is_said(write: Write) -> None:
     random = np.random.default_rng(7)
     for at in range(1, 7):
         given = write(net(at), wrong_on(*random.choice(IMAGES, 30, replace=False)))
     found = get(given, ADDRESS)
-    assert found["verdict"] == "No step changed the model by more than chance explains; 5 steps were looked at."
+    assert found["verdict"] == "No step changed the accuracy by more than chance explains; 5 steps were looked at."
     assert sum(one["step"]["changed_in_all"] for one in found["versions"][1:]) == 0
     assert "<strong>" not in page(given, ADDRESS)
 

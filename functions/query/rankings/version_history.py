@@ -127,17 +127,35 @@ def history(
 def verdict(versions: Sequence[ModelVersion], label: str | None) -> str:
     """Say which steps changed the accuracy, or the recall of a class, by more than chance explains."""
     steps = [(one.version, one.step) for one in versions if one.step is not None]
-    what = "the model" if label is None else f"class ‘{label}’"
+    what = "the accuracy" if label is None else f"class ‘{label}’"
     if not steps:
         return "There are no two versions here whose answers to the same test images are there."
     sure = [(version, step) for version, step in steps if step.p_value <= LEVEL]
     looked_at = "one step was" if len(steps) == 1 else f"{len(steps)} steps were"
     if not sure:
-        return f"No step changed {what} by more than chance explains; {looked_at} looked at."
+        none = f"No step changed {what} by more than chance explains; {looked_at} looked at."
+        return " ".join([none, *_of_classes(steps)])
+    what = "the model" if label is None else what
     worse = [f"{version} ({_counts(step)})" for version, step in sure if step.broken > step.fixed]
     better = [f"{version} ({_counts(step)})" for version, step in sure if step.fixed > step.broken]
     told = [f"{_versions(names)} made {what} {how}." for names, how in ((worse, "worse"), (better, "better")) if names]
-    return f"{' '.join(told)} That is by more than chance explains; {looked_at} looked at."
+    told.append(f"That is by more than chance explains; {looked_at} looked at.")
+    return " ".join([*told, *_of_classes([one for one in steps if one not in sure])])
+
+
+def _of_classes(steps: Sequence[tuple[str, VersionStep]]) -> list[str]:
+    """Say which classes a step changed that did not change the whole; p-values are corrected for the steps as well."""
+    changed = [
+        f"‘{one.name}’ in version {version} ({one.only_a:,} broken, {one.only_b:,} fixed)"
+        for version, step in steps
+        for one in step.changed
+        if one.p_value * len(steps) <= LEVEL
+    ]
+    if not changed:
+        return []
+    shown, more = changed[:MOST_NAMED], len(changed) - MOST_NAMED
+    listed = ", ".join([*shown, *([f"{more} more"] if more > 0 else [])])
+    return [f"Single classes changed all the same: {listed}."]
 
 
 def _versions(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from layerscope.models.file_kinds import SAY_IMAGES
+from layerscope.models.file_kinds import SAY_IMAGES, UPLOAD_CALL
 from layerscope.models.formats.exported_program import read_exported
 from layerscope.models.formats.pickled.archive import Archive
 from layerscope.models.formats.torchscript.interpreter import SCORES
@@ -44,6 +44,13 @@ UNTRACED: Final = frozenset(
 )
 """Why torch.fx does not follow a model that may be exported all the same."""
 _USUAL_SIZE: Final = 224
+
+
+TRACE: Final = "Trace it, and upload that file: torch.jit.trace(model.eval(), images).save('model.pt')"
+ON_VALUES: Final = (
+    "It branches on the values of the images, of which a trace would keep one way only, whatever the images. Compute both ways, "
+    f"and choose between them by torch.where. {UPLOAD_CALL}"
+)
 
 
 def pack(module: nn.Module, shape: Shape) -> bytes:
@@ -122,10 +129,11 @@ def _exported(model: nn.Module, shape: Shape) -> bytes:
             program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False)
             torch.export.save(program, file)
     except Exception as error:
+        said = str(error)
         raise Refused(
             "not-exportable",
-            f"torch.export does not take the model ({shown(str(error).partition(chr(10))[0])}).",
-            "Trace it, and upload that file: torch.jit.trace(model.eval(), images).save('model.pt')",
+            f"torch.export does not take the model ({shown(said.partition(chr(10))[0])}).",
+            ON_VALUES if "data-dependent" in said else TRACE,
         ) from error
     return file.getvalue()
 

@@ -1,7 +1,7 @@
 """All products that run the demo's largest network, against the floor, in CPU seconds of one run.
 
-The floor is what cannot be left out: each product's forward passes, and for pictures forward and backward passes with
-torch's own Adam on their pixels.
+The floor is what cannot be left out: each product's forward passes, and for pictures and their controls forward and backward
+passes with torch's own Adam on their pixels.
 """
 
 from __future__ import annotations
@@ -64,25 +64,27 @@ def forward_passes(classifier: Classifier, dataset: Dataset) -> None:
     batch, some = Preprocessing.declared.parameters["batch"], test[: Preprocessing.declared.parameters["images"]]
     for images in (some, *(way.images for way in ways(some, dataset.description))):
         classifier.outputs(images, batch)
-    classifier.outputs(test, BATCH)
+    for _ in ("pictures", "controls"):
+        classifier.outputs(test, BATCH)
     classifier.outputs(test[: (3 + SHIFTS) * PICTURES], 128)
 
 
 def optimisation_steps(model: SafeModel, classifier: Classifier, dataset: Dataset) -> None:
-    """Raise the scores of all classes and channels by the pixels of a batch."""
+    """Raise the scores of all classes and channels by the pixels of a batch, for the pictures and for their controls."""
     scores = scores_of(classifier, model, dataset.part("test").images)
     assert scores.layer is not None
     targets = torch.arange(10 + scores.layer.channels)[:, None]
     assert len(targets) == PICTURES
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()  # what `fit` laid out anew is barred from autograd
-    pixels = torch.zeros(PICTURES, 1, 28, 28).requires_grad_()
-    optimiser = torch.optim.Adam([pixels], lr=0.1, maximize=True)
     torch.set_flush_denormal(True)
-    for _ in range(ActivationMaximization.declared.parameters["steps"]):
-        optimiser.zero_grad()
-        scores(pixels).gather(1, targets).sum().backward()
-        optimiser.step()
+    for _ in ("pictures", "controls"):
+        pixels = torch.zeros(PICTURES, 1, 28, 28).requires_grad_()
+        optimiser = torch.optim.Adam([pixels], lr=0.1, maximize=True)
+        for _ in range(ActivationMaximization.declared.parameters["steps"]):
+            optimiser.zero_grad()
+            scores(pixels).gather(1, targets).sum().backward()
+            optimiser.step()
     torch.set_flush_denormal(False)
 
 

@@ -87,7 +87,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PageStart:
     """After which model a page begins, and how many were listed up to it."""
 
     score: float
@@ -95,7 +95,7 @@ class Place:
     listed: int
 
     @classmethod
-    def read(cls, cursor: str) -> Place:
+    def read(cls, cursor: str) -> PageStart:
         """Read a cursor.
 
         Raises:
@@ -139,7 +139,7 @@ def alike(
     Raises:
         Unanswerable: there is no such model, or the cursor is not one of ours.
     """
-    after = Place.read(asked.cursor) if asked.cursor is not None else None
+    after = PageStart.read(asked.cursor) if asked.cursor is not None else None
     found = answers.standing(store, asked.identity)
     outcome = found.outcomes.get(PROBE_SETS[asked.probe].product.declared.name, Outcome(found.state))
     if outcome.manifest is None or outcome.manifest.state == "refused":
@@ -205,7 +205,7 @@ def _compared(
     least, exact = floor(own.images), all(len(one) < most for one in lists)
     found = ranked(candidates_of(lists), least)
     if not exact:
-        listed = Place.read(asked.cursor).listed if asked.cursor is not None else 0
+        listed = PageStart.read(asked.cursor).listed if asked.cursor is not None else 0
         more = max(FEWEST_CHOSEN, CHOSEN * asked.k) if asked.family is None else MOST_SKETCHED
         chosen = found[: listed + more]
         found = ranked(compared_again(store, asked.metric, mine, (probe_set, own.probe), chosen), least)
@@ -226,7 +226,7 @@ def _searched_better(
 
 
 def _hits(
-    store: ObjectStore, asked: Question, ranking: Ranking, after: Place | None
+    store: ObjectStore, asked: Question, ranking: Ranking, after: PageStart | None
 ) -> tuple[tuple[AlikeModel, ...], str | None, str | None]:
     """Return a page of the best, of one family where that is asked for, the next page's cursor, and why there are none."""
     weights = sketch(store, asked.identity)
@@ -245,7 +245,7 @@ def _hits(
     cursor = None
     if passed is not None and passed is not later[-1]:
         listed = (after.listed if after else 0) + later.index(passed) + 1
-        cursor = Place(passed.score, passed.candidate.identity.subject, listed).cursor()
+        cursor = PageStart(passed.score, passed.candidate.identity.subject, listed).cursor()
     if hits:
         return tuple(hits), cursor, None
     if not looked_at:
